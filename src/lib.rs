@@ -1,0 +1,5 @@
+//! A webhook gateway whose every delivery is an event.
+
+pub mod clock;
+pub mod log;
+pub mod model;

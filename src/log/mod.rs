@@ -1,0 +1,5 @@
+//! The event log.
+
+mod envelope;
+
+pub use envelope::{ForeignStream, RecordedEvent, StreamId, StreamKind};

@@ -1,0 +1,2 @@
+//! The hooklog command.
+fn main() {}

@@ -1,0 +1,71 @@
+//! The plain data of hooklog, with its validation: what an API, an application, a subscription and
+//! a message are, how retries, authentication, logging and sampling are described, and the events
+//! that tell what happened to them.
+//!
+//! This room imports no other. Everything here is a value: nothing reads a clock, draws a random
+//! number, or touches a disk or a socket.
+
+mod api;
+mod application;
+mod attempt;
+mod auth;
+mod capture;
+mod entrypoint;
+mod event;
+mod header;
+mod ids;
+mod message;
+mod moment;
+mod policy;
+mod position;
+mod retry;
+mod sampling;
+mod secret;
+mod source;
+mod subscription;
+mod time;
+mod url;
+mod validation;
+
+pub use self::{
+    api::{Analytics, Api, ApiState, KeepFailures},
+    application::Application,
+    attempt::{
+        AttemptError, AttemptNumber, AttemptReport, AttemptResult, ErrorClass, Fault, RetryAfter,
+        Timings,
+    },
+    auth::{Auth, JwtAlgorithm, JwtClaim, JwtProfile, OAuth2, Signing, SigningKey, Ssl},
+    capture::{Captured, CapturedBody, CapturedHeader, CapturedPart},
+    entrypoint::{
+        DeadLetterQueue, HttpOptions, Logging, LoggingParts, Method, OnFailure, Proxy, ProxyKind,
+        Qos, WebhookEntrypoint,
+    },
+    event::{
+        ApiCreated, ApiDeleted, ApiEvent, ApiStarted, ApiStopped, ApiUpdated, ApplicationCreated,
+        ApplicationDeleted, ApplicationEvent, ApplicationUpdated, AttemptFailed, AttemptRecord,
+        AttemptSucceeded, CircuitClosed, CircuitOpened, DeadLetterForwardFailed,
+        DeadLetterForwarded, DeadLetterReason, DeliveryDeadLettered, DeliveryDiscarded,
+        DeliveryFiltered, DeliveryRedelivered, DeliveryTaken, DiscardReason, Event, EventType,
+        FailureCause, MessageEvent, MessagePublished, RetryScheduled, SubscriptionAccepted,
+        SubscriptionClosed, SubscriptionCreated, SubscriptionEvent, SubscriptionFailed,
+        SubscriptionHeld, SubscriptionPaused, SubscriptionRecovered, SubscriptionRejected,
+        SubscriptionResumed, SubscriptionUpdated, UnknownEvent,
+    },
+    header::{HEADER_BYTES_MAX, HEADERS_BYTES_MAX, HEADERS_COUNT_MAX, Header},
+    ids::{ApiId, ApplicationId, DeliveryId, ForeignId, MessageId, SecretId, SubscriptionId},
+    message::{Coordinate, MESSAGE_BYTES_MAX, Message, MessageRef},
+    moment::{Draws, Moment},
+    policy::Policy,
+    position::{Position, Version},
+    retry::{Retry, RetryOption, RetryStrategy, STANDARD_WEBHOOKS_SCHEDULE_SECONDS},
+    sampling::{Sampler, Sampling},
+    secret::{Secret, Secrets},
+    source::{MockSource, Source},
+    subscription::{
+        ConsumerConfiguration, ConsumerStatus, DeliveryMode, StartFrom, Subscription,
+        SubscriptionStatus,
+    },
+    time::Timestamp,
+    url::CallbackUrl,
+    validation::{Invalid, Problem},
+};

@@ -1,0 +1,111 @@
+//! What an entrypoint and a subscription together ask of each call.
+
+use super::{
+    Auth, CallbackUrl, ConsumerConfiguration, DeadLetterQueue, Header, HttpOptions, Logging,
+    OnFailure, Proxy, Qos, Retry, Signing, Ssl, WebhookEntrypoint, entrypoint::Method,
+};
+
+/// The settings that a subscription delivers under: its own, and the entrypoint's where it names
+/// none. A call keeps the policy it began with; the next one takes the new.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// Where messages are sent; `None` when neither side names one.
+    pub callback_url: Option<CallbackUrl>,
+    /// Method.
+    pub method: Method,
+    /// The entrypoint's headers and the subscription's, which win by name.
+    pub headers: Vec<Header>,
+    /// Retry policy.
+    pub retry: Retry,
+    /// Credentials.
+    pub auth: Auth,
+    /// TLS options.
+    pub ssl: Ssl,
+    /// Signatures.
+    pub signing: Option<Signing>,
+    /// Most calls a second.
+    pub rate_limit_per_second: Option<u32>,
+    /// Most messages in flight.
+    pub max_in_flight: u16,
+    /// What a crash may do to a message.
+    pub qos: Qos,
+    /// Where given-up deliveries go.
+    pub dlq: DeadLetterQueue,
+    /// What follows a given-up delivery where there is no queue.
+    pub on_failure: OnFailure,
+    /// Connections and time limits.
+    pub http: HttpOptions,
+    /// Proxy.
+    pub proxy: Option<Proxy>,
+    /// What is captured.
+    pub logging: Logging,
+}
+
+impl Policy {
+    /// The settings of a subscription with this configuration on this entrypoint.
+    pub fn of(entrypoint: &WebhookEntrypoint, configuration: &ConsumerConfiguration) -> Self {
+        let max_in_flight = entrypoint.http.max_concurrent_connections;
+        Self {
+            callback_url: configuration
+                .callback_url
+                .clone()
+                .or_else(|| entrypoint.callback_url.clone()),
+            method: configuration.method.unwrap_or(entrypoint.method),
+            headers: merged(&entrypoint.headers, &configuration.headers),
+            retry: configuration
+                .retry
+                .clone()
+                .unwrap_or_else(|| entrypoint.retry.clone()),
+            auth: configuration.auth.clone(),
+            ssl: configuration.ssl.clone(),
+            signing: configuration.signing.clone(),
+            rate_limit_per_second: configuration.rate_limit_per_second,
+            max_in_flight: configuration.max_in_flight.unwrap_or(max_in_flight),
+            qos: entrypoint.qos,
+            dlq: entrypoint.dlq.clone(),
+            on_failure: entrypoint.on_failure,
+            http: entrypoint.http,
+            proxy: entrypoint.proxy.clone(),
+            logging: entrypoint.logging,
+        }
+    }
+}
+
+fn merged(below: &[Header], above: &[Header]) -> Vec<Header> {
+    let hidden = |header: &&Header| {
+        above
+            .iter()
+            .any(|h| h.name.eq_ignore_ascii_case(&header.name))
+    };
+    below
+        .iter()
+        .filter(|header| !hidden(header))
+        .chain(above)
+        .cloned()
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_subscription_wins_and_the_entrypoint_fills_in() {
+        let mut entrypoint = WebhookEntrypoint::at("/a");
+        entrypoint.headers = vec![Header::new("X-A", "1"), Header::new("x-b", "1")];
+        entrypoint.retry = Retry::none();
+        let configuration = ConsumerConfiguration {
+            headers: vec![Header::new("x-a", "2")],
+            method: Some(Method::Put),
+            ..ConsumerConfiguration::default()
+        };
+        let policy = Policy::of(&entrypoint, &configuration);
+        assert_eq!(
+            policy.headers,
+            [Header::new("x-b", "1"), Header::new("x-a", "2")]
+        );
+        assert_eq!(policy.method, Method::Put);
+        assert_eq!(policy.retry, Retry::none());
+        assert_eq!(policy.max_in_flight, 5);
+    }
+}

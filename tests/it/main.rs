@@ -1,0 +1,1 @@
+//! Behaviours of hooklog, one module each.
