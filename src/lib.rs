@@ -3,3 +3,6 @@
 pub mod clock;
 pub mod log;
 pub mod model;
+pub mod subscription;
+#[cfg(feature = "testing")]
+pub mod testing;

@@ -1,0 +1,3 @@
+//! What tests of programs that embed hooklog stand on.
+
+pub mod given;
