@@ -45,6 +45,7 @@ mod engine;
 mod error;
 mod fold;
 mod history;
+pub mod metrics;
 mod place;
 mod rows;
 mod set;
