@@ -40,6 +40,7 @@
 
 mod checkpoint;
 mod codec;
+pub mod dead_letters;
 pub mod deliveries;
 mod engine;
 mod error;
@@ -47,11 +48,14 @@ mod fold;
 mod history;
 pub mod metrics;
 mod place;
+mod replay;
 mod rows;
 mod set;
 mod shared;
 mod sled_store;
 mod store;
+pub mod subscriptions;
+mod until;
 mod view;
 
 pub use self::{
@@ -59,6 +63,7 @@ pub use self::{
     error::{HistoryError, ProjectError, RowError, StartError, ViewError},
     fold::OnBadEvent,
     history::{History, SharedHistory},
+    replay::{ReplayUntil, Replayed, fold_all, replay},
     rows::{ReadRows, Row, RowIter, Rows, StoredRows, after_prefix},
     set::{ProjectionStatus, Projections, Storage},
     shared::{Halt, Phase},

@@ -9,7 +9,7 @@
 //! | `s` subscription | API, settled (u64), ended (0 or 1), see `backlog.rs` |
 //! | `m` API | latest message (u64), subscriptions (u64), settled by all of them (u64) |
 //! | `r` subscription, message version | empty: a retry is planned |
-//! | `d` subscription, message version | empty: a dead letter is kept |
+//! | `d` subscription, message version | a dead letter is kept; 1 while it is redelivered |
 //! | `c` subscription | empty: its circuit is open |
 //!
 //! A scope is `0` (everything), `1` and an API, or `2` and a subscription.

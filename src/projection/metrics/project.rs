@@ -17,6 +17,9 @@ use crate::{
     projection::{ProjectError, Projection, ReadRows, RowError, Rows, codec::key_of},
 };
 
+/// What the mark of a dead letter holds while its delivery is made again.
+const OPEN_AGAIN: [u8; 1] = [1];
+
 impl Projection for Metrics {
     const NAME: &'static str = "metrics";
     const VERSION: u32 = 1;
@@ -75,10 +78,7 @@ fn of_subscription(
         SubscriptionEvent::Discarded(discarded) => {
             meter.discarded(&discarded.message, discarded.reason)
         }
-        SubscriptionEvent::Redelivered(_) => {
-            meter.count(Counter::Redelivered, 1)?;
-            meter.settle(-1)
-        }
+        SubscriptionEvent::Redelivered(again) => meter.redelivered(&again.message),
         SubscriptionEvent::Filtered(run) => {
             let count = run.last.distance_from(run.first) + 1;
             meter.count(Counter::Filtered, count)?;
@@ -142,14 +142,26 @@ impl Meter<'_, '_> {
         self.count(Counter::DeadLettered, 1)
     }
 
-    /// An operator's discard of a dead letter ends what had already left the backlog.
+    /// An operator's discard of a dead letter ends what had already left the backlog, unless it
+    /// was being made again.
     fn discarded(&mut self, message: &MessageRef, reason: DiscardReason) -> Result<(), RowError> {
         self.unmark(b'r', Some(message), Gauge::Retries)?;
-        let was_dead = self.unmark(b'd', Some(message), Gauge::DeadLetters)?;
-        if !(was_dead && reason == DiscardReason::Operator) {
+        let mark = self.unmark(b'd', Some(message), Gauge::DeadLetters)?;
+        let had_left =
+            reason == DiscardReason::Operator && mark.is_some_and(|mark| mark.is_empty());
+        if !had_left {
             self.settle(1)?;
         }
         self.count(Counter::Discarded, 1)
+    }
+
+    fn redelivered(&mut self, message: &MessageRef) -> Result<(), RowError> {
+        let dead_letter = self.mark_key(b'd', Some(message));
+        if self.rows.get(&dead_letter)?.is_some() {
+            self.rows.put(dead_letter, OPEN_AGAIN);
+        }
+        self.settle(-1)?;
+        self.count(Counter::Redelivered, 1)
     }
 
     fn ended(&mut self) -> Result<(), RowError> {
@@ -191,27 +203,25 @@ impl Meter<'_, '_> {
         gauge: Gauge,
     ) -> Result<(), RowError> {
         let key = self.mark_key(tag, message);
-        if self.rows.get(&key)?.is_some() {
-            return Ok(());
-        }
+        let is_new = self.rows.get(&key)?.is_none();
         self.rows.put(key, Vec::new());
-        self.shift(gauge, 1)
+        self.shift(gauge, i64::from(is_new))
     }
 
-    /// Whether the mark was there.
+    /// Removes a mark and returns what it held; `None` when it was not there.
     fn unmark(
         &mut self,
         tag: u8,
         message: Option<&MessageRef>,
         gauge: Gauge,
-    ) -> Result<bool, RowError> {
+    ) -> Result<Option<Vec<u8>>, RowError> {
         let key = self.mark_key(tag, message);
-        if self.rows.get(&key)?.is_none() {
-            return Ok(false);
+        let mark = self.rows.get(&key)?;
+        if mark.is_some() {
+            self.rows.delete(key);
+            self.shift(gauge, -1)?;
         }
-        self.rows.delete(key);
-        self.shift(gauge, -1)?;
-        Ok(true)
+        Ok(mark)
     }
 
     fn mark_key(&self, tag: u8, message: Option<&MessageRef>) -> Vec<u8> {
