@@ -12,7 +12,7 @@ pub const FAILURES_TO_OPEN: u32 = 10;
 /// The first pause before a probe.
 pub const PAUSE_FIRST: Duration = Duration::from_secs(30);
 /// The longest pause before a probe, jitter apart.
-pub const PAUSE_MAX: Duration = Duration::from_secs(600);
+pub const PAUSE_MAX: Duration = Duration::from_mins(10);
 /// The share by which a pause is lengthened or shortened, so that callbacks that came down
 /// together are not probed together.
 pub const PAUSE_JITTER_PERCENT: u8 = 10;

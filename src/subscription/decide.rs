@@ -20,7 +20,7 @@ use std::time::Duration;
 /// First pause before a dead letter is forwarded again.
 pub const FORWARD_PAUSE_FIRST: Duration = Duration::from_secs(10);
 /// Longest pause before a dead letter is forwarded again, jitter apart. It is tried without end.
-pub const FORWARD_PAUSE_MAX: Duration = Duration::from_secs(3_600);
+pub const FORWARD_PAUSE_MAX: Duration = Duration::from_hours(1);
 /// The share by which that pause is lengthened or shortened.
 pub const FORWARD_JITTER_PERCENT: u8 = 20;
 

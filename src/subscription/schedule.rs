@@ -34,8 +34,8 @@ pub fn base_delay(retry: &Retry, number: u32) -> Duration {
 pub fn jittered(delay: Duration, percent: u8, draws: &mut Draws) -> Duration {
     let millis = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
     let span = millis.saturating_mul(u64::from(percent.min(100))) / 100;
-    let drawn = draws.below(span.saturating_mul(2).saturating_add(1));
-    Duration::from_millis((millis - span).saturating_add(drawn))
+    let offset_ms = draws.below(span.saturating_mul(2).saturating_add(1));
+    Duration::from_millis((millis - span).saturating_add(offset_ms))
 }
 
 /// The wait before retry `number`, jitter and all.
@@ -90,8 +90,8 @@ mod tests {
             let mut draws = Moment::new(Timestamp::EPOCH, entropy).draws();
             let base = base_delay(&retry, n);
             let span = base * u32::from(retry.jitter_percent) / 100;
-            let drawn = delay(&retry, n, &mut draws);
-            prop_assert!(drawn + span >= base && drawn <= base + span);
+            let offset_ms = delay(&retry, n, &mut draws);
+            prop_assert!(offset_ms + span >= base && offset_ms <= base + span);
         }
 
         #[test]
