@@ -53,9 +53,8 @@ impl ManualClock {
         let mut inner = self.lock();
         inner.wall = inner.wall.plus(duration);
         inner.elapsed += duration;
-        let later = inner
-            .sleepers
-            .split_off(&(inner.elapsed + Duration::from_nanos(1), 0));
+        let past = (inner.elapsed + Duration::from_nanos(1), 0);
+        let later = inner.sleepers.split_off(&past);
         for (_, wake) in std::mem::replace(&mut inner.sleepers, later) {
             // A sleeper that was dropped needs no waking.
             let _ = wake.send(());
