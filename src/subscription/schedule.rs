@@ -79,7 +79,7 @@ mod tests {
     proptest! {
         #[test]
         fn delays_grow_and_stay_below_the_maximum(retry in policies(), n in 1_u32..2_000) {
-            prop_assume!(retry.schedule.is_empty());
+            let retry = Retry { schedule: Vec::new(), ..retry };
             prop_assert!(base_delay(&retry, n) <= base_delay(&retry, n + 1));
             prop_assert!(base_delay(&retry, n) <= Duration::from_secs(retry.max_delay_seconds));
             prop_assert!(base_delay(&retry, n) >= Duration::from_secs(retry.initial_delay_seconds));
