@@ -235,12 +235,12 @@ impl Projection for DeadLetters {
             }
             SubscriptionEvent::Redelivered(again) => {
                 change(rows, id, &again.message, |letter| {
-                    letter.redelivering = true
+                    letter.redelivering = true;
                 })?;
             }
             SubscriptionEvent::Discarded(gone) => {
                 change(rows, id, &gone.message, |letter| {
-                    letter.redelivering = false
+                    letter.redelivering = false;
                 })?;
             }
             SubscriptionEvent::DeadLetterForwarded(sent) => {
@@ -254,7 +254,7 @@ impl Projection for DeadLetters {
                     due_at: failed.due_at,
                 };
                 change(rows, id, &failed.message, |letter| {
-                    letter.forwarding = failure
+                    letter.forwarding = failure;
                 })?;
             }
             _ => {}

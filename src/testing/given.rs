@@ -115,7 +115,7 @@ impl When {
             .iter()
             .map(SubscriptionEvent::event_type)
             .collect();
-        let types: Vec<_> = types.iter().map(|t| t.as_str()).collect();
+        let types: Vec<_> = types.iter().map(crate::model::EventType::as_str).collect();
         assert_eq!(types, expected);
         self.applied()
     }
