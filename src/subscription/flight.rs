@@ -108,6 +108,24 @@ enum Stage {
     Sent,
 }
 
+/// A read that was asked for.
+#[derive(Debug, Clone, Copy)]
+struct Reading {
+    after: Version,
+    limit: usize,
+    purpose: Purpose,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// The next messages.
+    Ahead,
+    /// The keys of open deliveries.
+    Keys,
+    /// None any more: the definition changed meanwhile.
+    Stale,
+}
+
 /// What is in flight and what was read ahead. It lives as long as its actor and is in no
 /// snapshot: after a crash a new one reads again what has no outcome.
 #[derive(Debug, Clone, Default)]
@@ -118,7 +136,7 @@ pub struct Flight {
     /// Messages read that are not for this subscription, or that retention has cut.
     skipped: Runs,
     read_to: Option<Version>,
-    reading: Option<(Version, usize)>,
+    reading: Option<Reading>,
     /// The head at which a read came back empty.
     dry_at: Option<Version>,
     /// Keys of open deliveries, in keyed mode.
@@ -139,14 +157,23 @@ impl Flight {
     /// Takes in the messages that a read gave, in version order: all of them, so that an answer
     /// that begins later than it was asked for shows what retention has cut.
     pub fn offer(&mut self, messages: Vec<MessageMeta>) {
-        let Some((after, limit)) = self.reading.take() else {
+        let Some(reading) = self.reading.take() else {
             return;
         };
-        let last = messages.last().map(|meta| meta.message.version);
-        if self.read_to.is_some_and(|read_to| after < read_to) {
-            self.learn_keys(after, limit, &messages);
-            return;
+        match reading.purpose {
+            Purpose::Ahead => self.read_ahead(reading.after, messages),
+            Purpose::Keys => self.learn_keys(reading, messages),
+            Purpose::Stale => {}
         }
+    }
+
+    /// The read that was asked for failed; it is asked for again.
+    pub fn read_failed(&mut self) {
+        self.reading = None;
+    }
+
+    fn read_ahead(&mut self, after: Version, messages: Vec<MessageMeta>) {
+        let last = messages.last().map(|meta| meta.message.version);
         let Some(last) = last else {
             self.dry_at = Some(Version::MAX);
             return;
@@ -181,7 +208,8 @@ impl Flight {
         }
     }
 
-    /// The call of this message will not be made after all, and there is no outcome.
+    /// The call of this message will not be made after all, and there is no outcome. Not for a
+    /// message that was taken: nobody can tell whether it was sent, so it is recorded as failed.
     pub fn released(&mut self, version: Version) {
         if let Some(call) = self.calls.remove(&version) {
             self.ahead.insert(version, call.meta);
@@ -245,13 +273,20 @@ impl Flight {
             self.ahead.clear();
             self.skipped = Runs::default();
             self.read_to = None;
-            self.reading = None;
+            if let Some(reading) = &mut self.reading {
+                reading.purpose = Purpose::Stale;
+            }
         }
         if self.dry_at == Some(Version::MAX) {
             self.dry_at = Some(head);
         }
         self.ahead.retain(|version, _| !state.is_seen(*version));
         self.skipped.remove_through(state.cursor);
+        if !self.skipped.is_empty() {
+            for (first, last) in state.beyond.iter() {
+                self.skipped.remove(first, last);
+            }
+        }
         self.keys
             .retain(|version, _| state.open.contains_key(version));
         self.timers.keep(|timer| match timer {
@@ -262,12 +297,13 @@ impl Flight {
         });
     }
 
-    fn learn_keys(&mut self, after: Version, limit: usize, messages: &[MessageMeta]) {
-        for place in 1..=limit as u64 {
-            self.keys.insert(after.plus(place), None);
+    /// A message that retention has cut is held by no key.
+    fn learn_keys(&mut self, reading: Reading, messages: Vec<MessageMeta>) {
+        for place in 1..=reading.limit as u64 {
+            self.keys.insert(reading.after.plus(place), None);
         }
         for meta in messages {
-            self.keys.insert(meta.message.version, meta.key.clone());
+            self.keys.insert(meta.message.version, meta.key);
         }
     }
 }
@@ -360,15 +396,13 @@ impl Plan<'_> {
                 self.actions.push(Action::Record(filtered));
             }
         }
-        for action in &self.actions {
-            if let Action::Record(Command::Filtered { last, .. }) = action {
-                self.flight.skipped.remove_through(*last);
-            }
-        }
     }
 
     /// Gives up what waits beyond its deadline, also behind an open circuit or a hold.
     fn expire(&mut self) {
+        if self.policy.retry.deadline_seconds.is_none() {
+            return;
+        }
         let now = self.now.wall;
         let open = self
             .state
@@ -501,19 +535,14 @@ impl Plan<'_> {
             .zip(1..KEYED_LOOK_AHEAD as u64)
             .take_while(|(version, place)| *version == first.plus(*place))
             .count();
-        // Before the first read of all, where reading stands is where the state stands.
-        let read_to = flight.read_to.get_or_insert(self.state.cursor);
-        if first.previous() >= *read_to {
-            flight.keys.insert(first, None);
-            return self.keys_missing();
-        }
         if flight.reading.is_none() {
-            let read = (first.previous(), run + 1);
-            flight.reading = Some(read);
-            self.actions.push(Action::Read {
-                after: read.0,
-                limit: read.1,
+            let (after, limit) = (first.previous(), run + 1);
+            flight.reading = Some(Reading {
+                after,
+                limit,
+                purpose: Purpose::Keys,
             });
+            self.actions.push(Action::Read { after, limit });
         }
         true
     }
@@ -626,7 +655,11 @@ impl Plan<'_> {
                 .saturating_sub(self.flight.calls.len() + self.flight.ahead.len()),
         };
         if room > 0 {
-            self.flight.reading = Some((after, room));
+            self.flight.reading = Some(Reading {
+                after,
+                limit: room,
+                purpose: Purpose::Ahead,
+            });
             self.actions.push(Action::Read { after, limit: room });
         }
     }

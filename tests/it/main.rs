@@ -1,3 +1,4 @@
 //! Behaviours of hooklog, one module each.
 
+mod subscription_lives;
 mod subscription_rules;
