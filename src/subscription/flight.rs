@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::ControlFlow,
     time::Duration,
 };
 
@@ -226,14 +227,19 @@ impl Flight {
         self.forwarding = None;
     }
 
-    /// Messages in flight, taken ones included.
+    /// Messages whose call has begun. One that is only taken is not among them.
     pub fn in_flight(&self) -> Vec<Version> {
-        self.calls.keys().copied().collect()
+        let sent = self
+            .calls
+            .iter()
+            .filter(|(_, call)| call.stage == Stage::Sent);
+        sent.map(|(version, _)| *version).collect()
     }
 
-    /// Whether a call of this message is in flight.
+    /// Whether a call of this message has begun.
     pub fn is_in_flight(&self, version: Version) -> bool {
-        self.calls.contains_key(&version)
+        let call = self.calls.get(&version);
+        call.is_some_and(|call| call.stage == Stage::Sent)
     }
 
     /// What to do now. Sends count as begun and a read as asked for, so asking twice does not
@@ -280,6 +286,7 @@ impl Flight {
         if self.dry_at == Some(Version::MAX) {
             self.dry_at = Some(head);
         }
+        self.drop_refused_takes(state);
         self.ahead.retain(|version, _| !state.is_seen(*version));
         self.skipped.remove_through(state.cursor);
         if !self.skipped.is_empty() {
@@ -297,6 +304,20 @@ impl Flight {
         });
     }
 
+    /// A take that was refused, or whose delivery was ended before its call began, is undone.
+    fn drop_refused_takes(&mut self, state: &SubscriptionState) {
+        let refused = |version: &Version, call: &Call| {
+            call.stage != Stage::Sent && !state.open.get(version).is_some_and(|open| open.taken)
+        };
+        let refused: Vec<_> = self
+            .calls
+            .extract_if(.., |v, call| refused(v, call))
+            .collect();
+        for (version, call) in refused {
+            self.ahead.insert(version, call.meta);
+        }
+    }
+
     /// A message that retention has cut is held by no key.
     fn learn_keys(&mut self, reading: Reading, messages: Vec<MessageMeta>) {
         for place in 1..=reading.limit as u64 {
@@ -306,6 +327,17 @@ impl Flight {
             self.keys.insert(meta.message.version, meta.key);
         }
     }
+}
+
+/// Where to look for the next message, ascending.
+#[derive(Debug, Clone, Copy)]
+enum Queue {
+    /// Among open deliveries.
+    Open,
+    /// Among messages read ahead.
+    Ahead,
+    /// Among both by version, where order counts.
+    Both,
 }
 
 /// One round of planning.
@@ -444,21 +476,17 @@ impl Plan<'_> {
             return;
         }
         let mut busy = self.busy_keys();
-        while self.has_room() {
-            let Some(meta) = self.candidate(probe, &mut busy) else {
-                return;
-            };
-            let wait = self
-                .flight
-                .pace
-                .wait(self.policy.rate_limit_per_second, self.now.elapsed);
-            if !wait.is_zero() {
-                self.wake_after(wait);
-                return;
-            }
-            self.begin(meta, probe);
-            if probe {
-                return;
+        let queues: &[Queue] = match self.state.mode() {
+            DeliveryMode::Concurrent => &[Queue::Open, Queue::Ahead],
+            DeliveryMode::Ordered | DeliveryMode::Keyed => &[Queue::Both],
+        };
+        for queue in queues {
+            let mut from = Version::FIRST;
+            while let Some(version) = self.following(*queue, from).filter(|_| self.has_room()) {
+                if self.start(version, probe, &mut busy).is_break() {
+                    return;
+                }
+                from = version.next();
             }
         }
     }
@@ -553,59 +581,100 @@ impl Plan<'_> {
         calls.filter_map(|call| call.meta.key.clone()).collect()
     }
 
-    /// The message to send next: an open delivery that is due, else the first one read ahead.
-    /// `busy` gathers the keys that may not be sent.
-    fn candidate(&mut self, probe: bool, busy: &mut BTreeSet<String>) -> Option<MessageMeta> {
-        let mode = self.state.mode();
-        for (version, open) in &self.state.open {
-            if self.flight.calls.contains_key(version) {
-                continue;
-            }
-            let key = self.flight.keys.get(version).cloned().flatten();
-            let free = mode != DeliveryMode::Keyed
-                || key.as_ref().is_none_or(|key| busy.insert(key.clone()));
-            let wait = open.retry.map_or(Duration::ZERO, |retry| {
-                let planned = Duration::from_millis(retry.delay_ms);
-                let timer = Timer::Retry(*version);
-                self.flight
-                    .timers
-                    .remaining(timer, retry.due_at, planned, self.now)
-            });
-            if free && (probe || wait.is_zero()) && !open.taken {
-                return Some(MessageMeta {
-                    message: open.message,
-                    key,
-                    channel: None,
-                    matches: true,
-                });
-            }
-            if !wait.is_zero() {
-                self.wake = Some(self.wake.map_or(wait, |wake| wake.min(wait)));
-            }
-            if mode == DeliveryMode::Ordered {
-                return None;
-            }
+    fn following(&self, queue: Queue, from: Version) -> Option<Version> {
+        let open = self.state.open.range(from..).next().map(|(v, _)| *v);
+        let ahead = self.flight.ahead.range(from..).next().map(|(v, _)| *v);
+        match queue {
+            Queue::Open => open,
+            Queue::Ahead => ahead,
+            Queue::Both => [open, ahead].into_iter().flatten().min(),
         }
-        self.new_candidate(busy)
     }
 
-    fn new_candidate(&mut self, busy: &mut BTreeSet<String>) -> Option<MessageMeta> {
-        let new_calls = self.flight.calls.keys();
-        let new_calls = new_calls
-            .filter(|v| !self.state.open.contains_key(v))
-            .count();
-        let waiting = self.state.open.len() + self.state.forwards.len() + new_calls;
-        if waiting >= OPEN_DELIVERIES_MAX {
-            return None;
+    /// Begins the call of this message if nothing forbids it. Breaks when no later one may begin
+    /// either. `busy` gathers the keys that are taken.
+    fn start(
+        &mut self,
+        version: Version,
+        probe: bool,
+        busy: &mut BTreeSet<String>,
+    ) -> ControlFlow<()> {
+        let mode = self.state.mode();
+        if self.flight.calls.contains_key(&version) {
+            return ControlFlow::Continue(());
         }
-        let keyed = self.state.mode() == DeliveryMode::Keyed;
-        let mut ahead = self.flight.ahead.iter();
-        let (version, _) = ahead.find(|(_, meta)| match &meta.key {
-            Some(key) if keyed => busy.insert(key.clone()),
+        // One that was opened before a lower one had its outcome must not overtake it.
+        let known_to = self
+            .flight
+            .read_to
+            .unwrap_or_default()
+            .max(self.state.cursor);
+        if mode != DeliveryMode::Concurrent && known_to < version.previous() {
+            return ControlFlow::Break(());
+        }
+        let Some(meta) = self.meta(version) else {
+            return ControlFlow::Continue(());
+        };
+        let free = match &meta.key {
+            Some(key) if mode == DeliveryMode::Keyed => busy.insert(key.clone()),
             _ => true,
-        })?;
-        let version = *version;
-        self.flight.ahead.get(&version).cloned()
+        };
+        if !free || !self.is_due(version, probe) {
+            return match mode {
+                DeliveryMode::Ordered => ControlFlow::Break(()),
+                DeliveryMode::Keyed | DeliveryMode::Concurrent => ControlFlow::Continue(()),
+            };
+        }
+        let rate = self.policy.rate_limit_per_second;
+        let wait = self.flight.pace.wait(rate, self.now.elapsed);
+        if !wait.is_zero() {
+            self.wake_after(wait);
+            return ControlFlow::Break(());
+        }
+        self.begin(meta, probe);
+        if probe {
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// An open delivery from the state and its learned key, a new one as it was read.
+    fn meta(&self, version: Version) -> Option<MessageMeta> {
+        let Some(open) = self.state.open.get(&version) else {
+            return self.flight.ahead.get(&version).cloned();
+        };
+        Some(MessageMeta {
+            message: open.message,
+            key: self.flight.keys.get(&version).cloned().flatten(),
+            channel: None,
+            matches: true,
+        })
+    }
+
+    /// Whether a call of this message may start, the callback and its rate apart. A probe does
+    /// not wait for its retry.
+    fn is_due(&mut self, version: Version, probe: bool) -> bool {
+        let Some(open) = self.state.open.get(&version) else {
+            return self.takes_new();
+        };
+        let Some(retry) = open.retry else {
+            return !open.taken;
+        };
+        let planned = Duration::from_millis(retry.delay_ms);
+        let timers = &mut self.flight.timers;
+        let wait = timers.remaining(Timer::Retry(version), retry.due_at, planned, self.now);
+        if !probe {
+            self.wake_after(wait);
+        }
+        !open.taken && (probe || wait.is_zero())
+    }
+
+    /// Whether a message may be taken that was never tried.
+    fn takes_new(&self) -> bool {
+        let calls = self.flight.calls.keys();
+        let new = calls.filter(|version| !self.state.open.contains_key(version));
+        let waiting = self.state.open.len() + self.state.forwards.len() + new.count();
+        waiting < OPEN_DELIVERIES_MAX
     }
 
     fn begin(&mut self, meta: MessageMeta, probe: bool) {

@@ -255,7 +255,10 @@ impl Life {
                 .iter()
                 .all(|call| call.message.version != message.version)
         );
-        assert_eq!(probe, self.state.circuit.is_open());
+        // Between its take and its call, the circuit may change under a taken message.
+        if self.policy.qos != Qos::AtMostOnce {
+            assert_eq!(probe, self.state.circuit.is_open());
+        }
         match self.mode {
             DeliveryMode::Ordered => {
                 assert!(self.calls.is_empty(), "two in flight in ordered mode");
@@ -286,7 +289,11 @@ impl Life {
                         });
                     for v in earlier.map(Version::new) {
                         let done = self.state.is_seen(v) && !self.state.open.contains_key(&v);
-                        assert!(done, "{v} of the key was overtaken by {}", message.version);
+                        assert!(
+                            done,
+                            "{v} of the key was overtaken by {}; {:?}\n{:?}",
+                            message.version, self.flight, self.state
+                        );
                     }
                 }
             }
