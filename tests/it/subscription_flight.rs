@@ -9,6 +9,7 @@ use hooklog::{
     },
     subscription::{
         Action, Command, Flight, MessageMeta, Now, OPEN_DELIVERIES_MAX, OUTCOMES_NOT_DURABLE_MAX,
+        OpenDelivery,
     },
     testing::given::{Given, given},
 };
@@ -113,7 +114,7 @@ impl Bench {
     fn end(&mut self, version: u64, result: AttemptResult) {
         let version = Version::new(version);
         let open = self.given().state.open.get(&version);
-        let attempt = open.map_or(AttemptNumber::FIRST, |open| open.next_attempt());
+        let attempt = open.map_or(AttemptNumber::FIRST, OpenDelivery::next_attempt);
         let probe = self
             .sent
             .iter()
@@ -124,7 +125,7 @@ impl Bench {
             message: message(version.get()),
             attempt,
             probe,
-            report: report(result),
+            report: Box::new(report(result)),
             sampled: true,
         });
         self.flight.ended(version);
@@ -195,8 +196,9 @@ fn open_retries_are_bounded() {
             break;
         }
         begun += sent.len();
-        sent.into_iter()
-            .for_each(|version| bench.end(version, status(404)));
+        for version in sent {
+            bench.end(version, status(404));
+        }
     }
     assert_eq!(begun, OPEN_DELIVERIES_MAX);
     assert!(bench.rest().is_some());

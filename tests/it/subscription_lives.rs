@@ -51,15 +51,15 @@ fn key(version: u64) -> Option<String> {
     (!version.is_multiple_of(4)).then(|| format!("k{}", version % 3))
 }
 
-fn channel(version: u64) -> Option<String> {
-    Some(if version.is_multiple_of(7) { "b" } else { "a" }.to_owned())
+fn channel(version: u64) -> &'static str {
+    if version.is_multiple_of(7) { "b" } else { "a" }
 }
 
 fn meta(version: u64) -> MessageMeta {
     MessageMeta {
         message: at(version),
         key: key(version),
-        channel: channel(version),
+        channel: Some(channel(version).to_owned()),
         matches: true,
     }
 }
@@ -79,9 +79,9 @@ impl Life {
             DeliveryMode::Keyed,
             DeliveryMode::Concurrent,
         ];
-        let mode = modes[usize::try_from(draws.below(3)).unwrap()];
+        let mode = modes[usize::try_from(draws.below(3)).expect("it is small")];
         let retry = Retry {
-            max_attempts: u32::try_from(draws.below(4)).unwrap(),
+            max_attempts: u32::try_from(draws.below(4)).expect("it is small"),
             deadline_seconds: (draws.below(4) == 0).then_some(400),
             ..Retry::default()
         };
@@ -96,7 +96,7 @@ impl Life {
             } else {
                 Qos::Auto
             },
-            dlq: queues[usize::try_from(draws.below(3)).unwrap()].clone(),
+            dlq: queues[usize::try_from(draws.below(3)).expect("it is small")].clone(),
             on_failure: if draws.below(2) == 0 {
                 OnFailure::Discard
             } else {
@@ -184,8 +184,8 @@ impl Life {
         self.flight = Flight::new();
         self.elapsed = 0;
         self.state = self.folded();
-        let bytes = rmp_serde::to_vec_named(&self.state).unwrap();
-        let back: SubscriptionState = rmp_serde::from_slice(&bytes).unwrap();
+        let bytes = rmp_serde::to_vec_named(&self.state).expect("a state can be written");
+        let back: SubscriptionState = rmp_serde::from_slice(&bytes).expect("it can be read back");
         assert_eq!(back, self.state, "a snapshot changed the state");
         assert!(self.ask(Command::RecoverInterrupted));
         self.sync();
@@ -280,20 +280,15 @@ impl Life {
                             .iter()
                             .all(|call| !same(call.message.version.get()))
                     );
-                    let earlier =
-                        (1..message.version.get()).filter(|v| {
-                            same(*v)
-                                && self.state.subscription.as_ref().is_some_and(|s| {
-                                    s.channel.is_none() || s.channel == channel(*v)
-                                })
-                        });
+                    let earlier = (1..message.version.get()).filter(|v| {
+                        same(*v)
+                            && self.state.subscription.as_ref().is_some_and(|s| {
+                                s.channel.as_deref().is_none_or(|of| of == channel(*v))
+                            })
+                    });
                     for v in earlier.map(Version::new) {
                         let done = self.state.is_seen(v) && !self.state.open.contains_key(&v);
-                        assert!(
-                            done,
-                            "{v} of the key was overtaken by {}; {:?}\n{:?}",
-                            message.version, self.flight, self.state
-                        );
+                        assert!(done, "{v} of the key was overtaken by {}", message.version);
                     }
                 }
             }
@@ -340,13 +335,14 @@ impl Life {
         if self.calls.is_empty() {
             return;
         }
-        let index = usize::try_from(self.draws.below(self.calls.len() as u64)).unwrap();
+        let index =
+            usize::try_from(self.draws.below(self.calls.len() as u64)).expect("it is small");
         let Sent {
             message,
             attempt,
             probe,
         } = self.calls.swap_remove(index);
-        let report = report(self.answer());
+        let report = Box::new(report(self.answer()));
         let record = Command::Record {
             message,
             attempt,
@@ -376,14 +372,17 @@ impl Life {
     }
 
     fn pass(&mut self, wake: Option<Duration>) {
-        let millis = wake.map_or(1_000, |wake| u64::try_from(wake.as_millis()).unwrap() + 1);
+        let millis = wake.map_or(1_000, |wake| {
+            u64::try_from(wake.as_millis()).expect("it is small") + 1
+        });
         self.elapsed += millis;
-        self.wall += i64::try_from(millis).unwrap();
+        self.wall += i64::try_from(millis).expect("it is small");
     }
 
     fn jump(&mut self) {
         if self.policy.retry.deadline_seconds.is_none() {
-            self.wall += i64::try_from(self.draws.below(172_800_000)).unwrap() - 86_400_000;
+            self.wall +=
+                i64::try_from(self.draws.below(172_800_000)).expect("it is small") - 86_400_000;
         }
     }
 
@@ -448,8 +447,7 @@ impl Life {
                 SubscriptionEvent::DeadLettered(e) => assert!(ended.insert(e.message.version)),
                 SubscriptionEvent::Discarded(e) => assert!(ended.insert(e.message.version)),
                 SubscriptionEvent::Redelivered(e) => assert!(
-                    ended.remove(&e.message.version)
-                        || channel(e.message.version.get()) != Some("a".to_owned())
+                    ended.remove(&e.message.version) || channel(e.message.version.get()) != "a"
                 ),
                 SubscriptionEvent::Filtered(e) => {
                     let run = e.first.get()..=e.last.get();
@@ -481,8 +479,10 @@ fn every_life_keeps_the_guarantees() {
     let first: u64 = base.unwrap_or_else(|| u64::from(std::process::id()) << 20);
     let seeds = if base.is_some() { 1 } else { SEEDS };
     for seed in first..first + seeds {
-        if std::panic::catch_unwind(|| live(seed)).is_err() {
-            panic!("HOOKLOG_SEED={seed} cargo test --all-features --test it subscription_lives");
-        }
+        let lived = std::panic::catch_unwind(|| live(seed));
+        assert!(
+            lived.is_ok(),
+            "HOOKLOG_SEED={seed} cargo test --all-features --test it subscription_lives"
+        );
     }
 }
