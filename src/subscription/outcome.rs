@@ -67,9 +67,8 @@ pub const fn hold(result: &AttemptResult) -> Option<RetryAfter> {
 pub fn health(status: u16, error: Option<&AttemptError>) -> Health {
     match (error.map(|error| error.class), status) {
         (Some(ErrorClass::Blocked), _) => Health::Unknown,
-        (Some(_), _) => Health::Down,
         (None, 200..=499) => Health::Up,
-        (None, _) => Health::Down,
+        _ => Health::Down,
     }
 }
 

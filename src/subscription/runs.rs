@@ -38,14 +38,22 @@ impl Runs {
         self.0.insert(first, last);
     }
 
-    /// Takes out every version up to and with `last`.
-    pub fn remove_through(&mut self, last: Version) {
-        while let Some(entry) = self.0.first_entry().filter(|entry| *entry.key() <= last) {
-            let end = entry.remove();
+    /// Takes `first..=last` out.
+    pub fn remove(&mut self, first: Version, last: Version) {
+        while let Some((start, end)) = self.overlapping(first, last) {
+            self.0.remove(&start);
+            if start < first {
+                self.0.insert(start, first.previous());
+            }
             if end > last {
                 self.0.insert(last.next(), end);
             }
         }
+    }
+
+    /// Takes every version up to and with `last` out.
+    pub fn remove_through(&mut self, last: Version) {
+        self.remove(Version::ZERO, last);
     }
 
     /// First and last of each run, ascending.
@@ -60,8 +68,12 @@ impl Runs {
 
     /// Whether a version of `first..=last` is in the set.
     pub fn intersects(&self, first: Version, last: Version) -> bool {
-        let below = self.0.range(..=last).next_back();
-        below.is_some_and(|(_, end)| *end >= first)
+        self.overlapping(first, last).is_some()
+    }
+
+    fn overlapping(&self, first: Version, last: Version) -> Option<(Version, Version)> {
+        let (start, end) = self.0.range(..=last).next_back()?;
+        (*end >= first).then_some((*start, *end))
     }
 
     fn touching(&self, first: Version, last: Version) -> Option<(Version, Version)> {
@@ -89,6 +101,8 @@ mod tests {
         assert_eq!(runs(&set), [(1, 10)]);
         set.remove_through(Version::new(4));
         assert_eq!(runs(&set), [(5, 10)]);
+        set.remove(Version::new(7), Version::new(8));
+        assert_eq!(runs(&set), [(5, 6), (9, 10)]);
         assert!(set.contains(Version::new(5)) && !set.contains(Version::new(4)));
         assert!(set.intersects(Version::new(1), Version::new(5)));
         assert!(!set.intersects(Version::new(11), Version::new(15)));

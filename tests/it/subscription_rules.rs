@@ -26,7 +26,7 @@ pub(crate) fn message(version: u64) -> MessageRef {
 }
 
 pub(crate) fn subscription() -> Subscription {
-    Subscription::to("https://example.com/hook").unwrap()
+    Subscription::to("https://example.com/hook").expect("it is a URL")
 }
 
 pub(crate) fn policy(retry: Retry) -> Policy {
@@ -61,13 +61,13 @@ fn of(subscription: Subscription) -> Given {
     given([created.into()]).under(policy(Retry::default()))
 }
 
-pub(crate) fn report(result: AttemptResult) -> Box<AttemptReport> {
-    Box::new(AttemptReport {
+pub(crate) fn report(result: AttemptResult) -> AttemptReport {
+    AttemptReport {
         started_at: Timestamp::EPOCH,
         timings: Timings::default(),
         result,
         captured: None,
-    })
+    }
 }
 
 pub(crate) const fn status(status: u16) -> AttemptResult {
@@ -90,7 +90,7 @@ fn record(version: u64, attempt: u32, result: AttemptResult) -> Command {
         message: message(version),
         attempt: AttemptNumber::new(attempt),
         probe: false,
-        report: report(result),
+        report: Box::new(report(result)),
         sampled: true,
     }
 }

@@ -1,0 +1,313 @@
+//! What is in flight and what was read ahead: the whole planning of a subscription's actor.
+
+mod plan;
+
+use std::{collections::BTreeMap, time::Duration};
+
+use self::plan::Plan;
+use super::{
+    SubscriptionState,
+    command::Command,
+    pace::Pace,
+    runs::Runs,
+    timers::{Timer, Timers},
+};
+use crate::model::{AttemptNumber, DeadLetterQueue, MessageRef, Policy, Timestamp, Version};
+
+/// Most outcomes that may wait to be durable; above it no call starts. It bounds how many
+/// messages are sent twice after a crash.
+pub const OUTCOMES_NOT_DURABLE_MAX: usize = 256;
+/// Most open deliveries and dead letters to forward; above it no new message is taken.
+pub const OPEN_DELIVERIES_MAX: usize = 1_000;
+/// Most messages read ahead in keyed mode, where a waiting key must not hide the others.
+pub const KEYED_LOOK_AHEAD: usize = 1_000;
+/// Longest run of messages passed over before it is recorded.
+const FILTERED_RUN_MAX: u64 = 1_000;
+
+/// What planning needs to know of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MessageMeta {
+    /// The message.
+    pub message: MessageRef,
+    /// Its ordering key.
+    pub key: Option<String>,
+    /// Its channel.
+    pub channel: Option<String>,
+    /// Whether the subscription's filter lets it through; true without a filter.
+    pub matches: bool,
+}
+
+/// Both clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Wall-clock time: dates and deadlines count by it. It may jump.
+    pub wall: Timestamp,
+    /// Monotonic time since some fixed start: waits and rates count by it.
+    pub elapsed: Duration,
+}
+
+/// What to do next.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Read up to `limit` messages after `after` and [`offer`](Flight::offer) them, even if there
+    /// are none. One read is asked for at a time.
+    Read {
+        /// The version before the first.
+        after: Version,
+        /// Most messages.
+        limit: usize,
+    },
+    /// Call now. The flight counts it as begun.
+    Send {
+        /// The message.
+        message: MessageRef,
+        /// The number of the call.
+        attempt: AttemptNumber,
+        /// Whether it probes an open circuit.
+        probe: bool,
+    },
+    /// Decide and apply this command, then ask again. After a [`Command::Take`] has become
+    /// durable, call [`Flight::taken`].
+    Record(Command),
+    /// Forward this dead letter, record [`Command::Forwarded`] or [`Command::ForwardFailed`],
+    /// then call [`Flight::forward_ended`].
+    Forward {
+        /// The message.
+        message: MessageRef,
+        /// Where it goes.
+        target: DeadLetterQueue,
+    },
+    /// Ask again after this much monotonic time, unless something happens before.
+    Wake {
+        /// The wait, above zero.
+        after: Duration,
+    },
+}
+
+/// A call in flight, or taken and about to be.
+#[derive(Debug, Clone)]
+struct Call {
+    meta: MessageMeta,
+    probe: bool,
+    stage: Stage,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// The take is asked for and not durable.
+    Taking,
+    /// The take is durable; the call may start.
+    Taken,
+    /// The call has begun.
+    Sent,
+}
+
+/// A read that was asked for.
+#[derive(Debug, Clone, Copy)]
+struct Reading {
+    after: Version,
+    limit: usize,
+    purpose: Purpose,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// The next messages.
+    Ahead,
+    /// The keys of open deliveries.
+    Keys,
+    /// None any more: the definition changed meanwhile.
+    Stale,
+}
+
+/// What is in flight and what was read ahead. It lives as long as its actor and is in no
+/// snapshot: after a crash a new one reads again what has no outcome.
+#[derive(Debug, Clone, Default)]
+pub struct Flight {
+    calls: BTreeMap<Version, Call>,
+    /// Messages read and not begun.
+    ahead: BTreeMap<Version, MessageMeta>,
+    /// Messages read that are not for this subscription, or that retention has cut.
+    skipped: Runs,
+    read_to: Option<Version>,
+    reading: Option<Reading>,
+    /// The head at which a read came back empty.
+    dry_at: Option<Version>,
+    /// Keys of open deliveries, in keyed mode.
+    keys: BTreeMap<Version, Option<String>>,
+    channel: Option<String>,
+    not_durable: usize,
+    forwarding: Option<Version>,
+    pace: Pace,
+    timers: Timers,
+}
+
+impl Flight {
+    /// Nothing in flight, nothing read.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes in the messages that a read gave, in version order: all of them, so that an answer
+    /// that begins later than it was asked for shows what retention has cut.
+    pub fn offer(&mut self, messages: Vec<MessageMeta>) {
+        let Some(reading) = self.reading.take() else {
+            return;
+        };
+        match reading.purpose {
+            Purpose::Ahead => self.read_ahead(reading.after, messages),
+            Purpose::Keys => self.learn_keys(reading, messages),
+            Purpose::Stale => {}
+        }
+    }
+
+    /// The read that was asked for failed; it is asked for again.
+    pub fn read_failed(&mut self) {
+        self.reading = None;
+    }
+
+    fn read_ahead(&mut self, after: Version, messages: Vec<MessageMeta>) {
+        let last = messages.last().map(|meta| meta.message.version);
+        let Some(last) = last else {
+            self.dry_at = Some(Version::MAX);
+            return;
+        };
+        let mut expected = after.next();
+        for meta in messages {
+            let version = meta.message.version;
+            self.skipped.insert(expected, version.previous());
+            expected = version.next();
+            let channel_differs = self.channel.is_some() && self.channel != meta.channel;
+            if channel_differs || !meta.matches {
+                self.skipped.insert(version, version);
+            } else {
+                self.ahead.insert(version, meta);
+            }
+        }
+        self.read_to = Some(last);
+    }
+
+    /// The take of this message is durable: it may be sent.
+    pub fn taken(&mut self, version: Version) {
+        if let Some(call) = self.calls.get_mut(&version) {
+            call.stage = Stage::Taken;
+        }
+    }
+
+    /// The call of this message has ended and its outcome is applied to the state, not yet
+    /// durable.
+    pub fn ended(&mut self, version: Version) {
+        if self.calls.remove(&version).is_some() {
+            self.not_durable += 1;
+        }
+    }
+
+    /// The call of this message will not be made after all, and there is no outcome. Not for a
+    /// message that was taken: nobody can tell whether it was sent, so it is recorded as failed.
+    pub fn released(&mut self, version: Version) {
+        if let Some(call) = self.calls.remove(&version) {
+            self.ahead.insert(version, call.meta);
+        }
+    }
+
+    /// So many outcomes have become durable.
+    pub fn durable(&mut self, outcomes: usize) {
+        self.not_durable = self.not_durable.saturating_sub(outcomes);
+    }
+
+    /// The dead letter on its way has arrived or failed, and the state knows.
+    pub fn forward_ended(&mut self) {
+        self.forwarding = None;
+    }
+
+    /// Messages whose call has begun. One that is only taken is not among them.
+    pub fn in_flight(&self) -> Vec<Version> {
+        let sent = self
+            .calls
+            .iter()
+            .filter(|(_, call)| call.stage == Stage::Sent);
+        sent.map(|(version, _)| *version).collect()
+    }
+
+    /// Whether a call of this message has begun.
+    pub fn is_in_flight(&self, version: Version) -> bool {
+        let call = self.calls.get(&version);
+        call.is_some_and(|call| call.stage == Stage::Sent)
+    }
+
+    /// What to do now. Sends count as begun and a read as asked for, so asking twice does not
+    /// give them twice; records are given until the state shows them. When nothing can be done
+    /// it gives one wake-up or nothing: then only an outcome, a command or a new message changes
+    /// anything.
+    pub fn next(
+        &mut self,
+        state: &SubscriptionState,
+        policy: &Policy,
+        now: Now,
+        api_head: Version,
+    ) -> Vec<Action> {
+        self.forget(state, api_head);
+        let (mut actions, wake) = Plan::new(self, state, policy, now, api_head).made();
+        if !actions.iter().any(|a| matches!(a, Action::Record(_))) {
+            actions.extend(wake.map(|after| Action::Wake { after }));
+        }
+        actions
+    }
+
+    /// Drops what the state has moved past.
+    fn forget(&mut self, state: &SubscriptionState, head: Version) {
+        let channel = state.subscription.as_ref().and_then(|s| s.channel.clone());
+        if self.channel != channel {
+            self.channel = channel;
+            self.ahead.clear();
+            self.skipped = Runs::default();
+            self.read_to = None;
+            if let Some(reading) = &mut self.reading {
+                reading.purpose = Purpose::Stale;
+            }
+        }
+        if self.dry_at == Some(Version::MAX) {
+            self.dry_at = Some(head);
+        }
+        self.drop_refused_takes(state);
+        self.ahead.retain(|version, _| !state.is_seen(*version));
+        self.skipped.remove_through(state.cursor);
+        if !self.skipped.is_empty() {
+            for (first, last) in state.beyond.iter() {
+                self.skipped.remove(first, last);
+            }
+        }
+        self.keys
+            .retain(|version, _| state.open.contains_key(version));
+        self.timers.keep(|timer| match timer {
+            Timer::Retry(version) => state.open.contains_key(&version),
+            Timer::Forward(version) => state.forwards.contains_key(&version),
+            Timer::Hold => state.hold.is_some(),
+            Timer::Probe => state.circuit.is_open(),
+        });
+    }
+
+    /// A take that was refused, or whose delivery was ended before its call began, is undone.
+    fn drop_refused_takes(&mut self, state: &SubscriptionState) {
+        let refused = |version: &Version, call: &Call| {
+            call.stage != Stage::Sent && !state.open.get(version).is_some_and(|open| open.taken)
+        };
+        let refused: Vec<_> = self
+            .calls
+            .extract_if(.., |v, call| refused(v, call))
+            .collect();
+        for (version, call) in refused {
+            self.ahead.insert(version, call.meta);
+        }
+    }
+
+    /// A message that retention has cut is held by no key.
+    fn learn_keys(&mut self, reading: Reading, messages: Vec<MessageMeta>) {
+        for place in 1..=reading.limit as u64 {
+            self.keys.insert(reading.after.plus(place), None);
+        }
+        for meta in messages {
+            self.keys.insert(meta.message.version, meta.key);
+        }
+    }
+}

@@ -1,0 +1,443 @@
+//! One round of planning.
+
+use std::{collections::BTreeSet, ops::ControlFlow, time::Duration};
+
+use super::{
+    Action, Call, FILTERED_RUN_MAX, Flight, KEYED_LOOK_AHEAD, MessageMeta, Now,
+    OPEN_DELIVERIES_MAX, OUTCOMES_NOT_DURABLE_MAX, Purpose, Reading, Stage,
+};
+use crate::{
+    model::{AttemptNumber, DeliveryMode, Policy, Timestamp, Version},
+    subscription::{
+        Command, OpenDelivery, SubscriptionState, circuit::Circuit, decide::FORWARD_PAUSE_MAX,
+        schedule, timers::Timer,
+    },
+};
+
+/// Where to look for the next message, ascending.
+#[derive(Debug, Clone, Copy)]
+enum Queue {
+    /// Among open deliveries.
+    Open,
+    /// Among messages read ahead.
+    Ahead,
+    /// Among both by version, where order counts.
+    Both,
+}
+
+/// One round of planning.
+pub(super) struct Plan<'a> {
+    flight: &'a mut Flight,
+    state: &'a SubscriptionState,
+    policy: &'a Policy,
+    now: Now,
+    head: Version,
+    actions: Vec<Action>,
+    wake: Option<Duration>,
+}
+
+impl<'a> Plan<'a> {
+    pub(super) fn new(
+        flight: &'a mut Flight,
+        state: &'a SubscriptionState,
+        policy: &'a Policy,
+        now: Now,
+        head: Version,
+    ) -> Self {
+        Self {
+            flight,
+            state,
+            policy,
+            now,
+            head,
+            actions: Vec::new(),
+            wake: None,
+        }
+    }
+
+    /// What to do, and how long to wait where only time helps.
+    pub(super) fn made(mut self) -> (Vec<Action>, Option<Duration>) {
+        self.forward();
+        if self.delivers() {
+            self.deliver();
+        }
+        (self.actions, self.wake)
+    }
+
+    fn deliver(&mut self) {
+        self.skip();
+        self.expire();
+        if !self.actions.iter().any(|a| matches!(a, Action::Record(_))) {
+            self.send();
+        }
+        self.read();
+    }
+
+    fn wake_after(&mut self, wait: Duration) {
+        if !wait.is_zero() {
+            self.wake = Some(self.wake.map_or(wait, |wake| wake.min(wait)));
+        }
+    }
+
+    /// Whether both sides and the dates want deliveries.
+    fn delivers(&mut self) -> bool {
+        let Some(subscription) = self.state.subscription.as_deref() else {
+            return false;
+        };
+        if !self.state.is_running() || self.policy.callback_url.is_none() {
+            return false;
+        }
+        if let Some(start) = subscription
+            .starting_at
+            .filter(|start| *start > self.now.wall)
+        {
+            self.wake_after(start.since(self.now.wall));
+            return false;
+        }
+        if let Some(end) = subscription.ending_at {
+            self.wake_after(end.since(self.now.wall));
+            return end > self.now.wall;
+        }
+        true
+    }
+
+    /// One dead letter at a time goes to the place it is forwarded to.
+    fn forward(&mut self) {
+        if self.flight.forwarding.is_some() {
+            return;
+        }
+        for (version, forward) in &self.state.forwards {
+            let wait = forward.due_at.map_or(Duration::ZERO, |due_at| {
+                let timer = Timer::Forward(*version);
+                let longest = FORWARD_PAUSE_MAX * 2;
+                self.flight
+                    .timers
+                    .remaining(timer, due_at, longest, self.now)
+            });
+            if wait.is_zero() {
+                self.flight.forwarding = Some(*version);
+                self.actions.push(Action::Forward {
+                    message: forward.message,
+                    target: forward.target.clone(),
+                });
+                return;
+            }
+            self.wake_after(wait);
+        }
+    }
+
+    /// Records runs that are not for this subscription once they cannot grow, or have grown long.
+    fn skip(&mut self) {
+        let read_to = self.flight.read_to.unwrap_or(Version::ZERO);
+        for (first, last) in self.flight.skipped.iter() {
+            let long = last.distance_from(first) + 1 >= FILTERED_RUN_MAX;
+            if last < read_to || last >= self.head || long {
+                let filtered = Command::Filtered { first, last };
+                self.actions.push(Action::Record(filtered));
+            }
+        }
+    }
+
+    /// Gives up what waits beyond its deadline, also behind an open circuit or a hold.
+    fn expire(&mut self) {
+        if self.policy.retry.deadline_seconds.is_none() {
+            return;
+        }
+        let now = self.now.wall;
+        let open = self
+            .state
+            .open
+            .values()
+            .filter(|open| !open.renewed && !open.taken);
+        let waiting = self.flight.ahead.values().map(|meta| meta.message);
+        let mut passed = Vec::new();
+        let mut next: Option<Timestamp> = None;
+        for message in open.map(|open| open.message).chain(waiting) {
+            let deadline = schedule::deadline(&self.policy.retry, message.accepted_at);
+            match deadline.filter(|_| !self.flight.calls.contains_key(&message.version)) {
+                Some(deadline) if deadline <= now => passed.push(message),
+                Some(deadline) => next = Some(next.map_or(deadline, |next| next.min(deadline))),
+                None => {}
+            }
+        }
+        if !passed.is_empty() {
+            passed.sort_unstable();
+            let expire = Command::Expire { messages: passed };
+            self.actions.push(Action::Record(expire));
+        }
+        if let Some(next) = next {
+            self.wake_after(next.since(now));
+        }
+    }
+
+    fn send(&mut self) {
+        self.send_taken();
+        if let Some(wait) = self.gate_wait() {
+            self.wake_after(wait);
+            return;
+        }
+        let probe = self.state.circuit.is_open();
+        if probe && self.flight.calls.values().any(|call| call.probe) {
+            return;
+        }
+        if self.keys_missing() {
+            return;
+        }
+        let mut busy = self.busy_keys();
+        let queues: &[Queue] = match self.state.mode() {
+            DeliveryMode::Concurrent => &[Queue::Open, Queue::Ahead],
+            DeliveryMode::Ordered | DeliveryMode::Keyed => &[Queue::Both],
+        };
+        for queue in queues {
+            let mut from = Version::FIRST;
+            while let Some(version) = self.following(*queue, from).filter(|_| self.has_room()) {
+                if self.start(version, probe, &mut busy).is_break() {
+                    return;
+                }
+                from = version.next();
+            }
+        }
+    }
+
+    /// Starts the calls whose take has become durable.
+    fn send_taken(&mut self) {
+        for (version, call) in &mut self.flight.calls {
+            if call.stage == Stage::Taken {
+                call.stage = Stage::Sent;
+                self.actions.push(Action::Send {
+                    message: call.meta.message,
+                    attempt: self
+                        .state
+                        .open
+                        .get(version)
+                        .map_or(AttemptNumber::FIRST, OpenDelivery::next_attempt),
+                    probe: call.probe,
+                });
+            }
+        }
+    }
+
+    /// How long the callback's pause or the circuit's stands yet; `None` when neither does.
+    fn gate_wait(&mut self) -> Option<Duration> {
+        let timers = &mut self.flight.timers;
+        let hold = self.state.hold.map_or(Duration::ZERO, |hold| {
+            timers.remaining(
+                Timer::Hold,
+                hold.until,
+                hold.retry_after.duration(),
+                self.now,
+            )
+        });
+        let probe = match self.state.circuit {
+            Circuit::Open {
+                probe_at, pause_ms, ..
+            } => {
+                let pause = Duration::from_millis(pause_ms);
+                timers.remaining(Timer::Probe, probe_at, pause, self.now)
+            }
+            Circuit::Closed { .. } => Duration::ZERO,
+        };
+        Some(hold.max(probe)).filter(|wait| !wait.is_zero())
+    }
+
+    fn max_in_flight(&self) -> usize {
+        match self.state.mode() {
+            DeliveryMode::Ordered => 1,
+            DeliveryMode::Keyed | DeliveryMode::Concurrent => {
+                usize::from(self.policy.max_in_flight)
+            }
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.flight.calls.len() < self.max_in_flight()
+            && self.flight.not_durable < OUTCOMES_NOT_DURABLE_MAX
+    }
+
+    /// In keyed mode the key of each open delivery must be known before anything is sent: after a
+    /// crash they are read again.
+    fn keys_missing(&mut self) -> bool {
+        if self.state.mode() != DeliveryMode::Keyed {
+            return false;
+        }
+        let flight = &mut *self.flight;
+        let mut missing = self.state.open.keys().copied().filter(|version| {
+            !flight.keys.contains_key(version) && !flight.calls.contains_key(version)
+        });
+        let Some(first) = missing.next() else {
+            return false;
+        };
+        let run = missing
+            .zip(1..KEYED_LOOK_AHEAD as u64)
+            .take_while(|(version, place)| *version == first.plus(*place))
+            .count();
+        if flight.reading.is_none() {
+            let (after, limit) = (first.previous(), run + 1);
+            flight.reading = Some(Reading {
+                after,
+                limit,
+                purpose: Purpose::Keys,
+            });
+            self.actions.push(Action::Read { after, limit });
+        }
+        true
+    }
+
+    /// Keys that are in flight.
+    fn busy_keys(&self) -> BTreeSet<String> {
+        let calls = self.flight.calls.values();
+        calls.filter_map(|call| call.meta.key.clone()).collect()
+    }
+
+    fn following(&self, queue: Queue, from: Version) -> Option<Version> {
+        let open = self.state.open.range(from..).next().map(|(v, _)| *v);
+        let ahead = self.flight.ahead.range(from..).next().map(|(v, _)| *v);
+        match queue {
+            Queue::Open => open,
+            Queue::Ahead => ahead,
+            Queue::Both => [open, ahead].into_iter().flatten().min(),
+        }
+    }
+
+    /// Begins the call of this message if nothing forbids it. Breaks when no later one may begin
+    /// either. `busy` gathers the keys that are taken.
+    fn start(
+        &mut self,
+        version: Version,
+        probe: bool,
+        busy: &mut BTreeSet<String>,
+    ) -> ControlFlow<()> {
+        let mode = self.state.mode();
+        if self.flight.calls.contains_key(&version) {
+            return ControlFlow::Continue(());
+        }
+        // One that was opened before a lower one had its outcome must not overtake it.
+        let known_to = self
+            .flight
+            .read_to
+            .unwrap_or_default()
+            .max(self.state.cursor);
+        if mode != DeliveryMode::Concurrent && known_to < version.previous() {
+            return ControlFlow::Break(());
+        }
+        let Some(meta) = self.meta(version) else {
+            return ControlFlow::Continue(());
+        };
+        let free = match &meta.key {
+            Some(key) if mode == DeliveryMode::Keyed => busy.insert(key.clone()),
+            _ => true,
+        };
+        if !free || !self.is_due(version, probe) {
+            return match mode {
+                DeliveryMode::Ordered => ControlFlow::Break(()),
+                DeliveryMode::Keyed | DeliveryMode::Concurrent => ControlFlow::Continue(()),
+            };
+        }
+        let rate = self.policy.rate_limit_per_second;
+        let wait = self.flight.pace.wait(rate, self.now.elapsed);
+        if !wait.is_zero() {
+            self.wake_after(wait);
+            return ControlFlow::Break(());
+        }
+        self.begin(meta, probe);
+        if probe {
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// An open delivery from the state and its learned key, a new one as it was read.
+    fn meta(&self, version: Version) -> Option<MessageMeta> {
+        let Some(open) = self.state.open.get(&version) else {
+            return self.flight.ahead.get(&version).cloned();
+        };
+        Some(MessageMeta {
+            message: open.message,
+            key: self.flight.keys.get(&version).cloned().flatten(),
+            channel: None,
+            matches: true,
+        })
+    }
+
+    /// Whether a call of this message may start, the callback and its rate apart. A probe does
+    /// not wait for its retry.
+    fn is_due(&mut self, version: Version, probe: bool) -> bool {
+        let Some(open) = self.state.open.get(&version) else {
+            return self.takes_new();
+        };
+        let Some(retry) = open.retry else {
+            return !open.taken;
+        };
+        let planned = Duration::from_millis(retry.delay_ms);
+        let timers = &mut self.flight.timers;
+        let wait = timers.remaining(Timer::Retry(version), retry.due_at, planned, self.now);
+        if !probe {
+            self.wake_after(wait);
+        }
+        !open.taken && (probe || wait.is_zero())
+    }
+
+    /// Whether a message may be taken that was never tried.
+    fn takes_new(&self) -> bool {
+        let calls = self.flight.calls.keys();
+        let new = calls.filter(|version| !self.state.open.contains_key(version));
+        let waiting = self.state.open.len() + self.state.forwards.len() + new.count();
+        waiting < OPEN_DELIVERIES_MAX
+    }
+
+    fn begin(&mut self, meta: MessageMeta, probe: bool) {
+        let message = meta.message;
+        let open = self.state.open.get(&message.version);
+        let attempt = open.map_or(AttemptNumber::FIRST, OpenDelivery::next_attempt);
+        let takes_first = self.policy.qos.takes_first();
+        let rate = self.policy.rate_limit_per_second;
+        self.flight.pace.start(rate, self.now.elapsed);
+        self.flight.ahead.remove(&message.version);
+        if self.state.mode() == DeliveryMode::Keyed {
+            self.flight.keys.insert(message.version, meta.key.clone());
+        }
+        let stage = if takes_first {
+            self.actions.push(Action::Record(Command::Take { message }));
+            Stage::Taking
+        } else {
+            self.actions.push(Action::Send {
+                message,
+                attempt,
+                probe,
+            });
+            Stage::Sent
+        };
+        self.flight
+            .calls
+            .insert(message.version, Call { meta, probe, stage });
+    }
+
+    /// Asks for what there is room for.
+    fn read(&mut self) {
+        let state = self.state;
+        let flight = &mut *self.flight;
+        let mut after = flight.read_to.unwrap_or(state.cursor).max(state.cursor);
+        if let Some((_, last)) = state.beyond.run_of(after.next()) {
+            after = last;
+        }
+        flight.read_to = Some(after);
+        let dry = flight.dry_at.is_some_and(|head| head >= self.head);
+        if flight.reading.is_some() || dry || after >= self.head {
+            return;
+        }
+        let room = match state.mode() {
+            DeliveryMode::Keyed => KEYED_LOOK_AHEAD.saturating_sub(flight.ahead.len()),
+            DeliveryMode::Ordered | DeliveryMode::Concurrent => self
+                .max_in_flight()
+                .saturating_sub(self.flight.calls.len() + self.flight.ahead.len()),
+        };
+        if room > 0 {
+            self.flight.reading = Some(Reading {
+                after,
+                limit: room,
+                purpose: Purpose::Ahead,
+            });
+            self.actions.push(Action::Read { after, limit: room });
+        }
+    }
+}

@@ -1,0 +1,506 @@
+//! What the plan of a subscription does and does not start.
+
+use std::time::Duration;
+
+use hooklog::{
+    model::{
+        ApiId, AttemptNumber, AttemptResult, DeadLetterQueue, DeliveryMode, Policy, Retry,
+        RetryAfter, Subscription, SubscriptionCreated, Timestamp, Version,
+    },
+    subscription::{
+        Action, Command, Flight, MessageMeta, Now, OPEN_DELIVERIES_MAX, OUTCOMES_NOT_DURABLE_MAX,
+        OpenDelivery,
+    },
+    testing::given::{Given, given},
+};
+use uuid::Uuid;
+
+use crate::subscription_rules::{message, policy, report, status, subscription};
+
+const HEAD: u64 = 5_000;
+const DAY: i64 = 86_400_000;
+
+struct Bench {
+    given: Option<Given>,
+    flight: Flight,
+    now: Now,
+    head: u64,
+    key: fn(u64) -> Option<String>,
+    sent: Vec<(u64, bool)>,
+}
+
+fn bench(subscription: Subscription, policy: Policy) -> Bench {
+    let created = SubscriptionCreated {
+        subscription: Box::new(subscription),
+        cursor: Version::ZERO,
+    };
+    Bench {
+        given: Some(given([created.into()]).under(policy)),
+        flight: Flight::new(),
+        now: Now {
+            wall: Timestamp::from_millis(DAY * 10),
+            elapsed: Duration::ZERO,
+        },
+        head: HEAD,
+        key: |_| None,
+        sent: Vec::new(),
+    }
+}
+
+fn concurrent(policy: Policy) -> Bench {
+    bench(subscription(), policy)
+}
+
+impl Bench {
+    fn given(&self) -> &Given {
+        self.given.as_ref().expect("it is put back")
+    }
+
+    fn ask(&mut self, command: Command) {
+        let mut given = self.given.take().expect("it is put back");
+        given.moment.now = self.now.wall;
+        let when = given.when(command);
+        let types: Vec<_> = when
+            .events()
+            .iter()
+            .map(|e| e.event_type().to_string())
+            .collect();
+        let types: Vec<_> = types.iter().map(String::as_str).collect();
+        self.given = Some(when.then_types(&types));
+    }
+
+    fn next(&mut self) -> Vec<Action> {
+        let given = self.given.as_ref().expect("it is put back");
+        let head = Version::new(self.head);
+        self.flight
+            .next(&given.state, &given.policy, self.now, head)
+    }
+
+    /// Reads, records and sends until only time or an outcome helps; gives the wait.
+    fn rest(&mut self) -> Option<Duration> {
+        loop {
+            let mut worked = false;
+            for action in self.next() {
+                match action {
+                    Action::Wake { after } if !worked => return Some(after),
+                    Action::Wake { .. } => {}
+                    Action::Read { after, limit } => {
+                        let last = self.head.min(after.get() + limit as u64);
+                        let metas = (after.get() + 1..=last).map(|version| MessageMeta {
+                            message: message(version),
+                            key: (self.key)(version),
+                            channel: None,
+                            matches: true,
+                        });
+                        self.flight.offer(metas.collect());
+                        worked = true;
+                    }
+                    Action::Send { message, probe, .. } => {
+                        self.sent.push((message.version.get(), probe));
+                    }
+                    Action::Record(command) => {
+                        self.ask(command);
+                        worked = true;
+                    }
+                    Action::Forward { .. } => panic!("nothing is forwarded here"),
+                }
+            }
+            if !worked {
+                return None;
+            }
+        }
+    }
+
+    fn end(&mut self, version: u64, result: AttemptResult) {
+        let version = Version::new(version);
+        let open = self.given().state.open.get(&version);
+        let attempt = open.map_or(AttemptNumber::FIRST, OpenDelivery::next_attempt);
+        let probe = self
+            .sent
+            .iter()
+            .rev()
+            .find(|(sent, _)| *sent == version.get());
+        let probe = probe.is_some_and(|(_, probe)| *probe);
+        self.ask(Command::Record {
+            message: message(version.get()),
+            attempt,
+            probe,
+            report: Box::new(report(result)),
+            sampled: true,
+        });
+        self.flight.ended(version);
+    }
+
+    fn pass(&mut self, wait: Duration) {
+        self.now.elapsed += wait;
+        self.now.wall = self.now.wall.plus(wait);
+    }
+
+    fn sent(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.sent)
+            .into_iter()
+            .map(|(version, _)| version)
+            .collect()
+    }
+}
+
+#[test]
+fn no_more_is_read_or_sent_than_may_be_in_flight() {
+    let mut bench = concurrent(policy(Retry::default()));
+    assert_eq!(
+        bench.next(),
+        [Action::Read {
+            after: Version::ZERO,
+            limit: 5
+        }]
+    );
+    assert_eq!(bench.next(), []);
+    bench.flight.read_failed();
+    bench.rest();
+    assert_eq!(bench.sent(), [1, 2, 3, 4, 5]);
+    bench.end(3, status(200));
+    bench.rest();
+    assert_eq!(bench.sent(), [6]);
+    bench.end(1, status(500));
+    bench.rest();
+    assert_eq!(bench.sent(), [7], "a retry holds no other");
+}
+
+#[test]
+fn outcomes_that_are_not_durable_stop_new_calls() {
+    let mut bench = concurrent(policy(Retry::default()));
+    for version in 1..=OUTCOMES_NOT_DURABLE_MAX as u64 {
+        bench.rest();
+        bench.end(version, status(200));
+    }
+    bench.sent();
+    bench.rest();
+    assert!(bench.sent().is_empty());
+    bench.flight.durable(1);
+    bench.rest();
+    assert_eq!(bench.sent().len(), 1);
+}
+
+#[test]
+fn open_retries_are_bounded() {
+    let mut bench = concurrent(policy(Retry {
+        retry_on_status: vec![404],
+        ..Retry::default()
+    }));
+    let mut begun = 0;
+    loop {
+        bench.rest();
+        bench.flight.durable(usize::MAX);
+        let sent = bench.sent();
+        if sent.is_empty() {
+            break;
+        }
+        begun += sent.len();
+        for version in sent {
+            bench.end(version, status(404));
+        }
+    }
+    assert_eq!(begun, OPEN_DELIVERIES_MAX);
+    assert!(bench.rest().is_some());
+}
+
+#[test]
+fn ordered_mode_holds_the_next_until_the_first_has_its_fate() {
+    let ordered = Subscription {
+        delivery_mode: DeliveryMode::Ordered,
+        ..subscription()
+    };
+    let mut bench = bench(ordered, policy(Retry::default()));
+    bench.rest();
+    assert_eq!(bench.sent(), [1]);
+    bench.end(1, status(500));
+    assert_eq!(bench.rest(), Some(Duration::from_secs(10)));
+    bench.pass(Duration::from_secs(10));
+    bench.rest();
+    assert_eq!(bench.sent(), [1]);
+    bench.end(1, status(200));
+    bench.rest();
+    assert_eq!(bench.sent(), [2]);
+}
+
+#[test]
+fn keyed_mode_sends_one_of_a_key_and_looks_past_it() {
+    let keyed = Subscription {
+        delivery_mode: DeliveryMode::Keyed,
+        ..subscription()
+    };
+    let mut bench = bench(keyed, policy(Retry::default()));
+    bench.key = |version| match version {
+        1..=500 => Some("busy".to_owned()),
+        501 => Some("other".to_owned()),
+        _ => None,
+    };
+    bench.rest();
+    assert_eq!(bench.sent(), [1, 501, 502, 503, 504]);
+    bench.end(1, status(500));
+    bench.rest();
+    assert_eq!(bench.sent(), [505]);
+}
+
+#[test]
+fn after_a_crash_what_has_no_outcome_is_sent_again_and_keys_still_hold() {
+    let keyed = Subscription {
+        delivery_mode: DeliveryMode::Keyed,
+        ..subscription()
+    };
+    let mut bench = bench(keyed, policy(Retry::default()));
+    bench.key = |version| (version % 2 == 1).then(|| "odd".to_owned());
+    bench.rest();
+    assert_eq!(bench.sent(), [1, 2, 4, 6, 8]);
+    bench.end(1, status(500));
+    bench.end(4, status(200));
+    bench.flight = Flight::new();
+    bench.rest();
+    assert_eq!(
+        bench.sent(),
+        [2, 6, 8, 10, 12],
+        "1 waits for its retry, and 3 for 1"
+    );
+}
+
+#[test]
+fn an_open_circuit_sends_a_single_probe_when_its_pause_is_over() {
+    let mut bench = concurrent(policy(Retry::default()));
+    for version in 1..=10 {
+        bench.rest();
+        bench.end(version, status(500));
+    }
+    let wait = bench.rest().expect("the pause ends");
+    let begun = bench.sent();
+    begun
+        .into_iter()
+        .filter(|v| *v > 10)
+        .for_each(|v| bench.end(v, status(500)));
+    assert!(bench.given().state.circuit.is_open());
+    assert!((27..=33).contains(&wait.as_secs()), "{wait:?}");
+    bench.pass(wait + Duration::from_secs(1));
+    bench.rest();
+    assert_eq!(std::mem::take(&mut bench.sent), [(1, true)]);
+    bench.sent.push((1, true));
+    bench.end(1, status(200));
+    bench.sent.clear();
+    bench.rest();
+    assert!(bench.sent().len() > 1);
+}
+
+#[test]
+fn waiting_messages_expire_while_the_circuit_is_open_or_a_hold_stands() {
+    let retry = Retry {
+        deadline_seconds: Some(30 * 86_400),
+        ..Retry::default()
+    };
+    let mut bench = concurrent(policy(retry));
+    bench.head = 6;
+    bench.now.wall = Timestamp::from_millis(DAY * 30 - 60_000);
+    bench.rest();
+    let result = AttemptResult::Responded {
+        status: 503,
+        retry_after: Some(RetryAfter::from_seconds(50)),
+    };
+    bench.end(1, result);
+    assert_eq!(bench.rest(), Some(Duration::from_secs(50)));
+    (2..=5).for_each(|version| bench.end(version, status(200)));
+    bench.pass(Duration::from_secs(60));
+    bench.rest();
+    assert_eq!(bench.given().state.counters.dead_lettered, 2);
+    assert_eq!(bench.given().state.pending(Version::new(6)), 0);
+}
+
+#[test]
+fn a_hold_stands_for_the_whole_subscription() {
+    let mut bench = concurrent(policy(Retry::default()));
+    bench.rest();
+    let retry_after = Some(RetryAfter::from_seconds(90));
+    bench.end(
+        1,
+        AttemptResult::Responded {
+            status: 429,
+            retry_after,
+        },
+    );
+    bench.sent();
+    assert_eq!(bench.rest(), Some(Duration::from_secs(90)));
+    assert!(bench.sent().is_empty());
+    bench.pass(Duration::from_secs(90));
+    bench.rest();
+    assert_eq!(bench.sent(), [1]);
+}
+
+#[test]
+fn a_clock_that_jumps_a_day_neither_freezes_a_retry_nor_brings_it_forward() {
+    for jump in [-DAY, DAY] {
+        let mut bench = concurrent(policy(Retry::default()));
+        bench.head = 1;
+        bench.rest();
+        bench.end(1, status(500));
+        assert_eq!(bench.rest(), Some(Duration::from_secs(10)));
+        bench.sent();
+        bench.pass(Duration::from_secs(4));
+        bench.now.wall = Timestamp::from_millis(bench.now.wall.as_millis() + jump);
+        assert_eq!(bench.rest(), Some(Duration::from_secs(6)));
+        assert!(bench.sent().is_empty());
+        bench.pass(Duration::from_secs(6));
+        bench.rest();
+        assert_eq!(bench.sent(), [1]);
+    }
+}
+
+#[test]
+fn a_clock_set_back_across_a_restart_delays_a_retry_by_its_own_wait_at_most() {
+    let mut bench = concurrent(policy(Retry::default()));
+    bench.head = 1;
+    bench.rest();
+    bench.end(1, status(500));
+    bench.flight = Flight::new();
+    bench.now.wall = Timestamp::from_millis(bench.now.wall.as_millis() - DAY);
+    assert_eq!(bench.rest(), Some(Duration::from_secs(10)));
+}
+
+#[test]
+fn calls_keep_to_the_rate() {
+    let mut bench = concurrent(Policy {
+        rate_limit_per_second: Some(4),
+        ..policy(Retry::default())
+    });
+    for step in 0..40 {
+        bench.rest();
+        for version in bench.sent() {
+            assert_eq!(step % 5, 0, "a call each quarter of a second");
+            bench.end(version, status(200));
+        }
+        bench.pass(Duration::from_millis(50));
+    }
+    assert_eq!(bench.given().state.counters.delivered, 8);
+}
+
+#[test]
+fn nothing_is_sent_outside_its_dates_or_while_paused() {
+    let now = Timestamp::from_millis(DAY * 10);
+    let later = now.plus(Duration::from_secs(60));
+    let dated = Subscription {
+        starting_at: Some(later),
+        ending_at: Some(later.plus(Duration::from_secs(60))),
+        ..subscription()
+    };
+    let mut bench = bench(dated, policy(Retry::default()));
+    assert_eq!(bench.rest(), Some(Duration::from_secs(60)));
+    bench.pass(Duration::from_secs(60));
+    bench.rest();
+    assert_eq!(bench.sent().len(), 5);
+    bench.ask(Command::Pause);
+    bench.end(1, status(200));
+    assert_eq!(bench.rest(), None);
+    bench.ask(Command::Resume);
+    bench.rest();
+    assert_eq!(bench.sent(), [6]);
+    bench.pass(Duration::from_secs(60));
+    bench.end(2, status(200));
+    assert_eq!(bench.rest(), None);
+    assert!(bench.sent().is_empty());
+}
+
+#[test]
+fn messages_of_other_channels_become_one_run() {
+    let channel = Some("a".to_owned());
+    let mut bench = bench(
+        Subscription {
+            channel,
+            ..subscription()
+        },
+        policy(Retry::default()),
+    );
+    bench.head = 700;
+    bench.rest();
+    assert_eq!(bench.given().state.cursor, Version::new(700));
+    assert_eq!(bench.given().state.counters.filtered, 700);
+    assert!(bench.sent().is_empty());
+}
+
+#[test]
+fn a_read_that_was_asked_for_before_the_channel_changed_is_dropped() {
+    let mut bench = concurrent(policy(Retry::default()));
+    assert!(matches!(bench.next()[..], [Action::Read { .. }]));
+    let other = Subscription {
+        channel: Some("a".to_owned()),
+        ..subscription()
+    };
+    bench.ask(Command::Update {
+        subscription: Box::new(other),
+    });
+    assert_eq!(bench.next(), []);
+    let meta = |version| MessageMeta {
+        message: message(version),
+        key: None,
+        channel: None,
+        matches: true,
+    };
+    bench.flight.offer((1..=5).map(meta).collect());
+    assert_eq!(
+        bench.next(),
+        [Action::Read {
+            after: Version::ZERO,
+            limit: 5
+        }]
+    );
+}
+
+#[test]
+fn a_take_that_is_not_durable_is_not_sent_and_one_refused_is_undone() {
+    let qos = hooklog::model::Qos::AtMostOnce;
+    let mut bench = concurrent(Policy {
+        qos,
+        ..policy(Retry::default())
+    });
+    bench.head = 1;
+    bench.rest();
+    assert!(bench.sent().is_empty());
+    assert_eq!(bench.flight.in_flight(), []);
+    bench.flight.taken(Version::FIRST);
+    bench.rest();
+    assert_eq!(bench.sent(), [1]);
+    assert!(bench.flight.is_in_flight(Version::FIRST));
+}
+
+#[test]
+fn dead_letters_are_forwarded_one_at_a_time_also_after_a_crash() {
+    let target = DeadLetterQueue::Api {
+        api: ApiId::from_uuid(Uuid::from_u128(7)),
+    };
+    let mut bench = concurrent(Policy {
+        dlq: target.clone(),
+        ..policy(Retry::default())
+    });
+    bench.head = 2;
+    bench.rest();
+    bench.end(1, status(400));
+    bench.end(2, status(400));
+    let forward = |version| Action::Forward {
+        message: message(version),
+        target: target.clone(),
+    };
+    assert_eq!(bench.next(), [forward(1)]);
+    assert_eq!(bench.next(), []);
+    bench.flight = Flight::new();
+    assert_eq!(bench.next(), [forward(1)]);
+    bench.ask(Command::ForwardFailed {
+        message: message(1),
+        reason: "full".to_owned(),
+    });
+    bench.flight.forward_ended();
+    assert!(bench.next().contains(&forward(2)));
+    bench.ask(Command::Forwarded {
+        message: message(2),
+    });
+    bench.flight.forward_ended();
+    let wait = match bench.next()[..] {
+        [Action::Wake { after }] => after,
+        ref other => panic!("{other:?}"),
+    };
+    bench.pass(wait);
+    assert_eq!(bench.next(), [forward(1)]);
+}
