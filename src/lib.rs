@@ -4,3 +4,5 @@ pub mod clock;
 pub mod log;
 pub mod model;
 pub mod projection;
+#[cfg(feature = "testing")]
+pub mod testing;
