@@ -235,17 +235,19 @@ impl Projection for DeadLetters {
             }
             SubscriptionEvent::Redelivered(again) => {
                 change(rows, id, &again.message, |letter| {
-                    letter.redelivering = true
+                    letter.redelivering = true;
                 })?;
             }
             SubscriptionEvent::Discarded(gone) => {
                 change(rows, id, &gone.message, |letter| {
-                    letter.redelivering = false
+                    letter.redelivering = false;
                 })?;
             }
             SubscriptionEvent::DeadLetterForwarded(sent) => {
                 let done = Forwarding::Done(recorded.time);
-                change(rows, id, &sent.message, |letter| letter.forwarding = done)?;
+                change(rows, id, &sent.message, |letter| {
+                    letter.forwarding = done;
+                })?;
             }
             SubscriptionEvent::DeadLetterForwardFailed(failed) => {
                 let failure = Forwarding::Failed {
@@ -254,7 +256,7 @@ impl Projection for DeadLetters {
                     due_at: failed.due_at,
                 };
                 change(rows, id, &failed.message, |letter| {
-                    letter.forwarding = failure
+                    letter.forwarding = failure;
                 })?;
             }
             _ => {}

@@ -102,7 +102,13 @@ impl Projections {
                 version: P::VERSION,
             },
         };
-        let opened = place.open()?;
+        let mut opened = place.open()?;
+        if opened.checkpoint.position > self.history.tip() {
+            // Rows ahead of the log are rows of another log.
+            let foreign = opened.generation;
+            opened = place.fresh(foreign + 1, true)?;
+            place.remove(foreign);
+        }
         let history = Arc::clone(&self.history);
         let engine = Engine::new(Box::new(projection), place, opened, policy, history);
         let shared = Arc::clone(&engine.shared);

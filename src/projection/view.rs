@@ -76,8 +76,8 @@ impl<P: Projection> View<P> {
                 .await;
             match reached {
                 Ok(now) if now.position >= position => Ok(()),
-                Ok(now) => Err(self.no_more(&now.phase)),
-                Err(_) => Err(self.no_more(&Phase::Stopped)),
+                Ok(now) => Err(Self::no_more(&now.phase)),
+                Err(_) => Err(Self::no_more(&Phase::Stopped)),
             }
         };
         tokio::select! {
@@ -100,7 +100,7 @@ impl<P: Projection> View<P> {
             .await;
         match moved {
             Ok(now) if now.position > after => Ok(now.position),
-            _ => Err(self.no_more(&Phase::Stopped)),
+            _ => Err(Self::no_more(&Phase::Stopped)),
         }
     }
 
@@ -109,7 +109,7 @@ impl<P: Projection> View<P> {
     /// ends it with an error and leaves the rows as they were.
     pub async fn rebuild(&self) -> Result<Position, ViewError> {
         let answer = self.shared.orders.rebuild().await;
-        answer.unwrap_or_else(|_| Err(self.no_more(&Phase::Stopped)))
+        answer.unwrap_or_else(|_| Err(Self::no_more(&Phase::Stopped)))
     }
 
     /// The first `limit` events that were skipped, with the reason.
@@ -157,7 +157,7 @@ impl<P: Projection> View<P> {
         error
     }
 
-    fn no_more(&self, phase: &Phase) -> ViewError {
+    fn no_more(phase: &Phase) -> ViewError {
         match phase {
             Phase::Halted(halt) => ViewError::Halted {
                 projection: P::NAME,

@@ -80,7 +80,7 @@ impl History for MemoryHistory {
         let mut tip = self.tip.subscribe();
         Box::pin(async move {
             if tip.wait_for(|tip| *tip > after).await.is_err() {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         })
     }

@@ -243,7 +243,7 @@ fn a_series_adds_up_to_the_totals() {
         let query = SeriesQuery {
             scope: Scope::All,
             from: first,
-            to: last.plus(Duration::from_secs(7_200)),
+            to: last.plus(Duration::from_hours(2)),
             step,
         };
         let series = world.views.metrics.series(&query).unwrap();
@@ -267,20 +267,17 @@ fn seconds_are_pruned_by_the_time_of_events() {
     let last = world.events.last().unwrap().time;
     let query = SeriesQuery {
         scope: Scope::All,
-        from: last.minus(Duration::from_secs(9_000)),
+        from: last.minus(Duration::from_mins(150)),
         to: last,
         step: Duration::from_secs(1),
     };
     let points = world.views.metrics.series(&query).unwrap().points;
     let oldest = points.first().unwrap().at;
     assert!(
-        last.since(world.events[0].time) > Duration::from_secs(9_000),
+        last.since(world.events[0].time) > Duration::from_mins(150),
         "too short a history"
     );
-    assert!(
-        last.since(oldest) < Duration::from_secs(3_600 + 120),
-        "{oldest}"
-    );
+    assert!(last.since(oldest) < Duration::from_mins(62), "{oldest}");
 }
 
 #[test]

@@ -124,7 +124,8 @@ pub struct DeliveryRow {
     pub callback_url: Option<CallbackUrl>,
     /// The method of the last call.
     pub method: Method,
-    /// When the first call began; when it was given up, if none was made.
+    /// When the first call began; where it was first given up without one, when that was. Never
+    /// changes.
     pub started_at: Timestamp,
     /// The last status; 0 when there was no response or no call.
     pub status: u16,
