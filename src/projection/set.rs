@@ -159,8 +159,8 @@ impl Projections {
         })))
     }
 
-    /// Stops every thread after its current batch, flushes, and waits for them. Views can still
-    /// be read. Stopping twice does nothing.
+    /// Stops every thread after its current batch, flushes, closes the stores, and waits for it.
+    /// Views answer [`ViewError::Stopped`] from then on. Stopping twice does nothing.
     pub fn stop(&self) {
         for running in self.running.values() {
             running.shared.orders.stop();

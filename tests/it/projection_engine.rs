@@ -302,10 +302,13 @@ async fn another_version_is_built_beside_and_the_old_one_removed() {
     set.stop();
     assert!(!directory.path().join("counting-1").exists());
     assert_eq!(view.phase(), Phase::Stopped);
-    assert!(
-        view.get(b"count").unwrap().is_some(),
-        "views outlive the threads"
-    );
+    assert!(matches!(view.get(b"count"), Err(ViewError::Stopped { .. })));
+
+    // The directory is free although a view is still held.
+    let mut set = projections(directory.path(), &history);
+    let again = set.start(CountingMore, OnBadEvent::Halt).unwrap();
+    assert_eq!(again.position(), history.tip());
+    drop(view);
 }
 
 #[tokio::test]

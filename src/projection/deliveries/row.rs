@@ -165,3 +165,18 @@ impl DeliveryRow {
         self.dlq.is_some()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_without_end_keeps_the_first_and_last_events() {
+        let mut positions = LoggedPositions::default();
+        (1..=1_000).for_each(|n| positions.push(Position::new(n)));
+        let kept: Vec<_> = positions.iter().map(Position::get).collect();
+        assert_eq!(kept.len() as u64 + positions.left_out(), 1_000);
+        assert_eq!((kept[0], kept[63]), (1, 64));
+        assert_eq!((kept[64], kept[255]), (809, 1_000));
+    }
+}
