@@ -1,9 +1,11 @@
 //! A webhook gateway whose every delivery is an event.
 
 pub mod clock;
+pub mod delivery;
 pub mod log;
 pub mod model;
 pub mod projection;
 pub mod subscription;
-#[cfg(feature = "testing")]
+#[cfg(any(feature = "testing", feature = "callback"))]
 pub mod testing;
+pub mod vault;

@@ -245,7 +245,9 @@ impl Projection for DeadLetters {
             }
             SubscriptionEvent::DeadLetterForwarded(sent) => {
                 let done = Forwarding::Done(recorded.time);
-                change(rows, id, &sent.message, |letter| letter.forwarding = done)?;
+                change(rows, id, &sent.message, |letter| {
+                    letter.forwarding = done;
+                })?;
             }
             SubscriptionEvent::DeadLetterForwardFailed(failed) => {
                 let failure = Forwarding::Failed {

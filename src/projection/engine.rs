@@ -93,6 +93,9 @@ impl Engine {
                 }
             });
         }
+        if self.checkpoint.position >= self.shared.history.tip() {
+            self.caught_up();
+        }
         self.flush();
         self.shared.stopped();
     }
@@ -126,13 +129,6 @@ impl Engine {
     pub(super) fn step(&mut self) -> bool {
         if self.shared.phase().is_halted() {
             return false;
-        }
-        if self.checkpoint.position > self.shared.history.tip() {
-            // Rows ahead of the log are rows of another log.
-            self.repair(&RowError::Damaged(
-                "the rows are ahead of the log".to_owned(),
-            ));
-            return true;
         }
         let events = self
             .shared

@@ -102,7 +102,13 @@ impl Projections {
                 version: P::VERSION,
             },
         };
-        let opened = place.open()?;
+        let mut opened = place.open()?;
+        if opened.checkpoint.position > self.history.tip() {
+            // Rows ahead of the log are rows of another log.
+            let foreign = opened.generation;
+            opened = place.fresh(foreign + 1, true)?;
+            place.remove(foreign);
+        }
         let history = Arc::clone(&self.history);
         let engine = Engine::new(Box::new(projection), place, opened, policy, history);
         let shared = Arc::clone(&engine.shared);
@@ -153,8 +159,8 @@ impl Projections {
         })))
     }
 
-    /// Stops every thread after its current batch, flushes, and waits for them. Views can still
-    /// be read. Stopping twice does nothing.
+    /// Stops every thread after its current batch, flushes, closes the stores, and waits for it.
+    /// Views answer [`ViewError::Stopped`] from then on. Stopping twice does nothing.
     pub fn stop(&self) {
         for running in self.running.values() {
             running.shared.orders.stop();

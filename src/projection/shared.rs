@@ -5,7 +5,10 @@ use std::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::{
-    SharedHistory, ViewError, checkpoint::Checkpoint, engine::unpoisoned, store::RowStore,
+    SharedHistory, ViewError,
+    checkpoint::Checkpoint,
+    engine::unpoisoned,
+    store::{MemoryStore, RowStore},
 };
 use crate::model::Position;
 
@@ -98,9 +101,12 @@ impl Shared {
         self.progress.send_modify(|progress| progress.phase = phase);
     }
 
-    /// The thread is done: nothing moves any more.
+    /// The thread is done: nothing moves any more. The store is let go of, so that its directory
+    /// can be opened again whoever still holds a view. The phase changes first: no reader takes
+    /// the emptiness that follows for an answer.
     pub(super) fn stopped(&self) {
         self.enter(Phase::Stopped);
+        *self.write() = Box::new(MemoryStore::default());
         drop(self.orders.take_rebuilds());
     }
 }

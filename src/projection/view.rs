@@ -114,8 +114,7 @@ impl<P: Projection> View<P> {
 
     /// The first `limit` events that were skipped, with the reason.
     pub fn skipped(&self, limit: usize) -> Result<Vec<SkippedEvent>, ViewError> {
-        let listed = checkpoint::skipped(self.shared.read().as_ref(), limit);
-        listed.map_err(|error| self.note(error).into())
+        self.read(|rows| Ok(checkpoint::skipped(rows.0, limit)?))
     }
 
     /// The row with this key.
@@ -138,6 +137,9 @@ impl<P: Projection> View<P> {
         ask: impl FnOnce(&StoredRows<'_>) -> Result<T, ViewError>,
     ) -> Result<T, ViewError> {
         let store = self.shared.read();
+        if self.phase() == Phase::Stopped {
+            return Err(Self::no_more(&Phase::Stopped));
+        }
         ask(&StoredRows(store.as_ref())).map_err(|error| match error {
             ViewError::Rows(error) => self.note(error).into(),
             other => other,

@@ -1,6 +1,19 @@
 //! What tests of programs that embed hooklog stand on.
 
+#[cfg(feature = "callback")]
+pub mod callback;
+#[cfg(feature = "testing")]
 pub mod given;
+#[cfg(feature = "testing")]
+pub mod history;
+#[cfg(feature = "testing")]
+pub mod log_conformance;
+#[cfg(feature = "testing")]
 mod manual_clock;
+#[cfg(feature = "testing")]
+pub mod memory_history;
+#[cfg(feature = "testing")]
+mod storage;
 
-pub use manual_clock::ManualClock;
+#[cfg(feature = "testing")]
+pub use self::{manual_clock::ManualClock, storage::MemoryStorage};

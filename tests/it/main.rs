@@ -1,1 +1,25 @@
 //! Behaviours of hooklog, one module each.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on should stop where it stands"
+)]
+
+mod delivery_calls;
+mod delivery_egress;
+mod delivery_faults;
+mod delivery_tls;
+mod log_conformance;
+mod log_crash;
+mod log_damage;
+mod log_directory;
+mod log_golden;
+mod log_history;
+mod log_reading;
+mod projection_deliveries;
+mod projection_engine;
+mod projection_figures;
+mod subscription_flight;
+mod subscription_lives;
+mod subscription_rules;
+mod support;

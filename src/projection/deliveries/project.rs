@@ -120,8 +120,10 @@ impl Log<'_, '_> {
         error: Option<&AttemptError>,
         success: Success,
     ) -> Result<(), RowError> {
+        let position = self.recorded.position;
         self.outcome(&attempt.message, success, |row| {
-            if row.attempts == 0 {
+            // It never changes afterwards: the index of sealed chunks relies on it.
+            if row.events.iter().eq([position]) {
                 row.started_at = attempt.started_at;
             }
             row.attempts += 1;

@@ -124,7 +124,8 @@ pub struct DeliveryRow {
     pub callback_url: Option<CallbackUrl>,
     /// The method of the last call.
     pub method: Method,
-    /// When the first call began; when it was given up, if none was made.
+    /// When the first call began; where it was first given up without one, when that was. Never
+    /// changes.
     pub started_at: Timestamp,
     /// The last status; 0 when there was no response or no call.
     pub status: u16,
@@ -162,5 +163,20 @@ impl DeliveryRow {
     /// Whether it went to the dead letter queue.
     pub const fn is_sent_to_dlq(&self) -> bool {
         self.dlq.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_without_end_keeps_the_first_and_last_events() {
+        let mut positions = LoggedPositions::default();
+        (1..=1_000).for_each(|n| positions.push(Position::new(n)));
+        let kept: Vec<_> = positions.iter().map(Position::get).collect();
+        assert_eq!(kept.len() as u64 + positions.left_out(), 1_000);
+        assert_eq!((kept[0], kept[63]), (1, 64));
+        assert_eq!((kept[64], kept[255]), (809, 1_000));
     }
 }

@@ -85,6 +85,6 @@ mod tests {
         let median = histogram.quantile(0.5).unwrap();
         assert_eq!(median, Duration::from_micros(7_500));
         histogram.buckets[BUCKETS - 1] = 1_000;
-        assert_eq!(histogram.quantile(0.99), Some(Duration::from_secs(86_400)));
+        assert_eq!(histogram.quantile(0.99), Some(Duration::from_hours(24)));
     }
 }

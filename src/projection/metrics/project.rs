@@ -85,7 +85,7 @@ fn of_subscription(
             meter.settle(i64::try_from(count).unwrap_or(i64::MAX))
         }
         SubscriptionEvent::CircuitOpened(_) => meter.mark(b'c', None, Gauge::Circuits),
-        SubscriptionEvent::CircuitClosed(_) => meter.unmark(b'c', None, Gauge::Circuits).map(drop),
+        SubscriptionEvent::CircuitClosed(_) => meter.unmark(b'c', None, Gauge::Circuits),
         SubscriptionEvent::Closed(_) | SubscriptionEvent::Rejected(_) => meter.ended(),
         SubscriptionEvent::Created(_)
         | SubscriptionEvent::Updated(_)
@@ -143,12 +143,17 @@ impl Meter<'_, '_> {
     }
 
     /// An operator's discard of a dead letter ends what had already left the backlog, unless it
-    /// was being made again.
+    /// was being made again. Any other discard leaves the dead letter where it is.
     fn discarded(&mut self, message: &MessageRef, reason: DiscardReason) -> Result<(), RowError> {
         self.unmark(b'r', Some(message), Gauge::Retries)?;
-        let mark = self.unmark(b'd', Some(message), Gauge::DeadLetters)?;
-        let had_left =
-            reason == DiscardReason::Operator && mark.is_some_and(|mark| mark.is_empty());
+        let dead_letter = self.mark_key(b'd', Some(message));
+        let mark = self.rows.get(&dead_letter)?;
+        let had_left = mark.as_ref().is_some_and(Vec::is_empty);
+        if reason == DiscardReason::Operator {
+            self.unmark(b'd', Some(message), Gauge::DeadLetters)?;
+        } else if mark.is_some() {
+            self.rows.put(dead_letter, Vec::new());
+        }
         if !had_left {
             self.settle(1)?;
         }
@@ -208,20 +213,18 @@ impl Meter<'_, '_> {
         self.shift(gauge, i64::from(is_new))
     }
 
-    /// Removes a mark and returns what it held; `None` when it was not there.
     fn unmark(
         &mut self,
         tag: u8,
         message: Option<&MessageRef>,
         gauge: Gauge,
-    ) -> Result<Option<Vec<u8>>, RowError> {
+    ) -> Result<(), RowError> {
         let key = self.mark_key(tag, message);
-        let mark = self.rows.get(&key)?;
-        if mark.is_some() {
-            self.rows.delete(key);
-            self.shift(gauge, -1)?;
+        if self.rows.get(&key)?.is_none() {
+            return Ok(());
         }
-        Ok(mark)
+        self.rows.delete(key);
+        self.shift(gauge, -1)
     }
 
     fn mark_key(&self, tag: u8, message: Option<&MessageRef>) -> Vec<u8> {

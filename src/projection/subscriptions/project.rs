@@ -142,13 +142,14 @@ fn of_subscription(
         SubscriptionEvent::Updated(updated) => card.state(|state| {
             state.definition = (*updated.subscription).clone();
         }),
-        SubscriptionEvent::Accepted(_) => card.status(SubscriptionStatus::Accepted),
+        SubscriptionEvent::Accepted(_) | SubscriptionEvent::Resumed(_) => {
+            card.status(SubscriptionStatus::Accepted)
+        }
         SubscriptionEvent::Rejected(rejected) => card.state(|state| {
             state.status = SubscriptionStatus::Rejected;
             state.rejected_because = Some(rejected.reason.clone());
         }),
         SubscriptionEvent::Paused(_) => card.status(SubscriptionStatus::Paused),
-        SubscriptionEvent::Resumed(_) => card.status(SubscriptionStatus::Accepted),
         SubscriptionEvent::Closed(_) => card.status(SubscriptionStatus::Closed),
         SubscriptionEvent::Failed(failed) => card.failed(failed),
         SubscriptionEvent::Recovered(_) => card.state(|state| {

@@ -1,0 +1,394 @@
+//! Metrics, dead letters and subscriptions against the plainest sums.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use hooklog::{
+    clock::SystemClock,
+    log::RecordedEvent,
+    model::{
+        ApiId, ConsumerStatus, DiscardReason, MessageId, SubscriptionEvent, SubscriptionId,
+        Timestamp,
+    },
+    projection::{
+        ReplayUntil, Replayed, SharedHistory,
+        dead_letters::DeadLetterFilter,
+        metrics::{Counter, Resolution, Scope, SeriesQuery},
+        replay,
+    },
+    testing::{
+        history::{HistoryOptions, generate},
+        memory_history::MemoryHistory,
+    },
+};
+
+use crate::projection_engine::seed;
+
+struct World {
+    events: Vec<Arc<RecordedEvent>>,
+    views: Replayed,
+    owner: BTreeMap<SubscriptionId, ApiId>,
+}
+
+fn world(count: usize) -> World {
+    let options = HistoryOptions {
+        events: count,
+        ..Default::default()
+    };
+    let events = generate(seed(), &options);
+    let history: SharedHistory = Arc::new(MemoryHistory::new(events.clone()));
+    let views = replay(history, ReplayUntil::Now, &SystemClock::shared()).unwrap();
+    let owner = events
+        .iter()
+        .filter_map(|event| match event.event.as_subscription()? {
+            SubscriptionEvent::Created(created) => {
+                Some((created.subscription.id, created.subscription.api))
+            }
+            _ => None,
+        })
+        .collect();
+    World {
+        events,
+        views,
+        owner,
+    }
+}
+
+impl World {
+    fn count(&self, scope: Scope, wanted: impl Fn(&SubscriptionEvent) -> bool) -> u64 {
+        let of_scope = |event: &&Arc<RecordedEvent>| match (scope, event.stream.as_subscription()) {
+            (_, None) => false,
+            (Scope::All, Some(_)) => true,
+            (Scope::Api(api), Some(id)) => self.owner[&id] == api,
+            (Scope::Subscription(own), Some(id)) => own == id,
+        };
+        let events = self.events.iter().filter(of_scope);
+        let events = events.filter_map(|event| event.event.as_subscription());
+        events.filter(|event| wanted(event)).count() as u64
+    }
+
+    fn scopes(&self) -> Vec<Scope> {
+        let apis: BTreeSet<_> = self.owner.values().copied().collect();
+        let subscriptions = self.owner.keys().copied().map(Scope::Subscription);
+        let scopes = std::iter::once(Scope::All).chain(apis.into_iter().map(Scope::Api));
+        scopes.chain(subscriptions).collect()
+    }
+
+    /// What was dead-lettered and neither delivered since nor discarded by an operator.
+    fn dead(&self) -> BTreeSet<(SubscriptionId, MessageId)> {
+        let mut dead = BTreeSet::new();
+        for event in &self.events {
+            let Some(id) = event.stream.as_subscription() else {
+                continue;
+            };
+            match event.event.as_subscription() {
+                Some(SubscriptionEvent::DeadLettered(letter)) => {
+                    dead.insert((id, letter.message.id));
+                }
+                Some(SubscriptionEvent::AttemptSucceeded(ok)) => {
+                    dead.remove(&(id, ok.attempt.message.id));
+                }
+                Some(SubscriptionEvent::Discarded(gone))
+                    if gone.reason == DiscardReason::Operator =>
+                {
+                    dead.remove(&(id, gone.message.id));
+                }
+                _ => {}
+            }
+        }
+        dead
+    }
+
+    /// Messages that a live subscription has neither ended nor filtered.
+    fn waiting(&self) -> BTreeMap<SubscriptionId, BTreeSet<u64>> {
+        let mut waiting: BTreeMap<SubscriptionId, BTreeSet<u64>> = BTreeMap::new();
+        let mut members: BTreeMap<SubscriptionId, ApiId> = BTreeMap::new();
+        for event in &self.events {
+            if event.event.as_published().is_some() {
+                for (id, api) in &members {
+                    if event.stream.as_api() == Some(*api) {
+                        waiting.entry(*id).or_default().insert(event.version.get());
+                    }
+                }
+            }
+            let Some(id) = event.stream.as_subscription() else {
+                continue;
+            };
+            let of = waiting.entry(id).or_default();
+            match event.event.as_subscription() {
+                Some(SubscriptionEvent::Created(_)) => drop(members.insert(id, self.owner[&id])),
+                Some(SubscriptionEvent::AttemptSucceeded(ok)) => {
+                    of.remove(&ok.attempt.message.version.get());
+                }
+                Some(SubscriptionEvent::DeadLettered(dead)) => {
+                    of.remove(&dead.message.version.get());
+                }
+                Some(SubscriptionEvent::Discarded(gone)) => {
+                    of.remove(&gone.message.version.get());
+                }
+                Some(SubscriptionEvent::Filtered(run)) => {
+                    of.retain(|n| !(run.first.get()..=run.last.get()).contains(n));
+                }
+                Some(SubscriptionEvent::Redelivered(again)) => {
+                    of.insert(again.message.version.get());
+                }
+                Some(SubscriptionEvent::Closed(_)) => {
+                    of.clear();
+                    members.remove(&id);
+                }
+                _ => {}
+            }
+        }
+        waiting
+    }
+}
+
+#[test]
+fn counters_equal_plain_sums_in_every_scope() {
+    let world = world(8_000);
+    for scope in world.scopes() {
+        let tally = world.views.metrics.totals(scope).unwrap();
+        let is = |counter, wanted: &dyn Fn(&SubscriptionEvent) -> bool| {
+            assert_eq!(
+                tally.get(counter),
+                world.count(scope, wanted),
+                "{scope:?} {counter:?}"
+            );
+        };
+        is(Counter::Delivered, &|e| {
+            matches!(e, SubscriptionEvent::AttemptSucceeded(_))
+        });
+        is(Counter::DeadLettered, &|e| {
+            matches!(e, SubscriptionEvent::DeadLettered(_))
+        });
+        is(Counter::Discarded, &|e| {
+            matches!(e, SubscriptionEvent::Discarded(_))
+        });
+        is(Counter::Retries, &|e| {
+            matches!(e, SubscriptionEvent::RetryScheduled(_))
+        });
+        is(Counter::Redelivered, &|e| {
+            matches!(e, SubscriptionEvent::Redelivered(_))
+        });
+        is(
+            Counter::FailedNoResponse,
+            &|e| matches!(e, SubscriptionEvent::AttemptFailed(failed) if failed.attempt.status == 0),
+        );
+        is(
+            Counter::Failed5xx,
+            &|e| matches!(e, SubscriptionEvent::AttemptFailed(failed) if failed.attempt.status >= 500),
+        );
+        let failed = world.count(scope, |e| matches!(e, SubscriptionEvent::AttemptFailed(_)));
+        assert_eq!(tally.failed(), failed);
+        assert_eq!(tally.attempt_duration.count(), tally.attempts());
+        assert_eq!(tally.e2e.count(), tally.get(Counter::Delivered));
+    }
+    let messages = world
+        .events
+        .iter()
+        .filter(|e| e.event.as_published().is_some())
+        .count();
+    let all = world.views.metrics.totals(Scope::All).unwrap();
+    assert_eq!(all.get(Counter::MessagesAccepted), messages as u64);
+}
+
+#[test]
+fn gauges_show_what_stands_now() {
+    let world = world(8_000);
+    let waiting = world.waiting();
+    for (id, waits) in &waiting {
+        let gauges = world
+            .views
+            .metrics
+            .gauges(Scope::Subscription(*id))
+            .unwrap();
+        assert_eq!(gauges.backlog, waits.len() as u64, "{id}");
+    }
+    let all = world.views.metrics.gauges(Scope::All).unwrap();
+    assert_eq!(
+        all.backlog,
+        waiting
+            .values()
+            .map(|waits| waits.len() as u64)
+            .sum::<u64>()
+    );
+    assert_eq!(all.dead_letters, world.dead().len() as u64);
+    let open = world.owner.keys().filter(|id| {
+        let row = world
+            .views
+            .subscriptions
+            .subscription(**id)
+            .unwrap()
+            .unwrap();
+        row.health.circuit.is_some()
+            && row.state.status != hooklog::model::SubscriptionStatus::Closed
+    });
+    assert_eq!(all.circuits_open, open.count() as u64);
+}
+
+#[test]
+fn a_series_adds_up_to_the_totals() {
+    let world = world(8_000);
+    let (first, last) = (world.events[0].time, world.events.last().unwrap().time);
+    let total = world.views.metrics.totals(Scope::All).unwrap();
+    for (step, resolution) in [
+        (60, Resolution::Minute),
+        (300, Resolution::Minute),
+        (3_600, Resolution::Hour),
+    ] {
+        let step = Duration::from_secs(step);
+        let query = SeriesQuery {
+            scope: Scope::All,
+            from: first,
+            to: last.plus(Duration::from_hours(2)),
+            step,
+        };
+        let series = world.views.metrics.series(&query).unwrap();
+        assert_eq!(series.resolution, resolution);
+        assert!(series.points.is_sorted_by(|a, b| a.at < b.at));
+        let mut sum = hooklog::projection::metrics::Tally::default();
+        for point in &series.points {
+            assert_eq!(
+                point.at.as_millis() % i64::try_from(step.as_millis()).unwrap(),
+                0
+            );
+            sum.add(&point.tally);
+        }
+        assert_eq!(sum, total);
+    }
+}
+
+#[test]
+fn seconds_are_pruned_by_the_time_of_events() {
+    let world = world(30_000);
+    let last = world.events.last().unwrap().time;
+    let query = SeriesQuery {
+        scope: Scope::All,
+        from: last.minus(Duration::from_mins(150)),
+        to: last,
+        step: Duration::from_secs(1),
+    };
+    let points = world.views.metrics.series(&query).unwrap().points;
+    let oldest = points.first().unwrap().at;
+    assert!(
+        last.since(world.events[0].time) > Duration::from_mins(150),
+        "too short a history"
+    );
+    assert!(last.since(oldest) < Duration::from_mins(62), "{oldest}");
+}
+
+#[test]
+fn a_step_that_no_series_has_is_refused() {
+    let world = world(200);
+    let ask = |step, to| {
+        world.views.metrics.series(&SeriesQuery {
+            scope: Scope::All,
+            from: Timestamp::EPOCH,
+            to: Timestamp::from_millis(to),
+            step,
+        })
+    };
+    assert!(ask(Duration::from_millis(1_500), 10_000).is_err());
+    assert!(ask(Duration::ZERO, 10_000).is_err());
+    assert!(ask(Duration::from_secs(1), 100_000_000).is_err());
+    assert!(ask(Duration::from_secs(1), 10_000).is_ok());
+}
+
+#[test]
+fn dead_letters_are_those_that_are_kept() {
+    let world = world(8_000);
+    let expected = world.dead();
+    assert!(!expected.is_empty());
+    let mut found = BTreeSet::new();
+    for api in world.owner.values().copied().collect::<BTreeSet<_>>() {
+        let mut cursor = None;
+        let mut listed = 0;
+        loop {
+            let view = &world.views.dead_letters;
+            let page = view
+                .list(api, &DeadLetterFilter::default(), cursor.as_ref(), 7)
+                .unwrap();
+            listed += page.dead_letters.len() as u64;
+            for letter in page.dead_letters {
+                assert!(
+                    found.insert((letter.subscription, letter.message.id)),
+                    "each once"
+                );
+            }
+            let Some(next) = page.next else { break };
+            cursor = Some(next);
+        }
+        assert_eq!(listed, world.views.dead_letters.count(api).unwrap());
+    }
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn dead_letter_filters_equal_a_plain_scan() {
+    let world = world(8_000);
+    let api = *world.owner.values().next().unwrap();
+    let view = &world.views.dead_letters;
+    let list =
+        |filter: &DeadLetterFilter| view.list(api, filter, None, 1_000).unwrap().dead_letters;
+    let all = list(&DeadLetterFilter::default());
+    for letter in all.iter().step_by(5) {
+        let filters = [
+            DeadLetterFilter {
+                reason: Some(letter.reason),
+                ..Default::default()
+            },
+            DeadLetterFilter {
+                fault: Some(letter.fault),
+                from: Some(letter.at),
+                ..Default::default()
+            },
+            DeadLetterFilter {
+                subscription: Some(letter.subscription),
+                to: Some(letter.at),
+                ..Default::default()
+            },
+            DeadLetterFilter {
+                application: Some(letter.application),
+                subscription: Some(letter.subscription),
+                ..Default::default()
+            },
+        ];
+        for filter in filters {
+            let plain: Vec<_> = all.iter().filter(|l| filter.holds(l)).cloned().collect();
+            assert!(list(&filter) == plain, "{filter:?}");
+        }
+    }
+}
+
+#[test]
+fn subscriptions_show_their_names_status_and_health() {
+    let world = world(8_000);
+    let mut listed = 0;
+    for api in world.views.subscriptions.apis().unwrap() {
+        let id = api.api.id;
+        let messages = world.views.metrics.totals(Scope::Api(id)).unwrap();
+        assert_eq!(api.messages, messages.get(Counter::MessagesAccepted));
+        let mut after = None;
+        loop {
+            let page = world.views.subscriptions.of_api(id, after, 2).unwrap();
+            let Some(last) = page.last() else { break };
+            after = Some(last.state.definition.id);
+            for row in page {
+                listed += 1;
+                assert_eq!(row.api_name.as_deref(), Some(api.api.name.as_str()));
+                assert!(row.application_name.is_some());
+                let own = Scope::Subscription(row.state.definition.id);
+                let tally = world.views.metrics.totals(own).unwrap();
+                assert_eq!(row.health.attempts, tally.attempts());
+                assert_eq!(row.health.delivered, tally.get(Counter::Delivered));
+                let interrupted = row.state.consumer_status == ConsumerStatus::Failure;
+                assert_eq!(row.state.failure_cause.is_some(), interrupted);
+                serde_json::to_string(&row).unwrap();
+            }
+        }
+    }
+    assert_eq!(listed, world.owner.len());
+}
