@@ -4,3 +4,5 @@ pub mod clock;
 pub mod delivery;
 pub mod log;
 pub mod model;
+#[cfg(any(feature = "testing", feature = "callback"))]
+pub mod testing;

@@ -1,0 +1,4 @@
+//! What tests of programs that embed hooklog stand on.
+
+#[cfg(feature = "callback")]
+pub mod callback;
