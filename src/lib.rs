@@ -6,3 +6,4 @@ pub mod log;
 pub mod model;
 #[cfg(any(feature = "testing", feature = "callback"))]
 pub mod testing;
+pub mod vault;
