@@ -4,6 +4,8 @@ pub mod clock;
 pub mod delivery;
 pub mod log;
 pub mod model;
+pub mod projection;
+pub mod subscription;
 #[cfg(any(feature = "testing", feature = "callback"))]
 pub mod testing;
 pub mod vault;

@@ -124,8 +124,8 @@ impl Transport for HttpTransport {
         Box::pin(async move { transport.attempt(request).await })
     }
 
-    fn for_worker(&self) -> Option<Arc<dyn Transport>> {
-        Some(Arc::new(Self::with(Arc::clone(&self.shared))))
+    fn for_worker(self: Arc<Self>) -> Arc<dyn Transport> {
+        Arc::new(Self::with(Arc::clone(&self.shared)))
     }
 }
 

@@ -90,7 +90,9 @@ impl Key {
             Self::Hmac(key) => {
                 let mut mac =
                     Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
-                parts.iter().for_each(|part| mac.update(part));
+                for part in parts {
+                    mac.update(part);
+                }
                 append(out, "v1", &mac.finalize().into_bytes());
             }
             Self::Ed25519(key) => append(out, "v1a", &key.sign(&parts.concat()).to_bytes()),

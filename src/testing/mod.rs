@@ -2,3 +2,10 @@
 
 #[cfg(feature = "callback")]
 pub mod callback;
+#[cfg(feature = "testing")]
+pub mod given;
+#[cfg(feature = "testing")]
+mod manual_clock;
+
+#[cfg(feature = "testing")]
+pub use manual_clock::ManualClock;
