@@ -56,7 +56,7 @@ mod tests {
             "86401",
             "315360000",
             "99999999999999999999999",
-            "Wed, 06 Nov 2004 08:49:37 GMT",
+            "Sat, 06 Nov 2004 08:49:37 GMT",
         ] {
             assert_eq!(seconds(value), Some(RetryAfter::SECONDS_MAX), "{value}");
         }
