@@ -13,6 +13,9 @@ pub(super) fn classify(error: reqwest::Error, stage: Stage) -> AttemptError {
     // The URL may hold a secret in its query.
     let error = error.without_url();
     let class = class_of(&error, stage);
+    if let Some(blocked) = chain(&error).find_map(|e| e.downcast_ref::<Blocked>()) {
+        tracing::debug!(reason = %blocked.reason(), "blocked a destination");
+    }
     let detail = match class {
         ErrorClass::Blocked => Blocked::TEXT.to_owned(),
         ErrorClass::Timeout => "no connection within the connect timeout".to_owned(),
@@ -41,7 +44,9 @@ fn class_of(error: &reqwest::Error, stage: Stage) -> ErrorClass {
         ErrorClass::Timeout
     } else if error.is_dns() {
         ErrorClass::Dns
-    } else if found(<dyn Error>::is::<rustls::Error>) || stage == Stage::Handshaking {
+    } else if found(<dyn Error>::is::<rustls::Error>)
+        || (stage == Stage::Handshaking && error.is_connect())
+    {
         ErrorClass::Tls
     } else if error.is_connect() {
         ErrorClass::Connect

@@ -12,6 +12,10 @@ use crate::model::CallbackUrl;
 
 /// Which destinations may be called. The default is strict: https to public addresses only.
 ///
+/// A proxy is judged like a callback. Behind a SOCKS proxy the gateway resolves names itself, so
+/// nothing changes; behind an HTTP proxy the proxy resolves them, and the last word on addresses
+/// is the proxy's.
+///
 /// ```
 /// use hooklog::delivery::Egress;
 /// let inside = "http://127.0.0.1:8080/hook".parse()?;

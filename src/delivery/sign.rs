@@ -10,6 +10,9 @@ use zeroize::Zeroizing;
 
 use crate::model::{Secrets, Signing};
 
+/// How long an HMAC key may be, as Standard Webhooks asks.
+const HMAC_KEY_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
+
 /// A signing key that cannot be used. Its text never holds the key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -62,7 +65,7 @@ impl Key {
         let decode = |base64: &str| STANDARD.decode(base64).map(Zeroizing::new);
         if let Some(base64) = text.strip_prefix("whsec_") {
             match decode(base64) {
-                Ok(bytes) if !bytes.is_empty() => Ok(Self::Hmac(bytes)),
+                Ok(bytes) if HMAC_KEY_BYTES.contains(&bytes.len()) => Ok(Self::Hmac(bytes)),
                 _ => Err(SignatureError::Malformed(index, "24 to 64")),
             }
         } else if let Some(base64) = text.strip_prefix("whsk_") {

@@ -96,7 +96,7 @@ fn roots(ssl: &Ssl) -> Result<Arc<RootCertStore>, TlsOptionsError> {
 }
 
 /// The machine's certificate authorities, read once. A machine that has none trusts nobody.
-fn native_roots() -> Arc<RootCertStore> {
+pub(super) fn native_roots() -> Arc<RootCertStore> {
     static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
     let load = || {
         let found = rustls_native_certs::load_native_certs();

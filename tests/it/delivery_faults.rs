@@ -284,3 +284,22 @@ async fn no_detail_holds_what_the_url_or_the_headers_hide() {
     assert_eq!(class(&report), ErrorClass::Protocol);
     assert!(!format!("{report:?}").contains("canary"), "{report:?}");
 }
+
+#[tokio::test]
+async fn a_body_of_just_the_limit_is_whole() {
+    for (length, whole) in [(RESPONSE_BYTES_MAX, true), (RESPONSE_BYTES_MAX + 1, false)] {
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
+        let hostile = Hostile::answering(head + &"a".repeat(length)).await;
+        let body = call(&hostile.url())
+            .await
+            .captured
+            .unwrap()
+            .response
+            .body
+            .unwrap();
+        assert_eq!(
+            (body.bytes.len(), body.truncated),
+            (RESPONSE_BYTES_MAX, !whole)
+        );
+    }
+}
