@@ -33,7 +33,9 @@ pub(super) fn authorize(
             header.set_sensitive(true);
             Ok(Some(header))
         }
-        Err(_) => Err(error("the credentials hold characters that no header may hold")),
+        Err(_) => Err(error(
+            "the credentials hold characters that no header may hold",
+        )),
     }
 }
 
@@ -47,7 +49,9 @@ fn reveal(
 }
 
 fn unsupported(kind: &str) -> AttemptError {
-    error(format!("authentication of type {kind} is not supported yet"))
+    error(format!(
+        "authentication of type {kind} is not supported yet"
+    ))
 }
 
 fn error(detail: impl Into<String>) -> AttemptError {

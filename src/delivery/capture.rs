@@ -123,7 +123,13 @@ impl<'a> Capture<'a> {
         self.captured
     }
 
-    fn part(&self, parts: LoggingParts, headers: &HeaderMap, body: &[u8], size: u64) -> CapturedPart {
+    fn part(
+        &self,
+        parts: LoggingParts,
+        headers: &HeaderMap,
+        body: &[u8],
+        size: u64,
+    ) -> CapturedPart {
         CapturedPart {
             headers: parts.headers.then(|| shown_headers(headers)),
             body: parts.payload.then(|| self.shown_body(headers, body, size)),
@@ -237,4 +243,120 @@ fn redacted_body<'a>(body: &'a [u8], encoded: bool, pointers: &[String]) -> Cow<
         }
     }
     serde_json::to_vec(&value).map_or_else(|_| withheld(), Cow::Owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn shown(name: &'static str, value: &'static str) -> String {
+        let mut map = HeaderMap::new();
+        map.insert(name, HeaderValue::from_static(value));
+        shown_headers(&map).remove(0).value
+    }
+
+    #[test]
+    fn headers_that_may_hold_a_secret_are_not_shown() {
+        for name in [
+            "authorization",
+            "proxy-authorization",
+            "cookie",
+            "set-cookie",
+            "x-api-key",
+            "api-key",
+            "x-auth-token",
+            "client-secret",
+            "x-csrf-token",
+            "webhook-signature",
+            "db-password",
+        ] {
+            assert_eq!(shown(name, "canary"), REDACTED, "{name}");
+        }
+        assert_eq!(shown("x-tenant", "a"), "a");
+        assert_eq!(
+            shown("location", "/b?code=canary&x=1"),
+            "/b?code=[redacted]&x=1"
+        );
+    }
+
+    #[test]
+    fn a_url_is_shown_without_what_names_a_secret() {
+        for (url, expected) in [
+            ("https://a.example/b?x=1", "https://a.example/b?x=1"),
+            (
+                "/b?TOKEN=1&key=2&sig=3",
+                "/b?TOKEN=[redacted]&key=[redacted]&sig=[redacted]",
+            ),
+            ("/b?t%6Fken=1", "/b?t%6Fken=[redacted]"),
+            (
+                "/b?access_token=1&token",
+                "/b?access_token=[redacted]&token",
+            ),
+            (
+                "https://u:p@a.example/b@c",
+                "https://[redacted]@a.example/b@c",
+            ),
+            (
+                "https://a.example/#access_token=1",
+                "https://a.example/#[redacted]",
+            ),
+            ("?password=a=b", "?password=[redacted]"),
+        ] {
+            assert_eq!(redacted_url(url), expected);
+        }
+    }
+
+    fn body(text: &str, pointers: &[&str]) -> String {
+        let pointers: Vec<_> = pointers.iter().map(ToString::to_string).collect();
+        let shown = redacted_body(text.as_bytes(), false, &pointers);
+        String::from_utf8(shown.into_owned()).unwrap()
+    }
+
+    #[test]
+    fn values_at_configured_pointers_are_replaced() {
+        let text = r#"{"card":{"number":"canary"},"rows":[{"pin":1}], "a":1}"#;
+        assert_eq!(body(text, &[]), text);
+        assert_eq!(
+            body(text, &["/card/number", "/rows/0/pin", "/none"]),
+            r#"{"a":1,"card":{"number":"[redacted]"},"rows":[{"pin":"[redacted]"}]}"#
+        );
+    }
+
+    #[test]
+    fn what_might_hide_a_value_is_withheld() {
+        let pointers = ["/pin"];
+        assert_eq!(body(r#"{"pin":"canary"#, &pointers), REDACTED);
+        assert_eq!(
+            body(r#"{"pin":"canary","pin":0}"#, &pointers),
+            r#"{"pin":"[redacted]"}"#
+        );
+        assert_eq!(body("plain canary", &pointers), "plain canary");
+        let pointers = pointers.map(str::to_owned);
+        assert_eq!(
+            *redacted_body(b"\x1f\x8b", true, &pointers),
+            *REDACTED.as_bytes()
+        );
+    }
+
+    #[test]
+    fn a_body_is_cut_and_its_size_kept() {
+        let options = CaptureOptions {
+            body_bytes_max: 4,
+            ..CaptureOptions::default()
+        };
+        let capture = Capture {
+            options: &options,
+            logging: Logging::ALL,
+            captured: None,
+        };
+        let body = capture.shown_body(&HeaderMap::new(), b"abcdef", 6);
+        assert_eq!(
+            (&body.bytes[..], body.size, body.truncated),
+            (&b"abcd"[..], 6, true)
+        );
+        let body = capture.shown_body(&HeaderMap::new(), b"abcd", 4);
+        assert!(!body.truncated);
+    }
 }

@@ -13,6 +13,9 @@ pub(super) fn classify(error: reqwest::Error, stage: Stage) -> AttemptError {
     // The URL may hold a secret in its query.
     let error = error.without_url();
     let class = class_of(&error, stage);
+    if let Some(blocked) = chain(&error).find_map(|e| e.downcast_ref::<Blocked>()) {
+        tracing::debug!(reason = %blocked.reason(), "blocked a destination");
+    }
     let detail = match class {
         ErrorClass::Blocked => Blocked::TEXT.to_owned(),
         ErrorClass::Timeout => "no connection within the connect timeout".to_owned(),
@@ -35,13 +38,15 @@ pub(super) fn unusable(error: &ClientError) -> AttemptError {
 
 fn class_of(error: &reqwest::Error, stage: Stage) -> ErrorClass {
     let found = |wanted: fn(&(dyn Error + 'static)) -> bool| chain(error).any(wanted);
-    if found(|e| e.is::<Blocked>()) {
+    if found(<dyn Error>::is::<Blocked>) {
         ErrorClass::Blocked
     } else if error.is_timeout() {
         ErrorClass::Timeout
     } else if error.is_dns() {
         ErrorClass::Dns
-    } else if found(|e| e.is::<rustls::Error>()) || stage == Stage::Handshaking {
+    } else if found(<dyn Error>::is::<rustls::Error>)
+        || (stage == Stage::Handshaking && error.is_connect())
+    {
         ErrorClass::Tls
     } else if error.is_connect() {
         ErrorClass::Connect
@@ -54,7 +59,7 @@ fn class_of(error: &reqwest::Error, stage: Stage) -> ErrorClass {
 fn after_connection(error: &reqwest::Error) -> ErrorClass {
     for source in chain(error) {
         if let Some(hyper) = source.downcast_ref::<hyper::Error>() {
-            if hyper.is_parse() || hyper.is_parse_too_large() || hyper.is_parse_status() {
+            if hyper.is_parse() {
                 return ErrorClass::Protocol;
             }
             if hyper.is_incomplete_message() || hyper.is_closed() || hyper.is_canceled() {

@@ -97,9 +97,16 @@ impl Clients {
     }
 
     /// The client for this policy: a kept one, or a new one.
-    pub(super) fn get(&self, policy: &Policy, secure: bool) -> Result<reqwest::Client, ClientError> {
+    pub(super) fn get(
+        &self,
+        policy: &Policy,
+        secure: bool,
+    ) -> Result<reqwest::Client, ClientError> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = kept.iter().position(|one| one.settings.serve(policy, secure)) {
+        if let Some(at) = kept
+            .iter()
+            .position(|one| one.settings.serve(policy, secure))
+        {
             kept[..=at].rotate_right(1);
             return Ok(kept[0].client.clone());
         }

@@ -65,7 +65,8 @@ where
                 Some(probe) => Arc::clone(probe).follow(connecting).await?,
                 None => connecting.await?,
             };
-            let (peer, local) = ends(&connection).ok_or(Blocked::new(BlockedReason::UnknownPeer))?;
+            let (peer, local) =
+                ends(&connection).ok_or(Blocked::new(BlockedReason::UnknownPeer))?;
             egress.check_peer(peer)?;
             if let Some(probe) = &probe {
                 probe.connected(local);

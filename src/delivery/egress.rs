@@ -12,6 +12,10 @@ use crate::model::CallbackUrl;
 
 /// Which destinations may be called. The default is strict: https to public addresses only.
 ///
+/// A proxy is judged like a callback. Behind a SOCKS proxy the gateway resolves names itself, so
+/// nothing changes; behind an HTTP proxy the proxy resolves them, and the last word on addresses
+/// is the proxy's.
+///
 /// ```
 /// use hooklog::delivery::Egress;
 /// let inside = "http://127.0.0.1:8080/hook".parse()?;
@@ -185,7 +189,11 @@ impl Egress {
         let ip = peer.ip().to_canonical();
         let own = self.own_addresses.iter().any(|own| {
             let address = own.ip().to_canonical();
-            let same = if address.is_unspecified() { !is_public(ip) } else { address == ip };
+            let same = if address.is_unspecified() {
+                !is_public(ip)
+            } else {
+                address == ip
+            };
             same && own.port() == peer.port()
         });
         if own {
@@ -235,5 +243,168 @@ fn is_public(address: IpAddr) -> bool {
         IpAddr::V6(ip) => {
             PUBLIC_V6.contains(&ip) && !DENIED_V6.iter().any(|range| range.contains(&ip))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn allowed(address: impl Into<IpAddr>) -> bool {
+        Egress::default().check_address(address.into()).is_ok()
+    }
+
+    fn check(egress: &Egress, url: &str) -> Result<(), Blocked> {
+        egress.check_url(&url.parse().unwrap())
+    }
+
+    #[test]
+    fn the_first_and_last_address_of_each_denied_range_is_denied() {
+        for range in DENIED_V4 {
+            assert!(
+                !allowed(range.network()) && !allowed(range.broadcast()),
+                "{range}"
+            );
+        }
+        for range in DENIED_V6 {
+            assert!(
+                !allowed(range.network()) && !allowed(range.broadcast()),
+                "{range}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_addresses_next_to_denied_ranges_are_judged_by_the_other_ranges() {
+        let denied = |bits: u32| {
+            DENIED_V4
+                .iter()
+                .any(|range| range.contains(&Ipv4Addr::from(bits)))
+        };
+        for range in DENIED_V4 {
+            let below = u32::from(range.network()).checked_sub(1);
+            let above = u32::from(range.broadcast()).checked_add(1);
+            for bits in [below, above].into_iter().flatten() {
+                assert_eq!(
+                    allowed(Ipv4Addr::from(bits)),
+                    !denied(bits),
+                    "{}",
+                    Ipv4Addr::from(bits)
+                );
+            }
+        }
+        for public in [
+            "9.255.255.255",
+            "11.0.0.0",
+            "126.255.255.255",
+            "128.0.0.0",
+            "223.255.255.255",
+        ] {
+            assert!(allowed(public.parse::<IpAddr>().unwrap()), "{public}");
+        }
+    }
+
+    #[test]
+    fn of_ipv6_only_global_unicast_is_allowed() {
+        for (address, public) in [
+            ("2000::", true),
+            ("3fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", true),
+            ("2606:4700::1111", true),
+            ("2001:200::", true),
+            ("2001:1ff:ffff::", false),
+            ("2003::", true),
+            ("1fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", false),
+            ("4000::", false),
+            ("::", false),
+            ("::1", false),
+            ("::7f00:1", false),
+            ("64:ff9b::a00:1", false),
+            ("64:ff9b:1::1", false),
+            ("100::1", false),
+            ("fc00::", false),
+            ("fdff:ffff::1", false),
+            ("fe80::1", false),
+            ("fec0::1", false),
+            ("ff02::1", false),
+            ("2002:7f00:1::", false),
+            ("2001::1", false),
+            ("3fff:fff:ffff::1", false),
+            ("3fff:1000::", true),
+            ("::ffff:127.0.0.1", false),
+            ("::ffff:10.0.0.1", false),
+            ("::ffff:93.184.215.14", true),
+        ] {
+            assert_eq!(
+                allowed(address.parse::<IpAddr>().unwrap()),
+                public,
+                "{address}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_allowed_range_is_called_and_its_neighbours_are_not() {
+        let egress = Egress {
+            allow_private_cidrs: vec!["10.1.0.0/16".parse().unwrap()],
+            ..Egress::default()
+        };
+        assert!(check(&egress, "https://10.1.2.3/").is_ok());
+        assert!(check(&egress, "https://[::ffff:10.1.2.3]/").is_ok());
+        assert!(check(&egress, "https://10.2.0.0/").is_err());
+        assert!(check(&egress, "https://localhost/").is_err());
+    }
+
+    #[test]
+    fn our_own_addresses_are_never_called() {
+        let egress = Egress {
+            own_addresses: ["127.0.0.1:8080", "0.0.0.0:9090", "93.184.215.14:443"]
+                .map(|own| own.parse().unwrap())
+                .into(),
+            ..Egress::loopback()
+        };
+        for (url, ok) in [
+            ("http://127.0.0.1:8080/", false),
+            ("http://[::ffff:127.0.0.1]:8080/", false),
+            ("http://127.0.0.1:8081/", true),
+            ("http://127.0.0.2:9090/", false),
+            ("http://[::1]:9090/", false),
+            ("https://93.184.215.14/", false),
+            ("http://93.184.215.14/", true),
+            ("http://93.184.215.14:9090/", true),
+        ] {
+            assert_eq!(check(&egress, url).is_ok(), ok, "{url}");
+        }
+    }
+
+    #[test]
+    fn http_needs_to_be_allowed() {
+        let error = check(&Egress::default(), "http://example.com/").unwrap_err();
+        assert_eq!(error.reason(), BlockedReason::PlainHttp);
+        assert!(check(&Egress::default(), "https://example.com/").is_ok());
+        assert!(check(&Egress::loopback(), "http://localhost:80/").is_ok());
+    }
+
+    #[test]
+    fn the_text_names_no_reason() {
+        let error = check(&Egress::default(), "https://10.0.0.1/").unwrap_err();
+        assert_eq!(error.to_string(), "blocked destination");
+        assert_eq!(error.reason(), BlockedReason::Address);
+    }
+
+    #[test]
+    fn a_proxy_is_judged_like_a_callback() {
+        let strict = Egress::default();
+        assert!(strict.check_host("proxy.example.com", 3128).is_ok());
+        for host in [
+            "127.0.0.1",
+            "::1",
+            "[::1]",
+            "proxy",
+            "LOCALHOST",
+            "a.internal",
+        ] {
+            assert!(strict.check_host(host, 3128).is_err(), "{host}");
+        }
+        assert!(Egress::loopback().check_host("127.0.0.1", 3128).is_ok());
     }
 }

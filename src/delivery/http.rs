@@ -12,7 +12,7 @@ use super::{
     classify,
     clients::Clients,
     probe::Probe,
-    request, retry_after,
+    request, retry_after, tls,
 };
 use crate::{
     clock::{SharedClock, SystemClock},
@@ -112,8 +112,10 @@ impl HttpTransportBuilder {
         self
     }
 
-    /// The transport.
+    /// The transport. Reads the machine's certificate authorities, once in a process, so that no
+    /// call has to wait for them.
     pub fn build(self) -> HttpTransport {
+        tls::native_roots();
         HttpTransport::with(Arc::new(self.shared))
     }
 }
@@ -124,8 +126,8 @@ impl Transport for HttpTransport {
         Box::pin(async move { transport.attempt(request).await })
     }
 
-    fn for_worker(&self) -> Option<Arc<dyn Transport>> {
-        Some(Arc::new(Self::with(Arc::clone(&self.shared))))
+    fn for_worker(self: Arc<Self>) -> Arc<dyn Transport> {
+        Arc::new(Self::with(Arc::clone(&self.shared)))
     }
 }
 
@@ -170,7 +172,8 @@ impl HttpTransport {
                 timings.dns_us = times.dns.map(micros);
                 timings.connect_us = times.connect.map(micros);
                 timings.tls_us = times.tls.map(micros);
-                timings.first_byte_us = Some(micros(answer.first_byte.saturating_sub(started)));
+                let sent = times.stood.unwrap_or(started);
+                timings.first_byte_us = Some(micros(answer.first_byte.saturating_sub(sent)));
                 self.responded(answer, &mut capture)
             }
             Err(error) => AttemptResult::Failed(error),
@@ -235,14 +238,18 @@ impl HttpTransport {
         let sending = Arc::clone(probe).follow(client.execute(request));
         let mut response = sending.await.map_err(failed)?;
         let first_byte = self.shared.clock.elapsed();
-        let local = response.extensions().get::<HttpInfo>().map(HttpInfo::local_addr);
+        let local = response
+            .extensions()
+            .get::<HttpInfo>()
+            .map(HttpInfo::local_addr);
         let status = response.status().as_u16();
         let headers = std::mem::take(response.headers_mut());
+        let length = response.content_length();
         let mut body = Body::default();
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
             body.take(&chunk, keep_body);
             if body.size >= RESPONSE_BYTES_MAX as u64 {
-                body.cut = true;
+                body.cut = length != Some(body.size);
                 break;
             }
         }

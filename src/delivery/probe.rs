@@ -51,6 +51,8 @@ pub(super) struct ConnectionTimes {
     pub(super) dns: Option<Duration>,
     pub(super) connect: Option<Duration>,
     pub(super) tls: Option<Duration>,
+    /// When it stood, by the monotonic clock.
+    pub(super) stood: Option<Duration>,
 }
 
 /// The observer of one call.
@@ -138,6 +140,7 @@ impl Marks {
             tls: self
                 .handshake_began
                 .map(|began| self.connected.saturating_sub(began)),
+            stood: Some(self.connected),
         }
     }
 

@@ -35,7 +35,11 @@ pub(super) fn headers(
     } = request;
     let mut map = HeaderMap::with_capacity(16);
     for header in &policy.headers {
-        if !message.headers.iter().any(|h| h.name.eq_ignore_ascii_case(&header.name)) {
+        if !message
+            .headers
+            .iter()
+            .any(|h| h.name.eq_ignore_ascii_case(&header.name))
+        {
             append(&mut map, header)?;
         }
     }
@@ -66,8 +70,9 @@ fn webhook_headers(
     let id = request.message.id.to_string();
     let timestamp = now.as_seconds().to_string();
     if let Some(signing) = &request.policy.signing {
-        let signature = sign::signature(signing, secrets, &id, &timestamp, &request.message.content)
-            .map_err(|error| AttemptError::new(ErrorClass::Auth, error.to_string()))?;
+        let signature =
+            sign::signature(signing, secrets, &id, &timestamp, &request.message.content)
+                .map_err(|error| AttemptError::new(ErrorClass::Auth, error.to_string()))?;
         map.insert(WEBHOOK_SIGNATURE, value(&signature)?);
     }
     map.insert(WEBHOOK_ID, value(&id)?);
@@ -98,4 +103,117 @@ fn value(text: &str) -> Result<HeaderValue, AttemptError> {
 
 fn internal(detail: impl Into<String>) -> AttemptError {
     AttemptError::new(ErrorClass::Internal, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{
+        delivery::NoSecrets,
+        model::{
+            ApiId, Auth, ConsumerConfiguration, MessageId, MessagePublished, Policy, Secret,
+            Signing, SigningKey, SubscriptionId, WebhookEntrypoint,
+        },
+    };
+
+    fn request(policy_headers: &[Header], message_headers: &[Header]) -> AttemptRequest {
+        let configuration = ConsumerConfiguration {
+            headers: policy_headers.to_vec(),
+            ..ConsumerConfiguration::default()
+        };
+        let id = uuid::Uuid::from_u128(0x1234_5678_9abc_def0_1111_2222_3333_4444);
+        AttemptRequest {
+            delivery: DeliveryId::from_uuid(id),
+            api: ApiId::from_uuid(id),
+            subscription: SubscriptionId::from_uuid(id),
+            attempt: AttemptNumber::new(3),
+            probe: false,
+            message: Arc::new(MessagePublished {
+                id: MessageId::from_uuid(id),
+                content: "{}".into(),
+                content_type: "application/json".to_owned(),
+                event_type: None,
+                channel: None,
+                key: None,
+                headers: message_headers.to_vec(),
+                coordinate: None,
+                sampled: true,
+            }),
+            policy: Arc::new(Policy::of(&WebhookEntrypoint::at("/a"), &configuration)),
+            gravitee_client_identifier: false,
+        }
+    }
+
+    fn of(request: &AttemptRequest) -> HeaderMap {
+        headers(
+            request,
+            &NoSecrets,
+            Timestamp::from_millis(1_772_600_767_999),
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn every_call_tells_message_attempt_time_and_trace() {
+        let map = of(&request(&[], &[]));
+        assert_eq!(map["webhook-id"], "12345678-9abc-def0-1111-222233334444");
+        assert_eq!(map["webhook-attempt"], "3");
+        assert_eq!(map["webhook-timestamp"], "1772600767");
+        assert_eq!(map["content-type"], "application/json");
+        assert_eq!(map["user-agent"], AGENT);
+        let trace = "00-123456789abcdef01111222233334444-1111222233334447-01";
+        assert_eq!(map["traceparent"], trace);
+        assert_eq!(map.len(), 6);
+    }
+
+    #[test]
+    fn a_message_wins_over_the_policy_and_both_over_the_gateway() {
+        let policy = [
+            Header::new("X-A", "1"),
+            Header::new("x-b", "1"),
+            Header::new("x-b", "2"),
+        ];
+        let message = [Header::new("x-a", "9"), Header::new("User-Agent", "mine")];
+        let map = of(&request(&policy, &message));
+        assert_eq!(map.get_all("x-a").iter().collect::<Vec<_>>(), ["9"]);
+        assert_eq!(map.get_all("x-b").iter().collect::<Vec<_>>(), ["1", "2"]);
+        assert_eq!(map["user-agent"], "mine");
+    }
+
+    #[test]
+    fn nothing_chosen_stands_in_for_what_the_callback_trusts() {
+        let chosen = [
+            Header::new("authorization", "mine"),
+            Header::new("content-type", "mine"),
+            Header::new("x-gravitee-client-identifier", "mine"),
+        ];
+        let mut request = request(&chosen, &chosen);
+        request.gravitee_client_identifier = true;
+        Arc::make_mut(&mut request.policy).auth = Auth::Token {
+            value: Secret::new("t"),
+        };
+        let map = of(&request);
+        assert_eq!(
+            map.get_all("authorization").iter().collect::<Vec<_>>(),
+            ["Bearer t"]
+        );
+        assert_eq!(map["content-type"], "application/json");
+        assert_eq!(
+            map["x-gravitee-client-identifier"],
+            "12345678-9abc-def0-1111-222233334444"
+        );
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_used_is_an_auth_error() {
+        let mut request = request(&[], &[]);
+        let key = SigningKey {
+            secret: Secret::new("whsec_"),
+        };
+        Arc::make_mut(&mut request.policy).signing = Some(Signing { keys: vec![key] });
+        let error = headers(&request, &NoSecrets, Timestamp::EPOCH).unwrap_err();
+        assert_eq!(error.class, ErrorClass::Auth);
+    }
 }

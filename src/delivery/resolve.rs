@@ -1,6 +1,10 @@
 //! From a host name to addresses that may be called.
 
-use std::{io, net::{IpAddr, SocketAddr}, sync::Arc};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use futures_util::future::BoxFuture;
 
@@ -47,7 +51,9 @@ impl reqwest::dns::Resolve for Guarded {
                 probe.resolved();
             }
             if addresses.is_empty() {
-                return Err(io::Error::new(io::ErrorKind::NotFound, "the host has no address").into());
+                return Err(
+                    io::Error::new(io::ErrorKind::NotFound, "the host has no address").into(),
+                );
             }
             // One denied address refuses the whole answer: a name that points inside and outside
             // at once is an attack or an accident, and trying the rest would help neither.

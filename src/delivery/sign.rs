@@ -10,6 +10,9 @@ use zeroize::Zeroizing;
 
 use crate::model::{Secrets, Signing};
 
+/// How long an HMAC key may be, as Standard Webhooks asks.
+const HMAC_KEY_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
+
 /// A signing key that cannot be used. Its text never holds the key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -40,7 +43,10 @@ pub(super) fn signature(
 ) -> Result<String, SignatureError> {
     let mut value = String::with_capacity(signing.keys.len() * 96);
     for (index, key) in signing.keys.iter().enumerate() {
-        let text = key.secret.reveal(secrets).ok_or(SignatureError::Missing(index))?;
+        let text = key
+            .secret
+            .reveal(secrets)
+            .ok_or(SignatureError::Missing(index))?;
         if index > 0 {
             value.push(' ');
         }
@@ -59,7 +65,7 @@ impl Key {
         let decode = |base64: &str| STANDARD.decode(base64).map(Zeroizing::new);
         if let Some(base64) = text.strip_prefix("whsec_") {
             match decode(base64) {
-                Ok(bytes) if !bytes.is_empty() => Ok(Self::Hmac(bytes)),
+                Ok(bytes) if HMAC_KEY_BYTES.contains(&bytes.len()) => Ok(Self::Hmac(bytes)),
                 _ => Err(SignatureError::Malformed(index, "24 to 64")),
             }
         } else if let Some(base64) = text.strip_prefix("whsk_") {
@@ -87,7 +93,9 @@ impl Key {
             Self::Hmac(key) => {
                 let mut mac =
                     Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
-                parts.iter().for_each(|part| mac.update(part));
+                for part in parts {
+                    mac.update(part);
+                }
                 append(out, "v1", &mac.finalize().into_bytes());
             }
             Self::Ed25519(key) => append(out, "v1a", &key.sign(&parts.concat()).to_bytes()),
@@ -98,4 +106,76 @@ impl Key {
 fn append(out: &mut String, version: &str, signature: &[u8]) {
     write!(out, "{version},").expect("a String takes any text");
     STANDARD.encode_string(signature, out);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        delivery::NoSecrets,
+        model::{Secret, SigningKey as ConfiguredKey},
+    };
+
+    const ID: &str = "msg_27UH4WbU6Z5A5EzD8u03UvzRbpk";
+    const TIMESTAMP: &str = "1649367553";
+    const BODY: &[u8] = br#"{"email":"test@example.com","username":"test_user"}"#;
+
+    const HMAC_KEY: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
+    /// Of the reference implementation's tests.
+    const HMAC_SIGNATURE: &str = "v1,tZ1I4/hDygAJgO5TYxiSd6Sd0kDW6hPenDe+bTa3Kkw=";
+
+    /// The first key of RFC 8032 §7.1.
+    const ED25519_KEY: &str = "whsk_nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=";
+    /// Made by OpenSSL with that key.
+    const ED25519_SIGNATURE: &str = "v1a,jfp5j4J3Buv9EPOcc9Bqo8rJqAO1H6lrRl0WZQdzVZI6IttNPT8HSLyPvUvY54dJJt2BQGA01di1ePvigCwlCw==";
+
+    fn sign(keys: &[&str]) -> Result<String, SignatureError> {
+        let keys = keys.iter().map(|key| ConfiguredKey {
+            secret: Secret::new(*key),
+        });
+        let signing = Signing {
+            keys: keys.collect(),
+        };
+        signature(&signing, &NoSecrets, ID, TIMESTAMP, BODY)
+    }
+
+    #[test]
+    fn signatures_are_those_of_other_implementations() {
+        assert_eq!(sign(&[HMAC_KEY]).unwrap(), HMAC_SIGNATURE);
+        assert_eq!(sign(&[ED25519_KEY]).unwrap(), ED25519_SIGNATURE);
+    }
+
+    #[test]
+    fn several_keys_sign_side_by_side() {
+        let both = format!("{ED25519_SIGNATURE} {HMAC_SIGNATURE}");
+        assert_eq!(sign(&[ED25519_KEY, HMAC_KEY]).unwrap(), both);
+    }
+
+    #[test]
+    fn a_key_with_its_public_half_signs_the_same() {
+        let seed = STANDARD.decode(&ED25519_KEY[5..]).unwrap();
+        let key = SigningKey::from_bytes(seed.as_slice().try_into().unwrap());
+        let text = |bytes: &[u8]| format!("whsk_{}", STANDARD.encode(bytes));
+        let pair = text(&key.to_keypair_bytes());
+        assert_eq!(sign(&[&pair]).unwrap(), ED25519_SIGNATURE);
+        let mismatched = text(&[&seed[..], &[1; 32]].concat());
+        assert!(check_key(&mismatched).is_err());
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_used_is_refused_without_showing_it() {
+        for key in [
+            "canary",
+            "whsec_",
+            "whsec_canary!",
+            "whsk_Y2FuYXJ5",
+            "whpk_Y2FuYXJ5",
+            "",
+        ] {
+            let error = sign(&[HMAC_KEY, key]).unwrap_err();
+            assert!(error.to_string().starts_with("signing key 1 "), "{error}");
+            assert!(!error.to_string().contains("canary"));
+            assert!(check_key(key).is_err());
+        }
+    }
 }

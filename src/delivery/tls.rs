@@ -63,11 +63,15 @@ pub(super) fn client_config(
     let mut config = match &ssl.key_store {
         None => builder.with_no_client_auth(),
         Some(secret) => {
-            let pem = secret.reveal(secrets).ok_or(TlsOptionsError::KeyStoreMissing)?;
+            let pem = secret
+                .reveal(secrets)
+                .ok_or(TlsOptionsError::KeyStoreMissing)?;
             let key = PrivateKeyDer::from_pem_slice(pem.as_bytes())
                 .map_err(|_| TlsOptionsError::KeyStore)?;
             let chain = certificates(&pem).ok_or(TlsOptionsError::KeyStore)?;
-            builder.with_client_auth_cert(chain, key).map_err(TlsOptionsError::Identity)?
+            builder
+                .with_client_auth_cert(chain, key)
+                .map_err(TlsOptionsError::Identity)?
         }
     };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -92,7 +96,7 @@ fn roots(ssl: &Ssl) -> Result<Arc<RootCertStore>, TlsOptionsError> {
 }
 
 /// The machine's certificate authorities, read once. A machine that has none trusts nobody.
-fn native_roots() -> Arc<RootCertStore> {
+pub(super) fn native_roots() -> Arc<RootCertStore> {
     static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
     let load = || {
         let found = rustls_native_certs::load_native_certs();
@@ -183,8 +187,7 @@ impl ServerCertVerifier for AnyName {
         match checked {
             // The name is looked at last, so everything else has been accepted here.
             Err(Error::InvalidCertificate(
-                CertificateError::NotValidForName
-                | CertificateError::NotValidForNameContext { .. },
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) => Ok(ServerCertVerified::assertion()),
             other => other,
         }
@@ -252,6 +255,8 @@ impl ServerCertVerifier for TrustAll {
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }

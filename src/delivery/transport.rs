@@ -39,11 +39,9 @@ pub trait Transport: Send + Sync + 'static {
     /// Makes one call and reports what came of it.
     fn send(&self, request: AttemptRequest) -> BoxFuture<'static, AttemptReport>;
 
-    /// A transport for one worker thread, with connections of its own; `None` when the workers
-    /// share this one.
-    fn for_worker(&self) -> Option<Arc<dyn Transport>> {
-        None
-    }
+    /// The transport of one worker thread: one with connections of its own, or this very one when
+    /// the workers may share it.
+    fn for_worker(self: Arc<Self>) -> Arc<dyn Transport>;
 }
 
 /// A vault that holds nothing: for settings whose secrets are not sealed, or have none.

@@ -1,0 +1,515 @@
+//! What a call carries, over which connection it goes, what is kept of it.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use futures_util::future::BoxFuture;
+use hooklog::{
+    clock::SystemClock,
+    delivery::{CaptureOptions, Egress, HttpTransport, Resolve, Transport},
+    model::{
+        AttemptNumber, AttemptResult, Auth, ErrorClass, Header, Logging, LoggingParts, Method,
+        OAuth2, Policy, Proxy, ProxyKind, Secret, SecretId, Signing, SigningKey,
+    },
+    testing::callback::{Answer, CallbackServer},
+};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
+
+use crate::support::{
+    hostile::{Hostile, read_request},
+    requests::{BRIEF, call, class, policy, request, transport},
+};
+
+async fn callback() -> CallbackServer {
+    CallbackServer::start(SystemClock::shared(), |_| Answer::status(200))
+        .await
+        .unwrap()
+}
+
+#[tokio::test]
+async fn a_message_is_posted_byte_for_byte() {
+    let callback = callback().await;
+    let report = call(callback.url("/hook?tenant=a").as_str()).await;
+    assert_eq!(report.result.status(), 200);
+    let calls = callback.stop().await;
+    assert_eq!(calls.len(), 1);
+    assert_eq!(
+        (calls[0].method.as_str(), calls[0].target.as_str()),
+        ("POST", "/hook?tenant=a")
+    );
+    assert_eq!(calls[0].body, r#"{"order":7}"#);
+    assert_eq!(calls[0].header("content-type"), Some("application/json"));
+    assert_eq!(calls[0].header("content-length"), Some("11"));
+    assert_eq!(calls[0].attempt(), Some(AttemptNumber::FIRST));
+    assert!(calls[0].message().is_some());
+    for absent in [
+        "accept-encoding",
+        "referer",
+        "authorization",
+        "webhook-signature",
+    ] {
+        assert_eq!(calls[0].header(absent), None, "{absent}");
+    }
+}
+
+#[tokio::test]
+async fn the_method_is_the_policys() {
+    let callback = callback().await;
+    for method in [Method::Post, Method::Put, Method::Patch] {
+        let policy = Policy {
+            method,
+            ..policy(callback.url("/").as_str())
+        };
+        transport().send(request(policy)).await;
+    }
+    let methods: Vec<_> = callback
+        .received()
+        .into_iter()
+        .map(|call| call.method)
+        .collect();
+    assert_eq!(methods, ["POST", "PUT", "PATCH"]);
+}
+
+#[tokio::test]
+async fn calls_share_a_kept_alive_connection_and_only_the_first_connects() {
+    let server = Hostile::start(|mut stream| async move {
+        while !read_request(&mut stream).await.is_empty() {
+            let answer = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    })
+    .await;
+    let transport = transport();
+    let mut timings = Vec::new();
+    for _ in 0..3 {
+        timings.push(transport.send(request(policy(&server.url()))).await.timings);
+    }
+    assert_eq!(server.connections(), 1);
+    assert!(timings[0].connect_us.is_some());
+    assert!(timings[0].dns_us.is_none() && timings[0].tls_us.is_none());
+    for later in &timings[1..] {
+        assert!(later.connect_us.is_none());
+        assert!(later.first_byte_us.unwrap() <= later.total_us);
+    }
+}
+
+#[tokio::test]
+async fn each_worker_has_connections_of_its_own() {
+    let server = Hostile::start(|mut stream| async move {
+        while !read_request(&mut stream).await.is_empty() {
+            let answer = "HTTP/1.1 204 No Content\r\n\r\n";
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    })
+    .await;
+    let shared: Arc<dyn Transport> = Arc::new(transport());
+    for _ in 0..2 {
+        let worker = Arc::clone(&shared).for_worker();
+        worker.send(request(policy(&server.url()))).await;
+    }
+    assert_eq!(server.connections(), 2);
+}
+
+#[tokio::test]
+async fn a_signed_call_passes_the_reference_verifier() {
+    let callback = callback().await;
+    let key = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let keys = ["whsk_nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=", key];
+    let keys = keys.map(|key| SigningKey {
+        secret: Secret::new(key),
+    });
+    let signed = Policy {
+        signing: Some(Signing { keys: keys.into() }),
+        ..policy(callback.url("/").as_str())
+    };
+    transport().send(request(signed)).await;
+    let calls = callback.stop().await;
+    let verifier = standardwebhooks::Webhook::new(key).unwrap();
+    verifier.verify(&calls[0].body, &calls[0].headers).unwrap();
+    assert!(verifier.verify(b"other", &calls[0].headers).is_err());
+    assert!(
+        calls[0]
+            .header("webhook-signature")
+            .unwrap()
+            .starts_with("v1a,")
+    );
+}
+
+#[tokio::test]
+async fn credentials_are_sent_and_not_shown() {
+    let callback = callback().await;
+    let authenticated = Policy {
+        auth: Auth::Basic {
+            username: "u".to_owned(),
+            password: Secret::new("canary"),
+        },
+        headers: vec![
+            Header::new("x-client-token", "canary"),
+            Header::new("x-tenant", "a"),
+        ],
+        ..policy(callback.url("/?key=canary").as_str())
+    };
+    let report = transport().send(request(authenticated)).await;
+    let calls = callback.stop().await;
+    assert_eq!(calls[0].header("authorization"), Some("Basic dTpjYW5hcnk="));
+    assert_eq!(calls[0].header("x-client-token"), Some("canary"));
+    let shown = format!("{report:?}");
+    assert!(
+        !shown.contains("canary") && !shown.contains("dTpjYW5hcnk"),
+        "{shown}"
+    );
+    let captured = report.captured.unwrap().request.headers.unwrap();
+    let value = |name: &str| {
+        &captured
+            .iter()
+            .find(|header| header.name == name)
+            .unwrap()
+            .value
+    };
+    assert_eq!(value("authorization"), "[redacted]");
+    assert_eq!(value("x-client-token"), "[redacted]");
+    assert_eq!(value("x-tenant"), "a");
+}
+
+#[tokio::test]
+async fn credentials_that_cannot_be_prepared_make_no_call() {
+    let callback = callback().await;
+    let missing = Secret::Sealed(SecretId::from_uuid(uuid::Uuid::from_u128(9)));
+    let oauth2 = Auth::Oauth2(OAuth2 {
+        endpoint: "https://example.com/token".parse().unwrap(),
+        client_id: "c".to_owned(),
+        client_secret: Secret::new("s"),
+        scopes: Vec::new(),
+    });
+    for auth in [Auth::Token { value: missing }, oauth2] {
+        let policy = Policy {
+            auth,
+            ..policy(callback.url("/").as_str())
+        };
+        let report = transport().send(request(policy)).await;
+        assert_eq!(class(&report), ErrorClass::Auth);
+    }
+    assert_eq!(callback.count(), 0);
+}
+
+#[tokio::test]
+async fn only_what_logging_names_is_kept() {
+    let callback = CallbackServer::start(SystemClock::shared(), |_| {
+        Answer::status(200)
+            .with_header("x-answer", "1")
+            .with_body(r#"{"pin":4,"a":1}"#)
+    })
+    .await
+    .unwrap();
+    let transport = HttpTransport::builder()
+        .egress(Egress::loopback())
+        .capture(CaptureOptions {
+            redact_json_pointers: vec!["/pin".to_owned()],
+            ..CaptureOptions::default()
+        })
+        .build();
+    let url = callback.url("/");
+    let off = Logging {
+        enabled: false,
+        ..Logging::ALL
+    };
+    let silent = Policy {
+        logging: off,
+        ..policy(url.as_str())
+    };
+    assert_eq!(transport.send(request(silent)).await.captured, None);
+
+    let payload = LoggingParts {
+        headers: false,
+        payload: true,
+    };
+    let logging = Logging {
+        enabled: true,
+        request: LoggingParts::default(),
+        response: payload,
+    };
+    let some = Policy {
+        logging,
+        ..policy(url.as_str())
+    };
+    let captured = transport.send(request(some)).await.captured.unwrap();
+    assert_eq!(captured.request, hooklog::model::CapturedPart::default());
+    assert_eq!(captured.response.headers, None);
+    let body = captured.response.body.unwrap();
+    assert_eq!(body.text(), Some(r#"{"a":1,"pin":"[redacted]"}"#));
+    assert_eq!(body.size, 15);
+
+    let all = transport
+        .send(request(policy(url.as_str())))
+        .await
+        .captured
+        .unwrap();
+    assert_eq!(all.request.body.unwrap().text(), Some(r#"{"order":7}"#));
+    let headers = all.response.headers.unwrap();
+    assert!(
+        headers
+            .iter()
+            .any(|header| header.name == "x-answer" && header.value == "1")
+    );
+}
+
+#[tokio::test]
+async fn a_held_callback_answers_when_it_is_released() {
+    let callback = callback().await;
+    callback.hold();
+    let url = callback.url("/");
+    let call = tokio::spawn(transport().send(request(policy(url.as_str()))));
+    callback.wait_for(1).await;
+    assert!(!call.is_finished());
+    callback.release();
+    assert_eq!(call.await.unwrap().result.status(), 200);
+}
+
+#[tokio::test]
+async fn a_script_is_answered_in_order_and_its_last_answer_stays() {
+    let script = [500, 429, 204].map(Answer::status);
+    let callback = CallbackServer::scripted(SystemClock::shared(), script)
+        .await
+        .unwrap();
+    let mut statuses = Vec::new();
+    for _ in 0..4 {
+        statuses.push(call(callback.url("/").as_str()).await.result.status());
+    }
+    assert_eq!(statuses, [500, 429, 204, 204]);
+}
+
+#[tokio::test]
+async fn without_a_callback_url_nothing_is_called() {
+    let nowhere = Policy {
+        callback_url: None,
+        ..policy("https://example.com/")
+    };
+    let report = transport().send(request(nowhere)).await;
+    assert_eq!(class(&report), ErrorClass::Internal);
+}
+
+#[tokio::test]
+async fn a_denied_destination_is_not_connected_to() {
+    let server = Hostile::answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+    let strict = HttpTransport::builder()
+        .egress(Egress {
+            allow_http: true,
+            ..Egress::default()
+        })
+        .build();
+    let report = strict.send(request(policy(&server.url()))).await;
+    let AttemptResult::Failed(error) = report.result else {
+        panic!("it is blocked")
+    };
+    assert_eq!(
+        (error.class, error.detail.as_str()),
+        (ErrorClass::Blocked, "blocked destination")
+    );
+    assert_eq!(server.connections(), 0);
+}
+
+/// Gives one answer after the other, the last one again and again.
+struct Rebinding {
+    answers: Vec<Vec<IpAddr>>,
+    asked: AtomicUsize,
+}
+
+impl Resolve for Rebinding {
+    fn resolve(&self, _: &str) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+        let asked = self.asked.fetch_add(1, Ordering::SeqCst);
+        let answer = self.answers[asked.min(self.answers.len() - 1)].clone();
+        Box::pin(async move { Ok(answer) })
+    }
+}
+
+fn rebinding(answers: &[&[Ipv4Addr]]) -> HttpTransport {
+    let answers = answers
+        .iter()
+        .map(|answer| answer.iter().copied().map(IpAddr::V4).collect());
+    HttpTransport::builder()
+        .egress(Egress {
+            allow_http: true,
+            allow_private_cidrs: vec!["127.0.0.1/32".parse().unwrap()],
+            ..Egress::default()
+        })
+        .resolver(Arc::new(Rebinding {
+            answers: answers.collect(),
+            asked: AtomicUsize::new(0),
+        }))
+        .build()
+}
+
+#[tokio::test]
+async fn a_name_is_resolved_timed_and_called() {
+    let server = Hostile::answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+    let url = format!("http://hooks.example.com:{}/", server.address().port());
+    let report = rebinding(&[&[Ipv4Addr::LOCALHOST]])
+        .send(request(policy(&url)))
+        .await;
+    assert_eq!(report.result.status(), 200);
+    assert!(report.timings.dns_us.is_some() && report.timings.connect_us.is_some());
+}
+
+#[tokio::test]
+async fn a_name_that_turns_private_is_blocked_at_the_next_connection() {
+    let server = Hostile::answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+    let url = format!("http://hooks.example.com:{}/", server.address().port());
+    let transport = rebinding(&[&[Ipv4Addr::LOCALHOST], &[Ipv4Addr::new(127, 0, 0, 2)]]);
+    assert_eq!(
+        transport.send(request(policy(&url))).await.result.status(),
+        200
+    );
+    assert_eq!(
+        class(&transport.send(request(policy(&url))).await),
+        ErrorClass::Blocked
+    );
+}
+
+#[tokio::test]
+async fn one_denied_address_refuses_the_whole_answer() {
+    let server = Hostile::answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+    let url = format!("http://hooks.example.com:{}/", server.address().port());
+    let both = [Ipv4Addr::LOCALHOST, Ipv4Addr::new(10, 0, 0, 1)];
+    assert_eq!(
+        class(&rebinding(&[&both]).send(request(policy(&url))).await),
+        ErrorClass::Blocked
+    );
+    assert_eq!(server.connections(), 0);
+    assert_eq!(
+        class(&rebinding(&[&[]]).send(request(policy(&url))).await),
+        ErrorClass::Dns
+    );
+}
+
+#[tokio::test]
+async fn our_own_port_behind_a_name_is_blocked_before_a_byte_is_written() {
+    let (told, mut heard) = tokio::sync::mpsc::channel(1);
+    let server = Hostile::start(move |mut stream| {
+        let told = told.clone();
+        async move {
+            let mut bytes = Vec::new();
+            drop(stream.read_to_end(&mut bytes).await);
+            told.send(bytes).await.unwrap();
+        }
+    })
+    .await;
+    let transport = HttpTransport::builder()
+        .egress(Egress {
+            own_addresses: vec![server.address()],
+            ..Egress::loopback()
+        })
+        .resolver(Arc::new(Rebinding {
+            answers: vec![vec![Ipv4Addr::LOCALHOST.into()]],
+            asked: AtomicUsize::new(0),
+        }))
+        .build();
+    let url = format!("http://hooks.example.com:{}/", server.address().port());
+    assert_eq!(
+        class(&transport.send(request(policy(&url))).await),
+        ErrorClass::Blocked
+    );
+    assert_eq!(heard.recv().await.unwrap(), b"");
+}
+
+fn proxied(url: &str, kind: ProxyKind, port: u16) -> Policy {
+    let proxy = Proxy {
+        kind,
+        host: "127.0.0.1".to_owned(),
+        port,
+        username: Some("user".to_owned()),
+        password: Some(Secret::new("pass")),
+    };
+    Policy {
+        proxy: Some(proxy),
+        http: BRIEF,
+        ..policy(url)
+    }
+}
+
+#[tokio::test]
+async fn an_http_proxy_gets_the_absolute_form_and_its_credentials() {
+    let (told, mut heard) = tokio::sync::mpsc::channel(1);
+    let proxy = Hostile::start(move |mut stream| {
+        let told = told.clone();
+        async move {
+            told.send(read_request(&mut stream).await).await.unwrap();
+            let answer = "HTTP/1.1 204 No Content\r\n\r\n";
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    })
+    .await;
+    let policy = proxied(
+        "http://93.184.215.14/hook",
+        ProxyKind::Http,
+        proxy.address().port(),
+    );
+    let report = transport().send(request(policy)).await;
+    assert_eq!(report.result.status(), 204, "{report:?}");
+    let asked = heard.recv().await.unwrap();
+    assert!(
+        asked.starts_with("POST http://93.184.215.14/hook HTTP/1.1"),
+        "{asked}"
+    );
+    assert!(
+        asked.contains("proxy-authorization: Basic dXNlcjpwYXNz"),
+        "{asked}"
+    );
+}
+
+#[tokio::test]
+async fn a_socks_proxy_carries_the_call() {
+    let callback = callback().await;
+    let proxy = Hostile::start(|stream| async move { socks(stream).await.unwrap() }).await;
+    let policy = proxied(
+        callback.url("/hook").as_str(),
+        ProxyKind::Socks5,
+        proxy.address().port(),
+    );
+    let report = transport().send(request(policy)).await;
+    assert_eq!(report.result.status(), 200, "{report:?}");
+    assert_eq!(callback.count(), 1);
+    assert_eq!(proxy.connections(), 1);
+}
+
+/// Serves one connection of SOCKS 5 with user name and password (RFC 1928, RFC 1929).
+async fn socks(mut stream: tokio::net::TcpStream) -> io::Result<()> {
+    let mut greeting = [0; 2];
+    stream.read_exact(&mut greeting).await?;
+    let mut methods = vec![0; usize::from(greeting[1])];
+    stream.read_exact(&mut methods).await?;
+    assert!(methods.contains(&2));
+    stream.write_all(&[5, 2]).await?;
+    let mut login = [0; 11];
+    stream.read_exact(&mut login).await?;
+    assert_eq!(&login, b"\x01\x04user\x04pass");
+    stream.write_all(&[1, 0]).await?;
+    let mut target = [0; 10];
+    stream.read_exact(&mut target).await?;
+    assert_eq!(&target[..4], &[5, 1, 0, 1]);
+    let ip = Ipv4Addr::new(target[4], target[5], target[6], target[7]);
+    let port = u16::from_be_bytes([target[8], target[9]]);
+    let mut onward = tokio::net::TcpStream::connect((ip, port)).await?;
+    stream.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).await?;
+    drop(copy_bidirectional(&mut stream, &mut onward).await);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_proxy_that_refuses_is_a_connect_error() {
+    let proxy = Hostile::answering("HTTP/1.1 407 No\r\ncontent-length: 0\r\n\r\n").await;
+    let policy = proxied(
+        "https://93.184.215.14/",
+        ProxyKind::Http,
+        proxy.address().port(),
+    );
+    assert_eq!(
+        class(&transport().send(request(policy)).await),
+        ErrorClass::Connect
+    );
+}

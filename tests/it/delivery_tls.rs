@@ -1,0 +1,268 @@
+//! TLS: who is trusted, how we show who we are, and how a handshake fails.
+
+use std::{sync::Arc, time::Duration};
+
+use hooklog::{
+    delivery::Transport as _,
+    model::{AttemptReport, ErrorClass, Policy, Secret, Ssl},
+};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
+};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        RootCertStore, ServerConfig,
+        crypto::ring,
+        pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer},
+        server::WebPkiClientVerifier,
+    },
+};
+
+use crate::support::{
+    hostile::{Hostile, read_request},
+    requests::{BRIEF, class, policy, request, transport},
+};
+
+/// A certificate authority.
+fn authority() -> CertifiedIssuer<'static, KeyPair> {
+    named_authority("ours")
+}
+
+fn named_authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+/// A certificate for this name with its key.
+struct Identity {
+    certificate: rcgen::Certificate,
+    key: KeyPair,
+}
+
+impl Identity {
+    fn issued(authority: &CertifiedIssuer<'static, KeyPair>, name: &str, expired: bool) -> Self {
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        if expired {
+            params.not_before = date_time_ymd(2001, 1, 1);
+            params.not_after = date_time_ymd(2002, 1, 1);
+        }
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, authority).unwrap();
+        Self { certificate, key }
+    }
+
+    fn chain(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        let key = PrivatePkcs8KeyDer::from(self.key.serialize_der());
+        (vec![self.certificate.der().clone()], key.into())
+    }
+
+    fn pem(&self) -> String {
+        self.certificate.pem() + &self.key.serialize_pem()
+    }
+}
+
+/// An https callback with this identity; it wants a client certificate of `clients` when given.
+async fn serve(identity: &Identity, clients: Option<CertificateDer<'static>>) -> Hostile {
+    let provider = Arc::new(ring::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .unwrap();
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(authority) => {
+            let mut roots = RootCertStore::empty();
+            roots.add(authority).unwrap();
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            builder.with_client_cert_verifier(verifier.build().unwrap())
+        }
+    };
+    let (chain, key) = identity.chain();
+    let acceptor = TlsAcceptor::from(Arc::new(builder.with_single_cert(chain, key).unwrap()));
+    Hostile::start(move |stream| {
+        let acceptor = acceptor.clone();
+        async move {
+            let Ok(mut stream) = acceptor.accept(stream).await else {
+                return;
+            };
+            while !read_request(&mut stream).await.is_empty() {
+                let answer = "HTTP/1.1 204 No Content\r\n\r\n";
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        }
+    })
+    .await
+}
+
+async fn call(server: &Hostile, ssl: Ssl) -> AttemptReport {
+    let url = format!("https://{}/", server.address());
+    let policy = Policy {
+        ssl,
+        http: BRIEF,
+        ..policy(&url)
+    };
+    transport().send(request(policy)).await
+}
+
+fn trusting(authority: &CertifiedIssuer<'static, KeyPair>) -> Ssl {
+    Ssl {
+        trust_store: Some(authority.pem()),
+        ..Ssl::default()
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_of_a_trusted_authority_is_accepted_and_the_handshake_timed() {
+    let authority = authority();
+    let server = serve(&Identity::issued(&authority, "127.0.0.1", false), None).await;
+    let url = format!("https://{}/", server.address());
+    let policy = Policy {
+        ssl: trusting(&authority),
+        ..policy(&url)
+    };
+    let transport = transport();
+    let first = transport.send(request(policy.clone())).await;
+    assert_eq!(first.result.status(), 204, "{first:?}");
+    assert!(first.timings.tls_us.is_some() && first.timings.connect_us.is_some());
+    let second = transport.send(request(policy)).await;
+    assert_eq!(second.result.status(), 204);
+    assert_eq!(
+        (second.timings.tls_us, second.timings.connect_us),
+        (None, None)
+    );
+    assert_eq!(server.connections(), 1);
+}
+
+#[tokio::test]
+async fn unknown_expired_and_misnamed_certificates_are_refused() {
+    let authority = authority();
+    let stranger = named_authority("another");
+    for (identity, ssl, reason) in [
+        (
+            Identity::issued(&authority, "127.0.0.1", false),
+            Ssl::default(),
+            "UnknownIssuer",
+        ),
+        (
+            Identity::issued(&stranger, "127.0.0.1", false),
+            trusting(&authority),
+            "UnknownIssuer",
+        ),
+        (
+            Identity::issued(&authority, "127.0.0.1", true),
+            trusting(&authority),
+            "xpired",
+        ),
+        (
+            Identity::issued(&authority, "other.example", false),
+            trusting(&authority),
+            "not valid",
+        ),
+    ] {
+        let server = serve(&identity, None).await;
+        let report = call(&server, ssl).await;
+        assert_eq!(class(&report), ErrorClass::Tls);
+        let shown = format!("{:?}", report.result);
+        assert!(shown.contains(reason), "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn without_the_host_name_check_only_the_name_may_be_wrong() {
+    let authority = authority();
+    let lenient = Ssl {
+        hostname_verifier: false,
+        ..trusting(&authority)
+    };
+    let misnamed = serve(&Identity::issued(&authority, "other.example", false), None).await;
+    assert_eq!(call(&misnamed, lenient.clone()).await.result.status(), 204);
+    let expired = serve(&Identity::issued(&authority, "other.example", true), None).await;
+    assert_eq!(
+        class(&call(&expired, lenient.clone()).await),
+        ErrorClass::Tls
+    );
+    let stranger = serve(
+        &Identity::issued(&self::authority(), "127.0.0.1", false),
+        None,
+    )
+    .await;
+    assert_eq!(class(&call(&stranger, lenient).await), ErrorClass::Tls);
+}
+
+#[tokio::test]
+async fn trust_all_accepts_any_certificate() {
+    let trust_all = Ssl {
+        trust_all: true,
+        ..Ssl::default()
+    };
+    let server = serve(&Identity::issued(&authority(), "other.example", true), None).await;
+    assert_eq!(call(&server, trust_all).await.result.status(), 204);
+}
+
+#[tokio::test]
+async fn a_client_certificate_is_shown_to_a_callback_that_wants_one() {
+    let authority = authority();
+    let server = Identity::issued(&authority, "127.0.0.1", false);
+    let server = serve(&server, Some(authority.der().clone())).await;
+    let with_key = |pem: String| Ssl {
+        key_store: Some(Secret::new(pem)),
+        ..trusting(&authority)
+    };
+    let client = Identity::issued(&authority, "client", false);
+    let report = call(&server, with_key(client.pem())).await;
+    assert_eq!(report.result.status(), 204, "{report:?}");
+    assert_eq!(
+        class(&call(&server, trusting(&authority)).await),
+        ErrorClass::Tls
+    );
+    for damaged in [String::new(), "canary".to_owned(), client.certificate.pem()] {
+        let report = call(&server, with_key(damaged)).await;
+        assert_eq!(class(&report), ErrorClass::Tls);
+        assert!(!format!("{report:?}").contains("canary"));
+    }
+}
+
+#[tokio::test]
+async fn a_trust_store_without_certificates_makes_no_call() {
+    let server = Hostile::answering("").await;
+    for pem in [
+        "",
+        "nonsense",
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+    ] {
+        let ssl = Ssl {
+            trust_store: Some(pem.to_owned()),
+            ..Ssl::default()
+        };
+        assert_eq!(class(&call(&server, ssl).await), ErrorClass::Tls, "{pem:?}");
+    }
+    assert_eq!(server.connections(), 0);
+}
+
+#[tokio::test]
+async fn a_handshake_that_stalls_or_breaks_off_is_told_apart() {
+    let stalled = Hostile::start(|mut stream| async move {
+        let mut rest = Vec::new();
+        drop(stream.read_to_end(&mut rest).await);
+    })
+    .await;
+    let ended = tokio::time::timeout(Duration::from_secs(5), call(&stalled, Ssl::default())).await;
+    assert_eq!(class(&ended.unwrap()), ErrorClass::Timeout);
+    let plain = Hostile::start(|mut stream| async move {
+        drop(stream.read(&mut [0; 1024]).await);
+        drop(stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await);
+    })
+    .await;
+    assert_eq!(class(&call(&plain, Ssl::default()).await), ErrorClass::Tls);
+    let closing = Hostile::start(|mut stream| async move {
+        drop(stream.read(&mut [0; 1024]).await);
+    })
+    .await;
+    assert_eq!(
+        class(&call(&closing, Ssl::default()).await),
+        ErrorClass::Tls
+    );
+}
