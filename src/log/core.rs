@@ -1,0 +1,530 @@
+//! The writer's logic, without its thread: a batch of appends goes in, their answers come out.
+//! A simulation drives it step by step.
+
+use std::{collections::HashMap, fmt, sync::Arc};
+
+use crate::model::{Event, Position, Timestamp, Version};
+
+use super::{
+    AppendError, Durability, LogOptions, OpenError, RecordedEvent, SegmentStore, Storage,
+    StorageError, StreamId, StreamKind,
+    page::{self, Encoded, NO_PAGE, PageBuilder, PageHash},
+    recovery::{self, Recovered},
+    segment::{self, SegmentHeader},
+    view::View,
+};
+
+/// The most events of one append. A page holds its append whole.
+pub const APPEND_EVENTS_MAX: usize = 10_000;
+/// The most encoded bytes of one append: sixteen of the largest messages.
+pub const APPEND_BYTES_MAX: usize = 16 << 20;
+
+/// Where a stream must stand for an append to be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExpectedVersion {
+    /// Anywhere.
+    Any,
+    /// At this version.
+    Exact(Version),
+    /// It has no events.
+    NoStream,
+}
+
+impl fmt::Display for ExpectedVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("any version"),
+            Self::Exact(version) => write!(f, "version {version}"),
+            Self::NoStream => f.write_str("no version at all"),
+        }
+    }
+}
+
+impl ExpectedVersion {
+    fn admits(self, actual: Version) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Exact(version) => version == actual,
+            Self::NoStream => actual == Version::ZERO,
+        }
+    }
+}
+
+/// Events for one stream.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StreamAppend {
+    /// The stream.
+    pub stream: StreamId,
+    /// Where it must stand.
+    pub expected: ExpectedVersion,
+    /// What is appended, in order.
+    pub events: Vec<Event>,
+}
+
+/// Where events now stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// The position of the first.
+    pub first: Position,
+    /// The position of the last.
+    pub last: Position,
+    /// The version of the last, in its stream; of a batch, in the last part's stream.
+    pub last_version: Version,
+    /// The time written with them.
+    pub time: Timestamp,
+}
+
+/// An append with its events encoded, so the writer has less to do. All-or-nothing.
+pub struct AppendRequest {
+    parts: Vec<EncodedPart>,
+    pub(crate) events: usize,
+    pub(crate) bytes: usize,
+}
+
+struct EncodedPart {
+    stream: StreamId,
+    expected: ExpectedVersion,
+    events: Vec<Encoded>,
+}
+
+impl AppendRequest {
+    /// Encodes the events and holds them against the limits.
+    pub fn encode(parts: Vec<StreamAppend>) -> Result<Self, AppendError> {
+        let count = parts.iter().map(|part| part.events.len()).sum();
+        if count == 0 || parts.iter().any(|part| part.events.is_empty()) {
+            return Err(AppendError::Empty);
+        }
+        if count > APPEND_EVENTS_MAX {
+            return Err(AppendError::TooMany {
+                count,
+                max: APPEND_EVENTS_MAX,
+            });
+        }
+        let parts = parts.into_iter().map(EncodedPart::encode);
+        let parts = parts.collect::<Result<Vec<_>, _>>()?;
+        let payloads = parts.iter().flat_map(|part| &part.events);
+        let bytes = payloads.map(|event| event.payload.len()).sum();
+        if bytes > APPEND_BYTES_MAX {
+            return Err(AppendError::TooLarge {
+                bytes,
+                max: APPEND_BYTES_MAX,
+            });
+        }
+        Ok(Self {
+            parts,
+            events: count,
+            bytes,
+        })
+    }
+
+    fn takes_in_messages(&self) -> bool {
+        let mut kinds = self.parts.iter().map(|part| part.stream.kind());
+        kinds.any(|kind| kind == StreamKind::Messages)
+    }
+}
+
+impl EncodedPart {
+    fn encode(part: StreamAppend) -> Result<Self, AppendError> {
+        let encode = |event: Event| match super::codec::encode_payload(&event) {
+            Ok(payload) => Ok(Encoded { event, payload }),
+            Err(reason) => Err(AppendError::Unencodable {
+                event_type: event.event_type(),
+                reason,
+            }),
+        };
+        Ok(Self {
+            stream: part.stream,
+            expected: part.expected,
+            events: part
+                .events
+                .into_iter()
+                .map(encode)
+                .collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+/// What one append came to.
+pub type AppendAnswer = Result<Appended, AppendError>;
+
+/// Whether the writer may write.
+enum Health {
+    Sound,
+    /// A sync failed. Nothing is acknowledged until the log is opened again (G10).
+    Poisoned,
+    /// The store refused for want of room, and refuses on until it is opened again.
+    Full,
+    /// The newest segment cannot be opened.
+    TailDamaged {
+        from: Position,
+        reason: String,
+    },
+}
+
+struct Active {
+    first: Position,
+    created: Timestamp,
+    store: Arc<dyn SegmentStore>,
+    bytes: u64,
+}
+
+/// The writer of a log. One per log; it owns what is written next.
+pub struct LogCore {
+    view: Arc<View>,
+    storage: Arc<dyn Storage>,
+    options: LogOptions,
+    active: Option<Active>,
+    last_hash: PageHash,
+    last_time: Timestamp,
+    health: Health,
+    unflushed: bool,
+}
+
+impl LogCore {
+    /// Recovers the log that this storage holds.
+    pub(crate) fn open(
+        storage: Arc<dyn Storage>,
+        options: LogOptions,
+        read_only: bool,
+    ) -> Result<(Self, Arc<View>), OpenError> {
+        options.validate()?;
+        let view = Arc::new(View::new(Arc::clone(&storage), &options));
+        let mut core = Self {
+            view: Arc::clone(&view),
+            storage,
+            options,
+            active: None,
+            last_hash: NO_PAGE,
+            last_time: Timestamp::from_millis(i64::MIN),
+            health: Health::Sound,
+            unflushed: false,
+        };
+        core.recover(read_only)?;
+        Ok((core, view))
+    }
+
+    fn recover(&mut self, read_only: bool) -> Result<(), StorageError> {
+        let recovered = recovery::recover(self.storage.as_ref(), read_only)?;
+        let Recovered {
+            firsts,
+            newest,
+            head,
+            heads,
+            damage,
+            last_hash,
+            last_time,
+        } = recovered;
+        let mut segments = self.view.segments_mut();
+        segments.firsts = firsts;
+        for damaged in damage {
+            segments.quarantine(damaged);
+        }
+        self.health = Health::Sound;
+        self.active = None;
+        match newest {
+            recovery::Newest::None => {}
+            recovery::Newest::Unreadable { first, reason } => {
+                self.health = Health::TailDamaged {
+                    from: first,
+                    reason,
+                };
+            }
+            recovery::Newest::Readable {
+                first,
+                created,
+                store,
+                bytes,
+                sound,
+            } => {
+                segments.active = Some((first, Arc::clone(&store)));
+                // What a killed process left may not have reached the disk, and readers are about
+                // to see it.
+                if !read_only {
+                    store.sync()?;
+                }
+                // Nothing more is written behind a damaged page.
+                let bytes = if sound { bytes } else { u64::MAX };
+                self.active = Some(Active {
+                    first,
+                    created,
+                    store,
+                    bytes,
+                });
+            }
+        }
+        drop(segments);
+        self.last_hash = last_hash;
+        self.last_time = last_time.max(self.last_time);
+        self.view.reset(head, heads);
+        Ok(())
+    }
+
+    /// Writes these appends as one commit, makes it durable once, and answers each, in order.
+    ///
+    /// What is not refused becomes visible to readers before this returns.
+    pub fn commit(&mut self, requests: Vec<AppendRequest>) -> Vec<AppendAnswer> {
+        if let Err(error) = self.ready() {
+            return requests.iter().map(|_| Err(error.clone())).collect();
+        }
+        let free = self.storage.bytes_free();
+        let first = self.view.head().next();
+        let time = self.options.clock.now().max(self.last_time);
+        let mut commit = Commit {
+            view: &self.view,
+            builder: PageBuilder::default(),
+            events: Vec::new(),
+            next: first,
+            time,
+        };
+        let mut answers: Vec<AppendAnswer> = requests
+            .into_iter()
+            .map(|request| {
+                self.options.room_for(&request, free)?;
+                commit.add(request)
+            })
+            .collect();
+        let Commit {
+            builder, events, ..
+        } = commit;
+        if builder.is_empty() {
+            return answers;
+        }
+        if let Err(error) = self.write(&builder, first, time) {
+            for answer in answers.iter_mut().filter(|answer| answer.is_ok()) {
+                *answer = Err(error.clone());
+            }
+            return answers;
+        }
+        self.view.publish(events);
+        answers
+    }
+
+    fn ready(&mut self) -> Result<(), AppendError> {
+        if matches!(self.health, Health::Full) {
+            self.reopen_with_room()?;
+        }
+        match &self.health {
+            Health::Sound => Ok(()),
+            Health::Poisoned => Err(AppendError::Poisoned),
+            Health::Full => Err(self.full(0)),
+            Health::TailDamaged { from, reason } => Err(AppendError::TailDamaged {
+                from: *from,
+                reason: reason.clone(),
+            }),
+        }
+    }
+
+    /// The store refuses every write after it was full once, until it is opened again.
+    fn reopen_with_room(&mut self) -> Result<(), AppendError> {
+        let free = self.storage.bytes_free();
+        if free.is_some_and(|free| free < self.options.min_free_bytes) {
+            return Err(self.full(free.unwrap_or(0)));
+        }
+        self.active = None;
+        self.view.segments_mut().active = None;
+        self.recover(false).map_err(|error| {
+            self.health = Health::Full;
+            AppendError::Refused(error)
+        })
+    }
+
+    fn full(&self, free: u64) -> AppendError {
+        AppendError::Full {
+            free,
+            needed: self.options.min_free_bytes,
+        }
+    }
+
+    fn write(
+        &mut self,
+        builder: &PageBuilder,
+        first: Position,
+        time: Timestamp,
+    ) -> Result<(), AppendError> {
+        if let Err(error) = self.roll(first, time) {
+            self.fail(&error);
+            return Err(self.refusal(error));
+        }
+        let page = builder.finish(first, time, &self.last_hash);
+        let rows = segment::page_rows(builder, first, &page);
+        let active = self.active.as_mut().expect("roll made sure of it");
+        let bytes: usize = rows
+            .iter()
+            .map(|row| row.key.len() + row.value.as_ref().map_or(0, Vec::len))
+            .sum();
+        active.bytes = active.bytes.saturating_add(bytes as u64);
+        let store = Arc::clone(&active.store);
+        if let Err(error) = store.apply(rows).and_then(|()| self.harden(store.as_ref())) {
+            self.fail(&error);
+            return Err(AppendError::Unknown(error));
+        }
+        self.last_hash = page::hash(&page);
+        self.last_time = time;
+        Ok(())
+    }
+
+    fn harden(&mut self, store: &dyn SegmentStore) -> Result<(), StorageError> {
+        match self.options.durability {
+            Durability::Buffered => {
+                self.unflushed = true;
+                Ok(())
+            }
+            Durability::Flushed => store.flush(),
+            Durability::Synced => store.sync(),
+        }
+    }
+
+    fn fail(&mut self, error: &StorageError) {
+        self.health = match error {
+            StorageError::Full { .. } => Health::Full,
+            _ => Health::Poisoned,
+        };
+    }
+
+    fn refusal(&self, error: StorageError) -> AppendError {
+        match error {
+            StorageError::Full { .. } => self.full(0),
+            error => AppendError::Refused(error),
+        }
+    }
+
+    /// Seals the newest segment when it is large or old enough, and makes sure that there is one.
+    fn roll(&mut self, next: Position, now: Timestamp) -> Result<(), StorageError> {
+        if let Some(active) = &self.active {
+            let old = now.since(active.created) >= self.options.segment_age_max;
+            let large = active.bytes >= self.options.segment_bytes_max;
+            if active.first == next || !(old || large) {
+                return Ok(());
+            }
+            active.store.sync()?;
+        }
+        let heads: HashMap<StreamId, Version> = self.view.heads();
+        let header = SegmentHeader {
+            first: next,
+            created: now,
+            previous: self.last_hash,
+            streams: u32::try_from(heads.len()).expect("streams are fewer than 4 billion"),
+        };
+        let store = self.storage.create(next)?;
+        store.apply(segment::header_rows(&header, &heads))?;
+        store.sync()?;
+        let mut segments = self.view.segments_mut();
+        segments.firsts.push(next);
+        segments.active = Some((next, Arc::clone(&store)));
+        drop(segments);
+        self.active = Some(Active {
+            first: next,
+            created: now,
+            store,
+            bytes: 0,
+        });
+        Ok(())
+    }
+
+    /// Whether something was acknowledged that a killed process would lose.
+    pub(crate) const fn is_unflushed(&self) -> bool {
+        self.unflushed
+    }
+
+    /// Hands what is only in memory to the operating system.
+    pub(crate) fn flush(&mut self) {
+        self.unflushed = false;
+        let result = self
+            .active
+            .as_ref()
+            .map_or(Ok(()), |active| active.store.flush());
+        if let Err(error) = result {
+            self.fail(&error);
+        }
+    }
+
+    /// Makes everything durable and lets go of the newest segment.
+    pub(crate) fn close(&mut self) {
+        if let Some(active) = self.active.take()
+            && matches!(self.health, Health::Sound)
+            && let Err(error) = active.store.sync()
+        {
+            tracing::error!(%error, "the log was closed without its last sync");
+        }
+    }
+}
+
+impl LogOptions {
+    fn room_for(&self, request: &AppendRequest, free: Option<u64>) -> Result<(), AppendError> {
+        let needed = if request.takes_in_messages() {
+            self.min_free_bytes
+        } else {
+            self.min_free_bytes / 4
+        };
+        match free {
+            Some(free) if free < needed => Err(AppendError::Full { free, needed }),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A commit that is being put together.
+struct Commit<'a> {
+    view: &'a View,
+    builder: PageBuilder,
+    events: Vec<(Arc<RecordedEvent>, usize)>,
+    next: Position,
+    time: Timestamp,
+}
+
+impl Commit<'_> {
+    fn add(&mut self, request: AppendRequest) -> AppendAnswer {
+        self.check(&request)?;
+        let first = self.next;
+        let mut last_version = Version::ZERO;
+        for part in request.parts {
+            for encoded in part.events {
+                last_version = self.version(part.stream).next();
+                self.push(part.stream, last_version, encoded);
+            }
+        }
+        Ok(Appended {
+            first,
+            last: self.next.previous(),
+            last_version,
+            time: self.time,
+        })
+    }
+
+    /// All parts, before any is written. A stream that comes twice counts on.
+    fn check(&self, request: &AppendRequest) -> Result<(), AppendError> {
+        let mut reached: HashMap<StreamId, Version> = HashMap::new();
+        for part in &request.parts {
+            let actual = reached
+                .entry(part.stream)
+                .or_insert_with(|| self.version(part.stream));
+            if !part.expected.admits(*actual) {
+                return Err(AppendError::Conflict {
+                    stream: part.stream,
+                    expected: part.expected,
+                    actual: *actual,
+                });
+            }
+            *actual = actual.plus(part.events.len() as u64);
+        }
+        Ok(())
+    }
+
+    fn version(&self, stream: StreamId) -> Version {
+        let within = self.builder.reached(stream);
+        within.unwrap_or_else(|| self.view.stream_version(stream))
+    }
+
+    fn push(&mut self, stream: StreamId, version: Version, encoded: Encoded) {
+        self.builder.push(stream, version, &encoded);
+        let event = RecordedEvent {
+            position: self.next,
+            stream,
+            version,
+            time: self.time,
+            event: encoded.event,
+        };
+        self.events.push((Arc::new(event), encoded.payload.len()));
+        self.next = self.next.next();
+    }
+}

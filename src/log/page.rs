@@ -1,0 +1,408 @@
+//! Pages: how one commit stands on disk. `FORMAT.md` tells it byte by byte.
+
+use std::{collections::HashMap, sync::Arc};
+
+use crate::model::{EventType, Position, Timestamp, Version};
+
+use super::{
+    RecordedEvent, StreamId,
+    codec::{Cursor, Decoder, put_varint},
+};
+
+/// The page format this program writes.
+pub(crate) const PAGE_FORMAT: u8 = 1;
+/// The most bytes of a stored value. sled moves values from about 128 KiB into files of their own.
+pub(crate) const PART_BYTES_MAX: usize = 96 << 10;
+
+const HEADER_BYTES: usize = 68;
+const CRC_AT: std::ops::Range<usize> = 32..36;
+const FLAG_LZ4: u8 = 1;
+/// Below this a compressed body saves less than it costs to undo.
+const LZ4_BYTES_MIN: usize = 128;
+/// The most bytes of a body that a reader is willing to make room for.
+const BODY_BYTES_MAX: usize = 64 << 20;
+
+/// The hash of a page, which the next page carries.
+pub(crate) type PageHash = [u8; 32];
+
+/// What is before the first page.
+pub(crate) const NO_PAGE: PageHash = [0; 32];
+
+/// A run of versions of one stream within a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct StreamRun {
+    pub(crate) stream: StreamId,
+    pub(crate) first: Version,
+    pub(crate) count: u64,
+}
+
+/// An event with its payload encoded, on its way into a page.
+pub(crate) struct Encoded {
+    pub(crate) event: crate::model::Event,
+    pub(crate) payload: Vec<u8>,
+}
+
+/// Collects the events of one commit.
+#[derive(Default)]
+pub(crate) struct PageBuilder {
+    runs: Vec<StreamRun>,
+    run_of: HashMap<StreamId, usize>,
+    types: Vec<(EventType, u16)>,
+    events: Vec<u8>,
+    count: u32,
+}
+
+impl PageBuilder {
+    /// Adds an event; `version` is used at the first event of its stream, the others follow on.
+    pub(crate) fn push(&mut self, stream: StreamId, version: Version, encoded: &Encoded) {
+        let run = *self.run_of.entry(stream).or_insert_with(|| {
+            self.runs.push(StreamRun {
+                stream,
+                first: version,
+                count: 0,
+            });
+            self.runs.len() - 1
+        });
+        debug_assert_eq!(self.runs[run].first.plus(self.runs[run].count), version);
+        self.runs[run].count += 1;
+        let kind = (encoded.event.event_type(), encoded.event.schema_version());
+        let kind_at = self.types.iter().position(|k| *k == kind);
+        let kind_at = kind_at.unwrap_or_else(|| {
+            self.types.push(kind);
+            self.types.len() - 1
+        });
+        put_varint(&mut self.events, run as u64);
+        put_varint(&mut self.events, kind_at as u64);
+        put_varint(&mut self.events, encoded.payload.len() as u64);
+        self.events.extend_from_slice(&encoded.payload);
+        self.count += 1;
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The version the stream has reached within this page.
+    pub(crate) fn reached(&self, stream: StreamId) -> Option<Version> {
+        let run = self.runs[*self.run_of.get(&stream)?];
+        Some(run.first.plus(run.count - 1))
+    }
+
+    pub(crate) fn runs(&self) -> &[StreamRun] {
+        &self.runs
+    }
+
+    /// The whole page: header and body.
+    pub(crate) fn finish(&self, first: Position, time: Timestamp, previous: &PageHash) -> Vec<u8> {
+        let mut body = Vec::with_capacity(self.events.len() + 64);
+        put_varint(&mut body, self.runs.len() as u64);
+        for run in &self.runs {
+            body.extend_from_slice(&run.stream.to_bytes());
+            put_varint(&mut body, run.first.get());
+        }
+        put_varint(&mut body, self.types.len() as u64);
+        for (name, version) in &self.types {
+            put_varint(&mut body, name.as_str().len() as u64);
+            body.extend_from_slice(name.as_str().as_bytes());
+            put_varint(&mut body, u64::from(*version));
+        }
+        body.extend_from_slice(&self.events);
+        let raw_bytes = u32::try_from(body.len()).expect("an append is held far below 4 GiB");
+        let packed = (body.len() >= LZ4_BYTES_MIN).then(|| lz4_flex::block::compress(&body));
+        let packed = packed.filter(|packed| packed.len() < body.len() - body.len() / 16);
+        let flags = if packed.is_some() { FLAG_LZ4 } else { 0 };
+        let stored = packed.unwrap_or(body);
+        let stored_bytes = u32::try_from(stored.len()).expect("it is below raw_bytes");
+
+        let mut page = Vec::with_capacity(HEADER_BYTES + stored.len());
+        page.extend_from_slice(&[PAGE_FORMAT, flags]);
+        page.extend_from_slice(&part_count(HEADER_BYTES + stored.len()).to_be_bytes());
+        page.extend_from_slice(&self.count.to_be_bytes());
+        page.extend_from_slice(&first.get().to_be_bytes());
+        page.extend_from_slice(&time.as_millis().to_be_bytes());
+        page.extend_from_slice(&raw_bytes.to_be_bytes());
+        page.extend_from_slice(&stored_bytes.to_be_bytes());
+        page.extend_from_slice(&[0; 4]);
+        page.extend_from_slice(previous);
+        page.extend_from_slice(&stored);
+        let crc = crc32c::crc32c(&page);
+        page[CRC_AT].copy_from_slice(&crc.to_be_bytes());
+        page
+    }
+}
+
+fn part_count(page_bytes: usize) -> u16 {
+    u16::try_from(page_bytes.div_ceil(PART_BYTES_MAX)).expect("an append is held below 4 GiB")
+}
+
+/// The hash that the next page carries.
+pub(crate) fn hash(page: &[u8]) -> PageHash {
+    *blake3::hash(page).as_bytes()
+}
+
+/// What stands at the head of a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct PageHeader {
+    flags: u8,
+    pub(crate) parts: u16,
+    pub(crate) count: u32,
+    pub(crate) first: Position,
+    pub(crate) time: Timestamp,
+    raw_bytes: u32,
+    stored_bytes: u32,
+    crc: u32,
+    pub(crate) previous: PageHash,
+}
+
+impl PageHeader {
+    /// Reads the head of a page or of its first part. The checksum is not tried yet.
+    pub(crate) fn read(bytes: &[u8]) -> Result<Self, String> {
+        let mut cursor = Cursor(bytes);
+        let format = cursor.u8().ok_or("it is empty")?;
+        if format != PAGE_FORMAT {
+            return Err(format!("its format is {format}, expected {PAGE_FORMAT}"));
+        }
+        Self::fields(&mut cursor).ok_or_else(|| "its header is cut off".to_owned())
+    }
+
+    fn fields(cursor: &mut Cursor<'_>) -> Option<Self> {
+        Some(Self {
+            flags: cursor.u8()?,
+            parts: cursor.u16()?,
+            count: cursor.u32()?,
+            first: Position::new(cursor.u64()?),
+            time: Timestamp::from_millis(i64::from_be_bytes(cursor.array()?)),
+            raw_bytes: cursor.u32()?,
+            stored_bytes: cursor.u32()?,
+            crc: cursor.u32()?,
+            previous: cursor.array()?,
+        })
+    }
+
+    /// The last position in the page.
+    pub(crate) fn last(&self) -> Position {
+        Position::new(
+            self.first
+                .get()
+                .saturating_add(u64::from(self.count).saturating_sub(1)),
+        )
+    }
+}
+
+/// A page whose checksum holds.
+pub(crate) struct Page {
+    pub(crate) header: PageHeader,
+    pub(crate) hash: PageHash,
+    body: Vec<u8>,
+}
+
+impl Page {
+    /// Takes a whole page apart and tries its checksum and lengths.
+    pub(crate) fn read(bytes: &[u8]) -> Result<Self, String> {
+        let header = PageHeader::read(bytes)?;
+        let mut crc = crc32c::crc32c(&bytes[..CRC_AT.start]);
+        crc = crc32c::crc32c_append(crc, &[0; 4]);
+        crc = crc32c::crc32c_append(crc, &bytes[CRC_AT.end..]);
+        if crc != header.crc {
+            return Err("its checksum does not hold".to_owned());
+        }
+        let stored = &bytes[HEADER_BYTES..];
+        let (raw_bytes, stored_bytes) = (header.raw_bytes as usize, header.stored_bytes as usize);
+        if stored.len() != stored_bytes || raw_bytes > BODY_BYTES_MAX || header.count == 0 {
+            return Err("its lengths do not agree".to_owned());
+        }
+        let body = match header.flags {
+            0 => stored.to_vec(),
+            FLAG_LZ4 => lz4_flex::block::decompress(stored, raw_bytes)
+                .map_err(|error| format!("it does not decompress: {error}"))?,
+            flags => return Err(format!("its flags are {flags:#x}")),
+        };
+        if body.len() != raw_bytes {
+            return Err("its length is not the one it tells".to_owned());
+        }
+        Ok(Self {
+            header,
+            hash: hash(bytes),
+            body,
+        })
+    }
+
+    /// Its runs of streams, counts included.
+    pub(crate) fn runs(&self) -> Result<Vec<StreamRun>, String> {
+        let contents = Contents::read(&self.body).ok_or("its dictionary is cut off")?;
+        let mut runs = contents.runs.clone();
+        for slot in contents.events(self.header.count)? {
+            runs[slot.run].count += 1;
+        }
+        Ok(runs)
+    }
+
+    /// Its events, decoded.
+    pub(crate) fn events(&self, decoder: &Decoder) -> Result<Vec<Arc<RecordedEvent>>, PageFault> {
+        let contents = Contents::read(&self.body).ok_or("its dictionary is cut off")?;
+        let mut next: Vec<Version> = contents.runs.iter().map(|run| run.first).collect();
+        let mut events = Vec::with_capacity(self.header.count as usize);
+        let mut position = self.header.first;
+        for slot in contents.events(self.header.count)? {
+            let (name, schema_version) = contents.types[slot.kind];
+            let event = decoder
+                .decode(name, schema_version, slot.payload)
+                .map_err(|reason| PageFault::Undecodable {
+                    position,
+                    event_type: EventType::from_text(name),
+                    reason,
+                })?;
+            events.push(Arc::new(RecordedEvent {
+                position,
+                stream: contents.runs[slot.run].stream,
+                version: next[slot.run],
+                time: self.header.time,
+                event,
+            }));
+            next[slot.run] = next[slot.run].next();
+            position = position.next();
+        }
+        Ok(events)
+    }
+}
+
+/// Why the events of a page cannot be given.
+#[derive(Debug)]
+pub(crate) enum PageFault {
+    /// Its bytes make no sense.
+    Corrupt(String),
+    /// One event of a known type does not decode.
+    Undecodable {
+        position: Position,
+        event_type: EventType,
+        reason: String,
+    },
+}
+
+impl From<String> for PageFault {
+    fn from(reason: String) -> Self {
+        Self::Corrupt(reason)
+    }
+}
+
+impl From<&str> for PageFault {
+    fn from(reason: &str) -> Self {
+        Self::Corrupt(reason.to_owned())
+    }
+}
+
+struct Contents<'a> {
+    runs: Vec<StreamRun>,
+    types: Vec<(&'a str, u16)>,
+    events: &'a [u8],
+}
+
+struct Slot<'a> {
+    run: usize,
+    kind: usize,
+    payload: &'a [u8],
+}
+
+impl<'a> Contents<'a> {
+    fn read(body: &'a [u8]) -> Option<Self> {
+        let mut cursor = Cursor(body);
+        let run_count = cursor.length(body.len())?;
+        let mut runs = Vec::new();
+        for _ in 0..run_count {
+            runs.push(StreamRun {
+                stream: StreamId::from_bytes(cursor.array()?)?,
+                first: Version::new(cursor.varint()?),
+                count: 0,
+            });
+        }
+        let type_count = cursor.length(body.len())?;
+        let mut types = Vec::new();
+        for _ in 0..type_count {
+            let name_bytes = cursor.length(body.len())?;
+            let name = std::str::from_utf8(cursor.take(name_bytes)?).ok()?;
+            types.push((name, u16::try_from(cursor.varint()?).ok()?));
+        }
+        Some(Self {
+            runs,
+            types,
+            events: cursor.0,
+        })
+    }
+
+    fn events(&self, count: u32) -> Result<Vec<Slot<'a>>, String> {
+        let mut cursor = Cursor(self.events);
+        let mut slots = Vec::new();
+        for _ in 0..count {
+            slots.push(self.slot(&mut cursor).ok_or("its events are cut off")?);
+        }
+        if cursor.0.is_empty() {
+            Ok(slots)
+        } else {
+            Err(format!("{} bytes follow its events", cursor.0.len()))
+        }
+    }
+
+    fn slot(&self, cursor: &mut Cursor<'a>) -> Option<Slot<'a>> {
+        let run = cursor.length(self.runs.len().checked_sub(1)?)?;
+        let kind = cursor.length(self.types.len().checked_sub(1)?)?;
+        let payload_bytes = cursor.length(cursor.0.len())?;
+        Some(Slot {
+            run,
+            kind,
+            payload: cursor.take(payload_bytes)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{
+        log::{StreamKind, codec::encode_payload},
+        model::{ApiStarted, ApiStopped, Event},
+    };
+
+    fn encoded(event: impl Into<Event>) -> Encoded {
+        let event = event.into();
+        let payload = encode_payload(&event).unwrap();
+        Encoded { event, payload }
+    }
+
+    fn page() -> Vec<u8> {
+        let streams = [1, 2].map(|n| StreamId::new(StreamKind::Api, Uuid::from_u128(n)));
+        let mut builder = PageBuilder::default();
+        builder.push(streams[0], Version::new(4), &encoded(ApiStarted {}));
+        builder.push(streams[1], Version::new(1), &encoded(ApiStarted {}));
+        builder.push(streams[0], Version::new(5), &encoded(ApiStopped {}));
+        builder.finish(Position::new(7), Timestamp::from_millis(99), &NO_PAGE)
+    }
+
+    #[test]
+    fn a_page_reads_back() {
+        let page = Page::read(&page()).unwrap();
+        let events = page.events(&Decoder::new(&[])).unwrap();
+        let places: Vec<_> = events
+            .iter()
+            .map(|e| (e.position.get(), e.version.get(), e.time.as_millis()))
+            .collect();
+        assert_eq!(places, [(7, 4, 99), (8, 1, 99), (9, 5, 99)]);
+        assert_eq!(events[2].event, ApiStopped {}.into());
+        let counts: Vec<_> = page.runs().unwrap().iter().map(|run| run.count).collect();
+        assert_eq!(counts, [2, 1]);
+    }
+
+    #[test]
+    fn g11_every_flipped_bit_and_every_cut_is_seen() {
+        let whole = page();
+        for bit in 0..whole.len() * 8 {
+            let mut bytes = whole.clone();
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert!(Page::read(&bytes).is_err(), "bit {bit}");
+        }
+        for cut in 0..whole.len() {
+            assert!(Page::read(&whole[..cut]).is_err(), "cut at {cut}");
+        }
+    }
+}
