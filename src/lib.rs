@@ -3,3 +3,7 @@
 pub mod clock;
 pub mod log;
 pub mod model;
+pub mod projection;
+pub mod subscription;
+#[cfg(feature = "testing")]
+pub mod testing;

@@ -78,7 +78,7 @@ impl Api {
     /// An API with this name whose messages are published, under the context path `/<name>`
     /// (lower case, everything else a dash).
     ///
-    /// It has no identity before it is created: [`Runtime`](crate::runtime) gives it one.
+    /// It has no identity before it is created: the runtime gives it one.
     ///
     /// ```
     /// use hooklog::model::Api;

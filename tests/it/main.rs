@@ -1,1 +1,3 @@
 //! Behaviours of hooklog, one module each.
+
+mod subscription_rules;

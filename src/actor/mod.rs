@@ -1,0 +1,58 @@
+//! The live side of subscriptions: one actix actor each, spread over a few threads.
+//!
+//! An actor is a thin shell around the pure core ([`subscription`](crate::subscription)): it reads
+//! messages from the log, makes the calls that the core plans, and appends what came of them. It
+//! decides nothing itself.
+//!
+//! It promises:
+//! - at most one live actor a subscription, one command at a time (G3): the stream's version is
+//!   checked on every append, so a second one would be found out at its first word;
+//! - nothing is held in mailboxes but wake-ups and commands: the log is the queue;
+//! - a panic costs its own subscription a restart from the log, and its siblings nothing;
+//! - no blocking call on a thread that delivers.
+//!
+//! actix is imported here and nowhere else, and no type of it shows.
+
+mod activity;
+mod outbox;
+mod registry;
+mod signal;
+mod subscription_actor;
+mod system;
+
+use futures_util::future::BoxFuture;
+
+pub use self::{
+    activity::{Activity, Busy},
+    registry::{ExecuteError, Inspection, Registry, RegistryOptions},
+};
+use crate::{
+    log::ReadError,
+    model::{DeadLetterQueue, MessageRef, SubscriptionId},
+};
+
+/// A dead letter on its way to the place its entrypoint names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The subscription that gave it up.
+    pub subscription: SubscriptionId,
+    /// The message.
+    pub message: MessageRef,
+    /// Where it goes.
+    pub target: DeadLetterQueue,
+}
+
+/// Takes dead letters to the place their entrypoint names.
+pub trait Forwarder: Send + Sync + 'static {
+    /// Takes one there. An error is tried again later; its text is recorded.
+    fn forward(&self, letter: DeadLetter) -> BoxFuture<'static, Result<(), String>>;
+}
+
+/// Why an actor could not be started again.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RestartError {
+    /// Its events could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}

@@ -1,0 +1,447 @@
+//! Which subscription lives where; waking, commanding and restarting actors.
+
+use std::{
+    collections::{HashMap, HashSet},
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
+    io,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use actix::{Actor, Addr, MailboxError};
+use futures_util::future::{self, Either};
+use tokio::sync::{Notify, watch};
+
+use super::{
+    Activity, Forwarder, RestartError,
+    signal::Signal,
+    subscription_actor::{Drain, Execute, Inspect, Seed, SubscriptionActor, Wake},
+    system::Threads,
+};
+use crate::{
+    clock::SharedClock,
+    delivery::Transport,
+    log::{AppendError, EventLog, ExpectedVersion, StreamId, StreamKind, Urgency},
+    model::{
+        Api, ApiId, FailureCause, Policy, Position, SubscriptionId, Version, WebhookEntrypoint,
+    },
+    subscription::{Command, Rejection, SubscriptionState, apply, decide},
+};
+
+/// Events looked at before the waker gives its thread to others.
+const WAKE_EVENTS: usize = 4_096;
+/// Events read at a time when an actor is started again.
+const RESTART_EVENTS: usize = 1_024;
+/// Panics in a row after which a subscription is interrupted instead of started again.
+const CRASHES_MAX: u32 = 5;
+/// Wait before an actor is started again that stopped because its append failed.
+const RESTART_PAUSE: Duration = Duration::from_millis(500);
+
+/// Why a command was not carried out.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExecuteError {
+    /// The subscription's state forbids it.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// What was decided did not get into the log, or may not have.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    /// No actor runs for it: it is closed, or there is none.
+    #[error("subscription {0} is closed or does not exist")]
+    NotRunning(SubscriptionId),
+    /// Its actor stopped before it answered; the command may or may not have been carried out.
+    #[error("subscription {0} is being started again; look at its state and ask again")]
+    Restarting(SubscriptionId),
+}
+
+/// What a registry is made of.
+pub struct RegistryOptions {
+    /// The log its actors read and append to.
+    pub log: EventLog,
+    /// Their time.
+    pub clock: SharedClock,
+    /// Their calls.
+    pub transport: Arc<dyn Transport>,
+    /// Their dead letters' way out.
+    pub forwarder: Arc<dyn Forwarder>,
+    /// Threads that make calls.
+    pub workers: usize,
+    /// Counts what is under way.
+    pub activity: Activity,
+}
+
+/// What an actor shows of itself.
+#[derive(Debug, Clone)]
+pub struct Inspection {
+    /// Its state, what is not yet durable included.
+    pub state: SubscriptionState,
+    /// Calls under way.
+    pub in_flight: usize,
+    /// Messages that have no fate yet.
+    pub pending: u64,
+}
+
+/// What every actor of a registry shares.
+pub(super) struct Shared {
+    pub(super) log: EventLog,
+    pub(super) clock: SharedClock,
+    pub(super) forwarder: Arc<dyn Forwarder>,
+    pub(super) activity: Activity,
+    /// Rung by an actor that is gone and wants to be started again.
+    pub(super) down: Notify,
+}
+
+/// What the actors of one API share.
+pub(super) struct Group {
+    api: RwLock<Arc<Api>>,
+    head: AtomicU64,
+    members: Mutex<HashSet<SubscriptionId>>,
+}
+
+impl Group {
+    /// The API as it is now.
+    pub(super) fn api(&self) -> Arc<Api> {
+        Arc::clone(&self.api.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The last version of its messages that may be read.
+    pub(super) fn head(&self) -> Version {
+        Version::new(self.head.load(Ordering::Acquire))
+    }
+}
+
+struct Entry {
+    addr: Addr<SubscriptionActor>,
+    signal: Arc<Signal>,
+    group: Arc<Group>,
+    worker: usize,
+}
+
+/// The actors of a runtime. Cheap to clone.
+#[derive(Clone)]
+pub struct Registry(Arc<Inner>);
+
+struct Inner {
+    shared: Arc<Shared>,
+    threads: Threads,
+    groups: RwLock<HashMap<ApiId, Arc<Group>>>,
+    entries: Mutex<HashMap<SubscriptionId, Entry>>,
+    looked: watch::Sender<Position>,
+}
+
+impl Registry {
+    /// Starts the threads. No actor runs yet.
+    pub fn start(options: RegistryOptions) -> io::Result<Self> {
+        let threads = Threads::start(options.workers.max(1), &options.transport)?;
+        let shared = Shared {
+            log: options.log,
+            clock: options.clock,
+            forwarder: options.forwarder,
+            activity: options.activity,
+            down: Notify::new(),
+        };
+        Ok(Self(Arc::new(Inner {
+            shared: Arc::new(shared),
+            threads,
+            groups: RwLock::default(),
+            entries: Mutex::default(),
+            looked: watch::Sender::new(Position::ZERO),
+        })))
+    }
+
+    /// Makes an API known, with the last version of its messages.
+    pub fn add_api(&self, api: Arc<Api>, head: Version) {
+        let group = Group {
+            head: AtomicU64::new(head.get()),
+            members: Mutex::default(),
+            api: RwLock::new(Arc::clone(&api)),
+        };
+        self.groups_mut().insert(api.id, Arc::new(group));
+    }
+
+    /// Takes over an API's new definition; its subscriptions begin their next call under it.
+    pub fn update_api(&self, api: Arc<Api>) {
+        let Some(group) = self.group(api.id) else { return };
+        *group.api.write().unwrap_or_else(PoisonError::into_inner) = api;
+        self.wake_group(&group);
+    }
+
+    /// Forgets an API. Its subscriptions must have been closed.
+    pub fn remove_api(&self, id: ApiId) {
+        self.groups_mut().remove(&id);
+    }
+
+    /// Starts the actor of a subscription. Nothing happens when its API is not known, or when it
+    /// runs already.
+    pub fn spawn(&self, state: SubscriptionState, version: Version) {
+        let Some(api) = state.subscription.as_ref().map(|subscription| subscription.api) else {
+            return;
+        };
+        let Some(group) = self.group(api) else { return };
+        let id = state.id;
+        let workers = self.0.threads.workers.len();
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(id);
+        let worker = usize::try_from(hash % workers as u64).expect("below a usize");
+        let mut entries = self.entries();
+        if entries.contains_key(&id) {
+            return;
+        }
+        let signal = Arc::new(Signal::default());
+        let addr = self.start_actor(state, version, worker, &group, &signal);
+        group.members.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
+        entries.insert(id, Entry { addr, signal, group, worker });
+    }
+
+    fn start_actor(
+        &self,
+        state: SubscriptionState,
+        version: Version,
+        worker: usize,
+        group: &Arc<Group>,
+        signal: &Arc<Signal>,
+    ) -> Addr<SubscriptionActor> {
+        let worker = &self.0.threads.workers[worker];
+        let seed = Seed {
+            state,
+            version,
+            shared: Arc::clone(&self.0.shared),
+            group: Arc::clone(group),
+            signal: Arc::clone(signal),
+            transport: Arc::clone(&worker.transport),
+            starting: self.0.shared.activity.begin(),
+        };
+        SubscriptionActor::start_in_arbiter(&worker.arbiter, move |_| SubscriptionActor::new(seed))
+    }
+
+    /// Begins to wake actors by what the log holds after `after`, and to start again those that
+    /// went down.
+    pub fn begin(&self, after: Position) {
+        let weak = Arc::downgrade(&self.0);
+        let log = self.0.shared.log.clone();
+        self.0.threads.control.spawn(async move {
+            let mut watch = log.watch();
+            let mut position = after;
+            while let Some(inner) = weak.upgrade() {
+                position = Self(inner).look(position);
+                if log.head() > position {
+                    tokio::task::yield_now().await;
+                } else if watch.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+        let weak = Arc::downgrade(&self.0);
+        let shared = Arc::clone(&self.0.shared);
+        self.0.threads.control.spawn(async move {
+            loop {
+                shared.down.notified().await;
+                let Some(inner) = weak.upgrade() else { return };
+                Self(inner).restart_down().await;
+            }
+        });
+    }
+
+    /// Looks at some of what is new after `position` and wakes those it concerns. Gives the
+    /// position it has seen.
+    fn look(&self, position: Position) -> Position {
+        let log = &self.0.shared.log;
+        let head = log.head();
+        if head <= position {
+            return position;
+        }
+        let seen = if let Some(events) = log.cached(position, WAKE_EVENTS) {
+            let mut heads: HashMap<ApiId, Version> = HashMap::new();
+            for recorded in &events {
+                if recorded.stream.kind() == StreamKind::Messages
+                    && let Some(api) = recorded.stream.as_api()
+                {
+                    heads.insert(api, recorded.version);
+                }
+            }
+            for (api, head) in heads {
+                if let Some(group) = self.group(api) {
+                    group.head.fetch_max(head.get(), Ordering::AcqRel);
+                    self.wake_group(&group);
+                }
+            }
+            events.last().map_or(position, |recorded| recorded.position)
+        } else {
+            self.wake_all();
+            head
+        };
+        self.0.looked.send_replace(seen);
+        seen
+    }
+
+    /// Wakes everybody: more was appended than the log keeps at hand.
+    fn wake_all(&self) {
+        let groups: Vec<(ApiId, Arc<Group>)> = {
+            let groups = self.0.groups.read().unwrap_or_else(PoisonError::into_inner);
+            groups.iter().map(|(id, group)| (*id, Arc::clone(group))).collect()
+        };
+        for (id, group) in groups {
+            let head = self.0.shared.log.stream_version(StreamId::messages(id));
+            group.head.fetch_max(head.get(), Ordering::AcqRel);
+            self.wake_group(&group);
+        }
+    }
+
+    fn wake_group(&self, group: &Group) {
+        let members: Vec<SubscriptionId> =
+            group.members.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect();
+        let entries = self.entries();
+        for entry in members.iter().filter_map(|id| entries.get(id)) {
+            if entry.signal.mark() {
+                // A full mailbox has something else to handle, and looks at the mark after it.
+                let _ = entry.addr.try_send(Wake(self.0.shared.activity.begin()));
+            }
+        }
+    }
+
+    /// The position up to which actors have been woken.
+    pub fn looked(&self) -> watch::Receiver<Position> {
+        self.0.looked.subscribe()
+    }
+
+    /// Asks a subscription something. When this returns, what was decided is durable; its last
+    /// position is given, or the position seen when nothing had to be decided.
+    pub async fn execute(
+        &self,
+        id: SubscriptionId,
+        command: Command,
+    ) -> Result<Position, ExecuteError> {
+        let addr = self.addr(id).ok_or(ExecuteError::NotRunning(id))?;
+        let busy = self.0.shared.activity.begin();
+        match addr.send(Execute { command, busy }).await {
+            Ok(answer) => answer,
+            Err(MailboxError::Closed | MailboxError::Timeout) => Err(ExecuteError::Restarting(id)),
+        }
+    }
+
+    /// What a subscription's actor shows of itself.
+    pub async fn inspect(&self, id: SubscriptionId) -> Result<Inspection, ExecuteError> {
+        let addr = self.addr(id).ok_or(ExecuteError::NotRunning(id))?;
+        addr.send(Inspect).await.map_err(|_| ExecuteError::Restarting(id))
+    }
+
+    /// Forgets a subscription that is over.
+    pub fn remove(&self, id: SubscriptionId) {
+        if let Some(entry) = self.entries().remove(&id) {
+            entry.group.members.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        }
+    }
+
+    /// Lets every actor end its calls and begin no more. Returns when all are quiet, or after
+    /// `timeout`; gives the number that were not quiet by then.
+    pub async fn drain(&self, timeout: Duration) -> usize {
+        let asked: Vec<_> = {
+            let entries = self.entries();
+            entries.values().map(|entry| entry.addr.send(Drain)).collect()
+        };
+        let left = Arc::new(AtomicU64::new(asked.len() as u64));
+        let all = future::join_all(asked.into_iter().map(|quiet| {
+            let left = Arc::clone(&left);
+            async move {
+                // An actor that is gone is quiet.
+                let _ = quiet.await;
+                left.fetch_sub(1, Ordering::AcqRel);
+            }
+        }));
+        match future::select(Box::pin(all), self.0.shared.clock.sleep(timeout)).await {
+            Either::Left(_) | Either::Right(_) => {}
+        }
+        usize::try_from(left.load(Ordering::Acquire)).unwrap_or(usize::MAX)
+    }
+
+    /// Ends the threads, and with them every actor and call. Blocks until they are gone.
+    pub fn stop(&self) {
+        self.entries().clear();
+        self.0.threads.stop();
+    }
+
+    async fn restart_down(&self) {
+        let down: Vec<(SubscriptionId, Arc<Signal>)> = {
+            let entries = self.entries();
+            let down = entries.iter().filter(|(_, entry)| entry.signal.take_down());
+            down.map(|(id, entry)| (*id, Arc::clone(&entry.signal))).collect()
+        };
+        for (id, signal) in down {
+            let crashes = signal.crashes();
+            tracing::warn!(subscription = %id, crashes, "the actor is started again from the log");
+            if let Err(error) = self.restart(id, crashes).await {
+                tracing::error!(subscription = %id, %error, "the actor cannot be started again yet");
+                self.0.shared.clock.sleep(RESTART_PAUSE).await;
+                signal.set_down(false);
+                self.0.shared.down.notify_one();
+            }
+        }
+    }
+
+    async fn restart(&self, id: SubscriptionId, crashes: u32) -> Result<(), RestartError> {
+        let _busy = self.0.shared.activity.begin();
+        let (mut state, mut version) = self.recall(id).await?;
+        if crashes >= CRASHES_MAX && state.is_running() {
+            let log = &self.0.shared.log;
+            let policy =
+                Policy::of(&WebhookEntrypoint::at("/"), &crate::model::ConsumerConfiguration::default());
+            let command = Command::Fail { cause: FailureCause::Restarts { count: crashes } };
+            let moment = self.0.shared.clock.moment();
+            let events = decide(&state, command, &policy, &moment).unwrap_or_default();
+            for event in &events {
+                apply(&mut state, event);
+            }
+            let expected = ExpectedVersion::Exact(version);
+            let events: Vec<_> = events.into_iter().map(Into::into).collect();
+            let stream = StreamId::subscription(id);
+            match log.append(stream, expected, events, Urgency::Now).await {
+                Ok(appended) => version = appended.last_version,
+                Err(error) => {
+                    tracing::error!(subscription = %id, %error, "the interruption is not on record");
+                }
+            }
+        }
+        let mut entries = self.entries();
+        if let Some(entry) = entries.get_mut(&id) {
+            let (worker, group, signal) =
+                (entry.worker, Arc::clone(&entry.group), Arc::clone(&entry.signal));
+            entry.addr = self.start_actor(state, version, worker, &group, &signal);
+        }
+        Ok(())
+    }
+
+    /// The state of a subscription as the log tells it.
+    async fn recall(&self, id: SubscriptionId) -> Result<(SubscriptionState, Version), RestartError> {
+        let mut state = SubscriptionState::new(id);
+        let mut version = Version::ZERO;
+        let stream = StreamId::subscription(id);
+        loop {
+            let events =
+                self.0.shared.log.read_stream_async(stream, version, RESTART_EVENTS).await?;
+            let Some(last) = events.last() else { return Ok((state, version)) };
+            version = last.version;
+            for event in events.iter().filter_map(|recorded| recorded.event.as_subscription()) {
+                apply(&mut state, event);
+            }
+        }
+    }
+
+    fn addr(&self, id: SubscriptionId) -> Option<Addr<SubscriptionActor>> {
+        self.entries().get(&id).map(|entry| entry.addr.clone())
+    }
+
+    fn group(&self, id: ApiId) -> Option<Arc<Group>> {
+        self.0.groups.read().unwrap_or_else(PoisonError::into_inner).get(&id).map(Arc::clone)
+    }
+
+    fn groups_mut(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<ApiId, Arc<Group>>> {
+        self.0.groups.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn entries(&self) -> MutexGuard<'_, HashMap<SubscriptionId, Entry>> {
+        self.0.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

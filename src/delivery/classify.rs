@@ -1,0 +1,111 @@
+//! From an error of the HTTP stack to its class, told apart by walking its sources.
+
+use std::{error::Error, io};
+
+use super::{Blocked, clients::ClientError, probe::Stage};
+use crate::model::{AttemptError, ErrorClass};
+
+/// Longest detail of an error, in bytes: parts of it may be chosen by the callback.
+const DETAIL_BYTES_MAX: usize = 300;
+
+/// What an error of a call means, when its own connection had come as far as `stage`.
+pub(super) fn classify(error: reqwest::Error, stage: Stage) -> AttemptError {
+    // The URL may hold a secret in its query.
+    let error = error.without_url();
+    let class = class_of(&error, stage);
+    let detail = match class {
+        ErrorClass::Blocked => Blocked::TEXT.to_owned(),
+        ErrorClass::Timeout => "no connection within the connect timeout".to_owned(),
+        _ => clean(&innermost(&error).to_string()),
+    };
+    AttemptError::new(class, detail)
+}
+
+/// What it means that settings make no client.
+pub(super) fn unusable(error: &ClientError) -> AttemptError {
+    let class = match error {
+        ClientError::Tls(_) => ErrorClass::Tls,
+        ClientError::Blocked(_) => ErrorClass::Blocked,
+        ClientError::ProxyPassword => ErrorClass::Auth,
+        ClientError::Proxy { .. } => ErrorClass::Connect,
+        ClientError::Build(_) => ErrorClass::Internal,
+    };
+    AttemptError::new(class, clean(&error.to_string()))
+}
+
+fn class_of(error: &reqwest::Error, stage: Stage) -> ErrorClass {
+    let found = |wanted: fn(&(dyn Error + 'static)) -> bool| chain(error).any(wanted);
+    if found(|e| e.is::<Blocked>()) {
+        ErrorClass::Blocked
+    } else if error.is_timeout() {
+        ErrorClass::Timeout
+    } else if error.is_dns() {
+        ErrorClass::Dns
+    } else if found(|e| e.is::<rustls::Error>()) || stage == Stage::Handshaking {
+        ErrorClass::Tls
+    } else if error.is_connect() {
+        ErrorClass::Connect
+    } else {
+        after_connection(error)
+    }
+}
+
+/// The class of a failure on a connection that stood.
+fn after_connection(error: &reqwest::Error) -> ErrorClass {
+    for source in chain(error) {
+        if let Some(hyper) = source.downcast_ref::<hyper::Error>() {
+            if hyper.is_parse() || hyper.is_parse_too_large() || hyper.is_parse_status() {
+                return ErrorClass::Protocol;
+            }
+            if hyper.is_incomplete_message() || hyper.is_closed() || hyper.is_canceled() {
+                return ErrorClass::Reset;
+            }
+        }
+        if let Some(io) = source.downcast_ref::<io::Error>() {
+            return match io.kind() {
+                io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::BrokenPipe
+                | io::ErrorKind::NotConnected
+                | io::ErrorKind::UnexpectedEof => ErrorClass::Reset,
+                io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput => ErrorClass::Protocol,
+                _ => ErrorClass::Reset,
+            };
+        }
+    }
+    if error.is_builder() || error.is_request() {
+        ErrorClass::Internal
+    } else {
+        ErrorClass::Protocol
+    }
+}
+
+/// The error and its sources, outermost first. An `io::Error` hides the error it wraps from
+/// `source`, so it is opened by hand.
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error| inner(*error))
+}
+
+fn inner<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
+    match error.downcast_ref::<io::Error>() {
+        Some(io) => io.get_ref().map(|inner| inner as &(dyn Error + 'static)),
+        None => error.source(),
+    }
+}
+
+fn innermost<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    chain(error).last().unwrap_or(error)
+}
+
+/// One line of bounded length, without control characters.
+fn clean(text: &str) -> String {
+    let mut line: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    if line.len() > DETAIL_BYTES_MAX {
+        line.truncate(line.floor_char_boundary(DETAIL_BYTES_MAX));
+        line.push('…');
+    }
+    line
+}

@@ -1,0 +1,307 @@
+//! The transport that speaks HTTP.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use futures_util::future::BoxFuture;
+use http::HeaderMap;
+use hyper_util::client::legacy::connect::HttpInfo;
+
+use super::{
+    AttemptRequest, CaptureOptions, Egress, NoSecrets, Resolve, SystemResolver, Transport,
+    capture::{Body, Capture},
+    classify,
+    clients::Clients,
+    probe::Probe,
+    request, retry_after,
+};
+use crate::{
+    clock::{SharedClock, SystemClock},
+    model::{
+        AttemptError, AttemptReport, AttemptResult, ErrorClass, HttpOptions, Method, Policy,
+        Secrets, Timings,
+    },
+};
+
+/// Most bytes that are read of a response's body; after them the connection is dropped.
+pub const RESPONSE_BYTES_MAX: usize = 64 * 1024;
+
+/// Makes calls over HTTP/1.1, on kept-alive connections.
+///
+/// Time limits run on the timers of the tokio runtime it is used in; timings and signatures take
+/// their times from the clock it was given.
+#[derive(Clone)]
+pub struct HttpTransport {
+    shared: Arc<Shared>,
+    clients: Arc<Clients>,
+}
+
+/// What the transports of all workers have in common.
+struct Shared {
+    clock: SharedClock,
+    secrets: Arc<dyn Secrets>,
+    egress: Arc<Egress>,
+    resolver: Arc<dyn Resolve>,
+    capture: CaptureOptions,
+}
+
+/// Sets up an [`HttpTransport`].
+pub struct HttpTransportBuilder {
+    shared: Shared,
+}
+
+impl HttpTransport {
+    /// A transport with the machine's clock and resolver, no secrets, and the strict [`Egress`].
+    pub fn builder() -> HttpTransportBuilder {
+        HttpTransportBuilder {
+            shared: Shared {
+                clock: SystemClock::shared(),
+                secrets: Arc::new(NoSecrets),
+                egress: Arc::default(),
+                resolver: Arc::new(SystemResolver),
+                capture: CaptureOptions::default(),
+            },
+        }
+    }
+
+    fn with(shared: Arc<Shared>) -> Self {
+        let clients = Clients::new(
+            Arc::clone(&shared.secrets),
+            Arc::clone(&shared.egress),
+            Arc::clone(&shared.resolver),
+        );
+        Self {
+            shared,
+            clients: Arc::new(clients),
+        }
+    }
+}
+
+impl HttpTransportBuilder {
+    /// Takes times from this clock.
+    #[must_use]
+    pub fn clock(mut self, clock: SharedClock) -> Self {
+        self.shared.clock = clock;
+        self
+    }
+
+    /// Reads sealed secrets from here.
+    #[must_use]
+    pub fn secrets(mut self, secrets: Arc<dyn Secrets>) -> Self {
+        self.shared.secrets = secrets;
+        self
+    }
+
+    /// Calls only what this allows.
+    #[must_use]
+    pub fn egress(mut self, egress: Egress) -> Self {
+        self.shared.egress = Arc::new(egress);
+        self
+    }
+
+    /// Finds addresses with this resolver.
+    #[must_use]
+    pub fn resolver(mut self, resolver: Arc<dyn Resolve>) -> Self {
+        self.shared.resolver = resolver;
+        self
+    }
+
+    /// Captures under these limits.
+    #[must_use]
+    pub fn capture(mut self, capture: CaptureOptions) -> Self {
+        self.shared.capture = capture;
+        self
+    }
+
+    /// The transport.
+    pub fn build(self) -> HttpTransport {
+        HttpTransport::with(Arc::new(self.shared))
+    }
+}
+
+impl Transport for HttpTransport {
+    fn send(&self, request: AttemptRequest) -> BoxFuture<'static, AttemptReport> {
+        let transport = self.clone();
+        Box::pin(async move { transport.attempt(request).await })
+    }
+
+    fn for_worker(&self) -> Option<Arc<dyn Transport>> {
+        Some(Arc::new(Self::with(Arc::clone(&self.shared))))
+    }
+}
+
+/// A call that may be made.
+struct Prepared {
+    client: reqwest::Client,
+    request: reqwest::Request,
+}
+
+/// A response, as far as it is read.
+struct Answer {
+    status: u16,
+    headers: HeaderMap,
+    body: Body,
+    first_byte: Duration,
+    /// Our end of the connection that it came over.
+    local: Option<SocketAddr>,
+}
+
+impl HttpTransport {
+    async fn attempt(&self, request: AttemptRequest) -> AttemptReport {
+        let clock = &self.shared.clock;
+        let started_at = clock.now();
+        let started = clock.elapsed();
+        let probe = Probe::new(Arc::clone(clock));
+        let mut capture = Capture::of(&request, &self.shared.capture);
+        let outcome = match self.prepare(&request, &mut capture) {
+            Ok(prepared) => {
+                let exchange = self.exchange(prepared, &probe, capture.keeps_response_body());
+                within(&request.policy.http, &probe, exchange).await
+            }
+            Err(error) => Err(error),
+        };
+        let ended = clock.elapsed();
+        let mut timings = Timings {
+            total_us: micros(ended.saturating_sub(started)),
+            ..Timings::default()
+        };
+        let result = match outcome {
+            Ok(answer) => {
+                let times = probe.marks().times(answer.local);
+                timings.dns_us = times.dns.map(micros);
+                timings.connect_us = times.connect.map(micros);
+                timings.tls_us = times.tls.map(micros);
+                timings.first_byte_us = Some(micros(answer.first_byte.saturating_sub(started)));
+                self.responded(answer, &mut capture)
+            }
+            Err(error) => AttemptResult::Failed(error),
+        };
+        AttemptReport {
+            started_at,
+            timings,
+            result,
+            captured: capture.finish(),
+        }
+    }
+
+    fn prepare(
+        &self,
+        request: &AttemptRequest,
+        capture: &mut Capture<'_>,
+    ) -> Result<Prepared, AttemptError> {
+        let Policy {
+            callback_url,
+            method,
+            ..
+        } = &*request.policy;
+        let Some(url) = callback_url else {
+            let detail = "neither subscription nor entrypoint names a callback URL";
+            return Err(AttemptError::new(ErrorClass::Internal, detail));
+        };
+        let url = url.to_url();
+        self.shared.egress.check_parsed(&url).map_err(|blocked| {
+            tracing::debug!(subscription = %request.subscription, reason = %blocked.reason(),
+                "blocked a destination");
+            AttemptError::new(ErrorClass::Blocked, blocked.to_string())
+        })?;
+        let headers = request::headers(request, &*self.shared.secrets, self.shared.clock.now())?;
+        let client = self
+            .clients
+            .get(&request.policy, url.scheme() == "https")
+            .map_err(|error| classify::unusable(&error))?;
+        capture.request(&headers, &request.message.content);
+        let method = match method {
+            Method::Post => reqwest::Method::POST,
+            Method::Put => reqwest::Method::PUT,
+            Method::Patch => reqwest::Method::PATCH,
+        };
+        let mut built = reqwest::Request::new(method, url);
+        *built.headers_mut() = headers;
+        *built.body_mut() = Some(request.message.content.clone().into());
+        Ok(Prepared {
+            client,
+            request: built,
+        })
+    }
+
+    /// Sends the request and reads the response to its end, or to the limit.
+    async fn exchange(
+        &self,
+        prepared: Prepared,
+        probe: &Arc<Probe>,
+        keep_body: bool,
+    ) -> Result<Answer, AttemptError> {
+        let Prepared { client, request } = prepared;
+        let failed = |error| classify::classify(error, probe.marks().stage);
+        let sending = Arc::clone(probe).follow(client.execute(request));
+        let mut response = sending.await.map_err(failed)?;
+        let first_byte = self.shared.clock.elapsed();
+        let local = response.extensions().get::<HttpInfo>().map(HttpInfo::local_addr);
+        let status = response.status().as_u16();
+        let headers = std::mem::take(response.headers_mut());
+        let mut body = Body::default();
+        while let Some(chunk) = response.chunk().await.map_err(failed)? {
+            body.take(&chunk, keep_body);
+            if body.size >= RESPONSE_BYTES_MAX as u64 {
+                body.cut = true;
+                break;
+            }
+        }
+        Ok(Answer {
+            status,
+            headers,
+            body,
+            first_byte,
+            local,
+        })
+    }
+
+    fn responded(&self, answer: Answer, capture: &mut Capture<'_>) -> AttemptResult {
+        let retry_after = answer
+            .headers
+            .get(http::header::RETRY_AFTER)
+            .and_then(|value| retry_after::parse(value.as_bytes(), self.shared.clock.now()));
+        capture.response(&answer.headers, answer.body);
+        AttemptResult::Responded {
+            status: answer.status,
+            retry_after,
+        }
+    }
+}
+
+/// Ends `exchange` when its time is up: the read time, counted from the connection, which itself
+/// has at most the connect time. One timer on the road that most calls take.
+async fn within(
+    http: &HttpOptions,
+    probe: &Probe,
+    exchange: impl Future<Output = Result<Answer, AttemptError>>,
+) -> Result<Answer, AttemptError> {
+    let read = Duration::from_millis(http.read_timeout_ms);
+    let began = tokio::time::Instant::now();
+    let timer = tokio::time::sleep_until(began + read);
+    tokio::pin!(timer, exchange);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut exchange => return done,
+            () = &mut timer => {}
+        }
+        // A connection was made on the way: the read time began when it stood.
+        let marks = probe.marks();
+        let until = match marks.connected_at {
+            Some(connected) => connected + read,
+            None if marks.dialling() => began + http.total_timeout(),
+            None => began + read,
+        };
+        let until = until.min(began + http.total_timeout());
+        if until <= timer.deadline() {
+            let limit = http.read_timeout_ms;
+            let detail = format!("no complete response within {limit} ms");
+            return Err(AttemptError::new(ErrorClass::Timeout, detail));
+        }
+        timer.as_mut().reset(until);
+    }
+}
+
+fn micros(duration: Duration) -> u32 {
+    u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,257 @@
+//! The TLS side of calls.
+
+use std::sync::{Arc, OnceLock};
+
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, NamedGroup, RootCertStore,
+    SignatureScheme,
+    client::{
+        ClientSessionMemoryCache, ClientSessionStore, Resumption, Tls12ClientSessionValue,
+        Tls13ClientSessionValue, WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    },
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _},
+};
+
+use super::probe::Probe;
+use crate::model::{Secrets, Ssl};
+
+/// TLS sessions remembered per client, to be resumed.
+const SESSIONS_MAX: usize = 256;
+
+/// TLS options that cannot be used. No text of them is shown.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TlsOptionsError {
+    #[error("the trust store holds no certificate in PEM form")]
+    TrustStore,
+    #[error("the key store is not in the vault")]
+    KeyStoreMissing,
+    #[error("the key store must hold a certificate chain and its private key in PEM form")]
+    KeyStore,
+    #[error("the trust store holds no certificate that can be used: {0}")]
+    Verifier(String),
+    #[error("the certificate and private key of the key store cannot be used: {0}")]
+    Identity(Error),
+    #[error("no TLS version can be used: {0}")]
+    Versions(Error),
+}
+
+/// The client side of TLS under these options.
+pub(super) fn client_config(
+    ssl: &Ssl,
+    secrets: &dyn Secrets,
+) -> Result<ClientConfig, TlsOptionsError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .map_err(TlsOptionsError::Versions)?;
+    let builder = if ssl.trust_all {
+        builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(TrustAll { provider }))
+    } else if ssl.hostname_verifier {
+        builder.with_root_certificates(roots(ssl)?)
+    } else {
+        let inner = WebPkiServerVerifier::builder_with_provider(roots(ssl)?, provider)
+            .build()
+            .map_err(|error| TlsOptionsError::Verifier(error.to_string()))?;
+        builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyName { inner }))
+    };
+    let mut config = match &ssl.key_store {
+        None => builder.with_no_client_auth(),
+        Some(secret) => {
+            let pem = secret.reveal(secrets).ok_or(TlsOptionsError::KeyStoreMissing)?;
+            let key = PrivateKeyDer::from_pem_slice(pem.as_bytes())
+                .map_err(|_| TlsOptionsError::KeyStore)?;
+            let chain = certificates(&pem).ok_or(TlsOptionsError::KeyStore)?;
+            builder.with_client_auth_cert(chain, key).map_err(TlsOptionsError::Identity)?
+        }
+    };
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.resumption = Resumption::store(Arc::new(Sessions {
+        inner: ClientSessionMemoryCache::new(SESSIONS_MAX),
+    }));
+    Ok(config)
+}
+
+/// The certificate authorities that are trusted.
+fn roots(ssl: &Ssl) -> Result<Arc<RootCertStore>, TlsOptionsError> {
+    let Some(pem) = &ssl.trust_store else {
+        return Ok(native_roots());
+    };
+    let mut store = RootCertStore::empty();
+    for certificate in certificates(pem).ok_or(TlsOptionsError::TrustStore)? {
+        store
+            .add(certificate)
+            .map_err(|error| TlsOptionsError::Verifier(error.to_string()))?;
+    }
+    Ok(Arc::new(store))
+}
+
+/// The machine's certificate authorities, read once. A machine that has none trusts nobody.
+fn native_roots() -> Arc<RootCertStore> {
+    static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
+    let load = || {
+        let found = rustls_native_certs::load_native_certs();
+        for error in &found.errors {
+            tracing::warn!(%error, "cannot read a certificate authority of this machine");
+        }
+        let mut store = RootCertStore::empty();
+        let (added, ignored) = store.add_parsable_certificates(found.certs);
+        tracing::debug!(added, ignored, "read the machine's certificate authorities");
+        Arc::new(store)
+    };
+    Arc::clone(ROOTS.get_or_init(load))
+}
+
+/// The certificates of a PEM text, `None` when it has none or one of them is damaged.
+fn certificates(pem: &str) -> Option<Vec<CertificateDer<'static>>> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    found.ok().filter(|certificates| !certificates.is_empty())
+}
+
+/// Remembers sessions, and notes when a handshake begins: it first asks here.
+#[derive(Debug)]
+struct Sessions {
+    inner: ClientSessionMemoryCache,
+}
+
+impl ClientSessionStore for Sessions {
+    fn set_kx_hint(&self, server: ServerName<'static>, group: NamedGroup) {
+        self.inner.set_kx_hint(server, group);
+    }
+
+    fn kx_hint(&self, server: &ServerName<'_>) -> Option<NamedGroup> {
+        if let Some(probe) = Probe::current() {
+            probe.handshaking();
+        }
+        self.inner.kx_hint(server)
+    }
+
+    fn set_tls12_session(&self, server: ServerName<'static>, value: Tls12ClientSessionValue) {
+        self.inner.set_tls12_session(server, value);
+    }
+
+    fn tls12_session(&self, server: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
+        if let Some(probe) = Probe::current() {
+            probe.handshaking();
+        }
+        self.inner.tls12_session(server)
+    }
+
+    fn remove_tls12_session(&self, server: &ServerName<'static>) {
+        self.inner.remove_tls12_session(server);
+    }
+
+    fn insert_tls13_ticket(&self, server: ServerName<'static>, value: Tls13ClientSessionValue) {
+        self.inner.insert_tls13_ticket(server, value);
+    }
+
+    fn take_tls13_ticket(&self, server: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
+        if let Some(probe) = Probe::current() {
+            probe.handshaking();
+        }
+        self.inner.take_tls13_ticket(server)
+    }
+}
+
+/// Checks a certificate in every way but the name in it.
+#[derive(Debug)]
+struct AnyName {
+    inner: Arc<WebPkiServerVerifier>,
+}
+
+impl ServerCertVerifier for AnyName {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let checked = self.inner.verify_server_cert(
+            end_entity,
+            intermediates,
+            server_name,
+            ocsp_response,
+            now,
+        );
+        match checked {
+            // The name is looked at last, so everything else has been accepted here.
+            Err(Error::InvalidCertificate(
+                CertificateError::NotValidForName
+                | CertificateError::NotValidForNameContext { .. },
+            )) => Ok(ServerCertVerified::assertion()),
+            other => other,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.inner.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
+
+/// Accepts any certificate whose key signed the handshake.
+#[derive(Debug)]
+struct TrustAll {
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for TrustAll {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}

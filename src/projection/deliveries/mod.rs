@@ -1,0 +1,33 @@
+//! The webhook log: one row per delivery that has an outcome, newest first, with every filter.
+//!
+//! Each delivery of an API gets a dense ordinal when its first outcome is recorded. Rows refer to
+//! the events behind them by position instead of copying what was captured.
+//!
+//! | key | value |
+//! |---|---|
+//! | `s` subscription | API, application (32 bytes) |
+//! | `a` API | ordinals given (u64), keep failures (0 or 1) |
+//! | `u` position / 4,096 | one bit per message that the sample did not take |
+//! | `d` API, ordinal | [`DeliveryRow`] |
+//! | `i` delivery | API, ordinal |
+//! | `k` message, ordinal | API |
+//! | `v` API, `u` URL or `p` application | deliveries (u64) |
+//! | `b`, `z`, `t` | the index, see `index.rs` |
+
+mod cursor;
+mod detail;
+mod index;
+mod project;
+mod query;
+mod row;
+
+pub use self::{
+    cursor::Cursor,
+    detail::{AttemptDetail, DeliveryDetail, RequestDetail, ResponseDetail},
+    query::{DeliveryFilter, DeliveryPage, DeliveryQuery, PAGE_MAX, PickerValues, StatusFilter},
+    row::{DeliveryOutcome, DeliveryRow, DlqEntry, GivenUp, LoggedPositions},
+};
+
+/// The projection behind the webhook log.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Deliveries;

@@ -1,0 +1,362 @@
+//! Questions to the webhook log: any combination of filters, newest first, page by page.
+
+use std::{ops::Bound, time::Duration};
+
+use roaring::RoaringBitmap;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::{
+    Cursor, Deliveries, DeliveryOutcome, DeliveryRow,
+    index::{self, Term},
+    project::{ApiSettings, find, row_at},
+};
+use crate::{
+    model::{
+        ApiId, ApplicationId, CallbackUrl, DeliveryId, ErrorClass, Invalid, MessageId,
+        SubscriptionId, Timestamp,
+    },
+    projection::{
+        ReadRows, RowError, View, ViewError,
+        codec::{decode, id_key, key_of, malformed, u64_at, uuid_at},
+    },
+};
+
+/// Most rows on one page.
+pub const PAGE_MAX: usize = 1_000;
+
+/// Which statuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StatusFilter {
+    /// This one; 0 is "no response".
+    Exact(u16),
+    /// All of a class by its first digit: 2 is 200 to 299; 0 is "no response".
+    Class(u16),
+}
+
+impl StatusFilter {
+    const fn holds(self, status: u16) -> bool {
+        match self {
+            Self::Exact(wanted) => status == wanted,
+            Self::Class(hundreds) => status / 100 == hundreds,
+        }
+    }
+}
+
+/// Which deliveries; each field that is set narrows the answer.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct DeliveryFilter {
+    /// The last status is one of these; empty takes every one.
+    pub status: Vec<StatusFilter>,
+    /// The last call went here.
+    pub callback_url: Option<CallbackUrl>,
+    /// Of this application.
+    pub application: Option<ApplicationId>,
+    /// Of this subscription.
+    pub subscription: Option<SubscriptionId>,
+    /// The first call began at or after this time.
+    pub from: Option<Timestamp>,
+    /// The first call began before this time.
+    pub to: Option<Timestamp>,
+    /// Whether it went to the dead letter queue.
+    pub sent_to_dlq: Option<bool>,
+    /// How it stands.
+    pub outcome: Option<DeliveryOutcome>,
+    /// Why the last call got no response.
+    pub error_class: Option<ErrorClass>,
+    /// The last call took at least this long.
+    pub min_duration: Option<Duration>,
+    /// Of this message.
+    pub message: Option<MessageId>,
+}
+
+impl DeliveryFilter {
+    /// Whether a row is one of them.
+    pub fn holds(&self, row: &DeliveryRow) -> bool {
+        fn wants<T: PartialEq>(wanted: Option<&T>, is: Option<&T>) -> bool {
+            wanted.is_none() || wanted == is
+        }
+        (self.status.is_empty() || self.status.iter().any(|status| status.holds(row.status)))
+            && wants(self.callback_url.as_ref(), row.callback_url.as_ref())
+            && wants(self.application.as_ref(), Some(&row.application))
+            && wants(self.subscription.as_ref(), Some(&row.subscription))
+            && self.from.is_none_or(|from| row.started_at >= from)
+            && self.to.is_none_or(|to| row.started_at < to)
+            && wants(self.sent_to_dlq.as_ref(), Some(&row.is_sent_to_dlq()))
+            && wants(self.outcome.as_ref(), Some(&row.outcome))
+            && wants(self.error_class.as_ref(), row.error_class().as_ref())
+            && self
+                .min_duration
+                .is_none_or(|min| row.last_duration() >= min)
+            && wants(self.message.as_ref(), Some(&row.message.id))
+    }
+
+    /// What the index can tell: a row must have one term of each group.
+    fn groups(&self) -> Vec<Vec<Term>> {
+        let status = self.status.iter().map(|status| match status {
+            StatusFilter::Exact(status) => Term::status(*status),
+            StatusFilter::Class(hundreds) => Term::status_class(*hundreds),
+        });
+        let one = |term: Term| vec![term];
+        let mut groups: Vec<Vec<Term>> = vec![status.collect()];
+        groups.extend(self.callback_url.as_ref().map(Term::url).map(one));
+        groups.extend(self.application.map(Term::application).map(one));
+        groups.extend(self.subscription.map(Term::subscription).map(one));
+        groups.extend(self.sent_to_dlq.map(Term::dlq).map(one));
+        groups.extend(self.outcome.map(Term::outcome).map(one));
+        groups.extend(self.error_class.map(Term::error_class).map(one));
+        groups.extend(self.min_duration.map(|min| {
+            let us = u32::try_from(min.as_micros()).unwrap_or(u32::MAX);
+            Term::durations_from(us)
+        }));
+        groups.retain(|group| !group.is_empty());
+        groups
+    }
+}
+
+/// A question to the webhook log of one API.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeliveryQuery {
+    /// The API.
+    pub api: ApiId,
+    /// Which deliveries.
+    pub filter: DeliveryFilter,
+    /// Where the page begins; the newest delivery when absent.
+    pub cursor: Option<Cursor>,
+    /// Most rows on the page, 1 to [`PAGE_MAX`].
+    pub limit: usize,
+}
+
+impl DeliveryQuery {
+    /// The newest deliveries of an API.
+    pub fn newest(api: ApiId, limit: usize) -> Self {
+        Self {
+            api,
+            filter: DeliveryFilter::default(),
+            cursor: None,
+            limit,
+        }
+    }
+}
+
+/// One page, newest first.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct DeliveryPage {
+    /// The deliveries.
+    pub deliveries: Vec<DeliveryRow>,
+    /// Where the next page begins; absent on the last.
+    pub next: Option<Cursor>,
+}
+
+/// What the pickers of the list offer.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct PickerValues {
+    /// Every callback URL that a delivery went to.
+    pub callback_urls: Vec<CallbackUrl>,
+    /// Every application that has a delivery.
+    pub applications: Vec<ApplicationId>,
+}
+
+impl View<Deliveries> {
+    /// A page of an API's deliveries.
+    ///
+    /// # Errors
+    /// [`ViewError::Query`] when the limit or the cursor cannot be used.
+    pub fn list(&self, query: &DeliveryQuery) -> Result<DeliveryPage, ViewError> {
+        self.read(|rows| list(rows, query))
+    }
+
+    /// The row of one delivery; `None` when it has no entry in the log.
+    pub fn delivery(&self, id: DeliveryId) -> Result<Option<DeliveryRow>, ViewError> {
+        self.read(|rows| Ok(find(rows, id)?))
+    }
+
+    /// How many deliveries of an API have an entry.
+    pub fn count(&self, api: ApiId) -> Result<u64, ViewError> {
+        self.read(|rows| Ok(ApiSettings::read(rows, api)?.deliveries))
+    }
+
+    /// What the pickers of the list offer, each at most `limit` values.
+    pub fn picker_values(&self, api: ApiId, limit: usize) -> Result<PickerValues, ViewError> {
+        self.read(|rows| Ok(picker_values(rows, api, limit)?))
+    }
+}
+
+/// Answers a question from rows.
+pub(in crate::projection) fn list(
+    rows: &dyn ReadRows,
+    query: &DeliveryQuery,
+) -> Result<DeliveryPage, ViewError> {
+    if !(1..=PAGE_MAX).contains(&query.limit) {
+        return Err(Invalid::one(
+            "/limit",
+            format!("is {}, must be 1 to {PAGE_MAX}", query.limit),
+        )
+        .into());
+    }
+    let given = ApiSettings::read(rows, query.api)?.deliveries;
+    let below = match &query.cursor {
+        Some(cursor) => cursor.resolve(query.api)?.min(given),
+        None => given,
+    };
+    let mut page = Page {
+        rows,
+        query,
+        found: Vec::with_capacity(query.limit.min(64)),
+    };
+    match query.filter.message {
+        Some(message) => page.of_message(message, below)?,
+        None => page.of_chunks(given, below)?,
+    }
+    Ok(page.finish())
+}
+
+struct Page<'a> {
+    rows: &'a dyn ReadRows,
+    query: &'a DeliveryQuery,
+    found: Vec<DeliveryRow>,
+}
+
+impl Page<'_> {
+    /// One more than asked for tells whether there is another page.
+    fn is_full(&self) -> bool {
+        self.found.len() > self.query.limit
+    }
+
+    fn take(&mut self, row: DeliveryRow) {
+        if self.query.filter.holds(&row) {
+            self.found.push(row);
+        }
+    }
+
+    fn finish(mut self) -> DeliveryPage {
+        let more = self.is_full();
+        self.found.truncate(self.query.limit);
+        let last = self.found.last().filter(|_| more);
+        DeliveryPage {
+            next: last.map(|row| Cursor::below(self.query.api, row.ordinal)),
+            deliveries: self.found,
+        }
+    }
+
+    fn of_message(&mut self, message: MessageId, below: u64) -> Result<(), RowError> {
+        let range = id_key(b'k', message.as_uuid())..key_of(b'k', message.as_uuid(), below);
+        for place in self.rows.range_rev(range) {
+            let place = place?;
+            if uuid_at(&place.value, 0)? == *self.query.api.as_uuid() && !self.is_full() {
+                self.take_ordinal(u64_at(&place.key, 17)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The open chunk, then the sealed ones that the index does not rule out, newest first.
+    fn of_chunks(&mut self, given: u64, below: u64) -> Result<(), RowError> {
+        if below == 0 {
+            return Ok(());
+        }
+        // The chunk of the newest row is open even when it is full: the row after it seals it.
+        let open = index::chunk_of(given - 1);
+        let first_open = *index::ordinals(open).start();
+        if below > first_open {
+            self.scan(first_open, below)?;
+        }
+        let groups = self.query.filter.groups();
+        let mut chunks = self.candidates(&groups, open)?;
+        let top = index::chunk_of(below - 1).min(open.saturating_sub(1));
+        chunks.remove_range((Bound::Excluded(top), Bound::Unbounded));
+        for chunk in chunks.iter().rev() {
+            if self.is_full() {
+                break;
+            }
+            self.sealed(chunk, &groups, below)?;
+        }
+        Ok(())
+    }
+
+    fn candidates(&self, groups: &[Vec<Term>], open: u32) -> Result<RoaringBitmap, RowError> {
+        let (rows, api, filter) = (self.rows, self.query.api, &self.query.filter);
+        let mut chunks = RoaringBitmap::new();
+        chunks.insert_range(0..open);
+        if filter.from.is_some() || filter.to.is_some() {
+            let from = filter.from.unwrap_or(Timestamp::from_millis(i64::MIN));
+            let to = filter.to.unwrap_or(Timestamp::MAX);
+            chunks &= index::chunks_between(rows, api, from, to)?;
+        }
+        for group in groups {
+            chunks &= index::chunks_with(rows, api, group)?;
+        }
+        Ok(chunks)
+    }
+
+    fn sealed(&mut self, chunk: u32, groups: &[Vec<Term>], below: u64) -> Result<(), RowError> {
+        let ordinals = index::ordinals(chunk);
+        let Some((first, others)) = groups.split_first() else {
+            return self.scan(*ordinals.start(), below.min(ordinals.end() + 1));
+        };
+        let mut places = index::rows_with(self.rows, self.query.api, chunk, first)?;
+        for group in others {
+            if places.is_empty() {
+                return Ok(());
+            }
+            places &= index::rows_with(self.rows, self.query.api, chunk, group)?;
+        }
+        for place in places.iter().rev() {
+            let ordinal = ordinals.start() + u64::from(place);
+            if ordinal < below && !self.is_full() {
+                self.take_ordinal(ordinal)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn scan(&mut self, from: u64, below: u64) -> Result<(), RowError> {
+        let api = self.query.api.as_uuid();
+        let range = key_of(b'd', api, from)..key_of(b'd', api, below);
+        for row in self.rows.range_rev(range) {
+            if self.is_full() {
+                break;
+            }
+            self.take(decode(&row?.value)?);
+        }
+        Ok(())
+    }
+
+    fn take_ordinal(&mut self, ordinal: u64) -> Result<(), RowError> {
+        if let Some(row) = row_at(self.rows, self.query.api, ordinal)? {
+            self.take(row);
+        }
+        Ok(())
+    }
+}
+
+fn picker_values(rows: &dyn ReadRows, api: ApiId, limit: usize) -> Result<PickerValues, RowError> {
+    let values = |kind: u8| {
+        let mut prefix = id_key(b'v', api.as_uuid());
+        prefix.push(kind);
+        let skip = prefix.len();
+        let rows = rows.prefix(&prefix).take(limit);
+        rows.map(move |row| row.map(|row| row.key[skip..].to_vec()))
+            .collect::<Result<Vec<_>, RowError>>()
+    };
+    let url = |text: Vec<u8>| {
+        let parsed = std::str::from_utf8(&text)
+            .ok()
+            .and_then(|text| text.parse().ok());
+        parsed.ok_or_else(|| malformed(&text, "not a callback URL"))
+    };
+    let application = |id: Vec<u8>| {
+        let id = Uuid::from_slice(&id).map_err(|error| malformed(&id, error.to_string()))?;
+        Ok(ApplicationId::from_uuid(id))
+    };
+    Ok(PickerValues {
+        callback_urls: values(b'u')?
+            .into_iter()
+            .map(url)
+            .collect::<Result<_, _>>()?,
+        applications: values(b'p')?
+            .into_iter()
+            .map(application)
+            .collect::<Result<_, RowError>>()?,
+    })
+}

@@ -1,0 +1,166 @@
+//! One delivery as the list shows it.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    ApiId, ApplicationId, AttemptError, CallbackUrl, DeadLetterQueue, DeadLetterReason, DeliveryId,
+    DiscardReason, ErrorClass, Fault, MessageRef, Method, Position, SubscriptionId, Timestamp,
+};
+
+/// How a delivery stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeliveryOutcome {
+    /// The callback took it.
+    Delivered,
+    /// The last call failed and another follows, or it waits for its subscription.
+    Retrying,
+    /// It was given up and kept.
+    DeadLettered,
+    /// It was given up and not kept.
+    Discarded,
+}
+
+impl DeliveryOutcome {
+    /// Every outcome.
+    pub const ALL: [Self; 4] = [
+        Self::Delivered,
+        Self::Retrying,
+        Self::DeadLettered,
+        Self::Discarded,
+    ];
+
+    /// Its name as it is written everywhere.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Retrying => "retrying",
+            Self::DeadLettered => "dead_lettered",
+            Self::Discarded => "discarded",
+        }
+    }
+}
+
+/// That a delivery went to the dead letter queue. It stays on record after a redelivery.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DlqEntry {
+    /// When.
+    pub at: Timestamp,
+    /// Where.
+    pub target: DeadLetterQueue,
+    /// Why.
+    pub reason: DeadLetterReason,
+    /// Whose fault it was.
+    pub fault: Fault,
+    /// When it reached the place it is forwarded to, where there is one.
+    pub forwarded_at: Option<Timestamp>,
+    /// Why the last try to forward it failed.
+    pub forward_error: Option<String>,
+}
+
+/// Why a delivery was given up without being kept, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GivenUp {
+    /// When.
+    pub at: Timestamp,
+    /// Why.
+    pub reason: DiscardReason,
+}
+
+/// Positions of the events behind a delivery, in order: all of them up to a bound, then the first
+/// and the last. (A probe uses up no attempt, so an outage of weeks makes events without end.)
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LoggedPositions {
+    first: Vec<Position>,
+    last: Vec<Position>,
+    left_out: u64,
+}
+
+impl LoggedPositions {
+    const FIRST_MAX: usize = 64;
+    const LAST_MAX: usize = 192;
+
+    pub(super) fn push(&mut self, position: Position) {
+        if self.first.len() < Self::FIRST_MAX {
+            self.first.push(position);
+            return;
+        }
+        if self.last.len() == Self::LAST_MAX {
+            self.last.remove(0);
+            self.left_out += 1;
+        }
+        self.last.push(position);
+    }
+
+    /// The positions that are kept, lowest first.
+    pub fn iter(&self) -> impl Iterator<Item = Position> + '_ {
+        self.first.iter().chain(&self.last).copied()
+    }
+
+    /// How many between the first and the last are not kept.
+    pub const fn left_out(&self) -> u64 {
+        self.left_out
+    }
+}
+
+/// One delivery as the list shows it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeliveryRow {
+    /// Its identity.
+    pub id: DeliveryId,
+    /// Its place among its API's deliveries, from 0, in the order of their first outcomes.
+    pub ordinal: u64,
+    /// The API.
+    pub api: ApiId,
+    /// The application.
+    pub application: ApplicationId,
+    /// The subscription.
+    pub subscription: SubscriptionId,
+    /// The message.
+    pub message: MessageRef,
+    /// Where the last call went; `None` when none was made.
+    pub callback_url: Option<CallbackUrl>,
+    /// The method of the last call.
+    pub method: Method,
+    /// When the first call began; when it was given up, if none was made.
+    pub started_at: Timestamp,
+    /// The last status; 0 when there was no response or no call.
+    pub status: u16,
+    /// Why the last call got no response.
+    pub error: Option<AttemptError>,
+    /// How many calls were made, probes included.
+    pub attempts: u32,
+    /// How long the last call took, in microseconds.
+    pub last_duration_us: u32,
+    /// From the first call's beginning to the last one's end, in milliseconds.
+    pub whole_duration_ms: u64,
+    /// How it stands.
+    pub outcome: DeliveryOutcome,
+    /// When the next call is due, while one is planned.
+    pub next_attempt_at: Option<Timestamp>,
+    /// That it went to the dead letter queue.
+    pub dlq: Option<DlqEntry>,
+    /// Why it was discarded.
+    pub discarded: Option<GivenUp>,
+    /// The events behind it.
+    pub events: LoggedPositions,
+}
+
+impl DeliveryRow {
+    /// How long the last call took.
+    pub const fn last_duration(&self) -> Duration {
+        Duration::from_micros(self.last_duration_us as u64)
+    }
+
+    /// Why the last call got no response.
+    pub fn error_class(&self) -> Option<ErrorClass> {
+        self.error.as_ref().map(|error| error.class)
+    }
+
+    /// Whether it went to the dead letter queue.
+    pub const fn is_sent_to_dlq(&self) -> bool {
+        self.dlq.is_some()
+    }
+}

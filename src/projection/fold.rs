@@ -1,0 +1,110 @@
+//! Folding a batch of events into rows: pure but for reading the rows.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use super::{
+    Erased, ProjectError, RowError, Rows, SkippedEvent,
+    checkpoint::{Checkpoint, record_skipped},
+    store::{Changes, RowStore},
+};
+use crate::log::RecordedEvent;
+
+/// What happens when a projection cannot fold an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnBadEvent {
+    /// It halts there: its rows stay as of the event before, and views say so.
+    #[default]
+    Halt,
+    /// It passes over the event and lists it, see [`View::skipped`](super::View::skipped).
+    SkipAndRecord,
+}
+
+/// What came of folding a batch.
+pub(super) struct Folded {
+    /// Rows and checkpoint, to be committed in one step.
+    pub(super) changes: Changes,
+    pub(super) checkpoint: Checkpoint,
+    /// The event at which the projection halts, when it does.
+    pub(super) halted: Option<SkippedEvent>,
+}
+
+/// Folds events that follow `checkpoint`.
+pub(super) fn fold(
+    projection: &dyn Erased,
+    store: &dyn RowStore,
+    mut checkpoint: Checkpoint,
+    events: &[Arc<RecordedEvent>],
+    policy: OnBadEvent,
+) -> Result<Folded, RowError> {
+    let (mut rows, bad, halted) = fold_events(projection, store, events, policy)?;
+    let done = halted.as_ref().map_or(events.len(), |halt| {
+        events.partition_point(|event| event.position < halt.position)
+    });
+    if let Some(last) = done.checked_sub(1) {
+        checkpoint.position = events[last].position;
+    }
+    checkpoint.skipped += bad.len() as u64;
+    for event in &bad {
+        record_skipped(&mut rows, event);
+    }
+    rows.extend(checkpoint.as_change());
+    Ok(Folded {
+        changes: rows,
+        checkpoint,
+        halted,
+    })
+}
+
+type Attempted = (Changes, Vec<SkippedEvent>, Option<SkippedEvent>);
+
+/// A bad event may have written some of its rows before it failed. So the batch is folded again
+/// without it: folding is pure, and bad events are rare.
+fn fold_events(
+    projection: &dyn Erased,
+    store: &dyn RowStore,
+    events: &[Arc<RecordedEvent>],
+    policy: OnBadEvent,
+) -> Result<Attempted, RowError> {
+    let mut bad: Vec<SkippedEvent> = Vec::new();
+    loop {
+        let mut rows = Rows::over(store);
+        let mut good = events.iter().filter(|event| {
+            bad.binary_search_by_key(&event.position, |bad| bad.position)
+                .is_err()
+        });
+        let halts = policy == OnBadEvent::Halt && !bad.is_empty();
+        let failed = good.find_map(|event| {
+            if halts && event.position > bad[0].position {
+                return None;
+            }
+            let reason = project(projection, &mut rows, event).err()?;
+            Some((event.position, reason))
+        });
+        match failed {
+            Some((_, ProjectError::Rows(error))) => return Err(error),
+            Some((position, ProjectError::Event(reason))) => {
+                bad.push(SkippedEvent { position, reason });
+            }
+            None if halts => return Ok((rows.into_changes(), Vec::new(), bad.pop())),
+            None => return Ok((rows.into_changes(), bad, None)),
+        }
+    }
+}
+
+fn project(
+    projection: &dyn Erased,
+    rows: &mut Rows<'_>,
+    event: &RecordedEvent,
+) -> Result<(), ProjectError> {
+    let attempt = AssertUnwindSafe(|| projection.project(rows, event));
+    match catch_unwind(attempt) {
+        Ok(result) => result,
+        Err(panic) => Err(ProjectError::event(format!(
+            "the projection panicked: {}",
+            super::panic_text(panic.as_ref())
+        ))),
+    }
+}

@@ -1,0 +1,163 @@
+//! How many messages wait, at a cost that does not grow with the number of subscriptions: an API
+//! knows its latest message, a subscription how far it has settled; the difference waits.
+//!
+//! A subscription that begins at a later message counts the earlier ones as settled. Deliveries
+//! end in any order, so "settled" is a count, not a cursor.
+
+use super::Scope;
+use crate::{
+    model::{ApiId, SubscriptionId, Version},
+    projection::{
+        ReadRows, RowError, Rows,
+        codec::{id_key, u64_at, uuid_at},
+    },
+};
+
+const API: u8 = b'm';
+const SUBSCRIPTION: u8 = b's';
+
+/// What an API's backlog is made of.
+#[derive(Debug, Clone, Copy, Default)]
+struct ApiBacklog {
+    latest: u64,
+    subscriptions: u64,
+    settled: u64,
+}
+
+impl ApiBacklog {
+    fn read(rows: &dyn ReadRows, api: ApiId) -> Result<Self, RowError> {
+        let row = rows.get(&id_key(API, api.as_uuid()))?;
+        row.map_or(Ok(Self::default()), |row| Self::from_row(&row))
+    }
+
+    fn from_row(row: &[u8]) -> Result<Self, RowError> {
+        Ok(Self {
+            latest: u64_at(row, 0)?,
+            subscriptions: u64_at(row, 8)?,
+            settled: u64_at(row, 16)?,
+        })
+    }
+
+    fn write(self, rows: &mut Rows<'_>, api: ApiId) {
+        let numbers = [self.latest, self.subscriptions, self.settled];
+        let row: Vec<u8> = numbers.into_iter().flat_map(u64::to_be_bytes).collect();
+        rows.put(id_key(API, api.as_uuid()), row);
+    }
+
+    const fn waiting(self) -> u64 {
+        let all = self.latest.saturating_mul(self.subscriptions);
+        all.saturating_sub(self.settled)
+    }
+}
+
+/// How far a subscription has settled its API's messages.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Settled {
+    pub(super) api: ApiId,
+    count: u64,
+    ended: bool,
+}
+
+impl Settled {
+    pub(super) fn read(
+        rows: &dyn ReadRows,
+        subscription: SubscriptionId,
+    ) -> Result<Option<Self>, RowError> {
+        let Some(row) = rows.get(&id_key(SUBSCRIPTION, subscription.as_uuid()))? else {
+            return Ok(None);
+        };
+        Ok(Some(Self {
+            api: ApiId::from_uuid(uuid_at(&row, 0)?),
+            count: u64_at(&row, 16)?,
+            ended: row.get(24) == Some(&1),
+        }))
+    }
+
+    fn write(self, rows: &mut Rows<'_>, subscription: SubscriptionId) {
+        let mut row = self.api.as_uuid().as_bytes().to_vec();
+        row.extend_from_slice(&self.count.to_be_bytes());
+        row.push(u8::from(self.ended));
+        rows.put(id_key(SUBSCRIPTION, subscription.as_uuid()), row);
+    }
+
+    /// A new subscription, whose first message is the one after `cursor`.
+    pub(super) fn begin(
+        rows: &mut Rows<'_>,
+        subscription: SubscriptionId,
+        api: ApiId,
+        cursor: Version,
+    ) -> Result<(), RowError> {
+        let settled = Self {
+            api,
+            count: cursor.get(),
+            ended: false,
+        };
+        settled.write(rows, subscription);
+        let mut backlog = ApiBacklog::read(rows, api)?;
+        backlog.subscriptions += 1;
+        backlog.settled += cursor.get();
+        backlog.write(rows, api);
+        Ok(())
+    }
+
+    /// So many more deliveries came to an end, or (negative) were opened again.
+    pub(super) fn shift(
+        mut self,
+        rows: &mut Rows<'_>,
+        subscription: SubscriptionId,
+        by: i64,
+    ) -> Result<(), RowError> {
+        if self.ended {
+            return Ok(());
+        }
+        self.count = self.count.saturating_add_signed(by);
+        self.write(rows, subscription);
+        let mut backlog = ApiBacklog::read(rows, self.api)?;
+        backlog.settled = backlog.settled.saturating_add_signed(by);
+        backlog.write(rows, self.api);
+        Ok(())
+    }
+
+    /// Nothing waits for a subscription that has ended.
+    pub(super) fn end(
+        mut self,
+        rows: &mut Rows<'_>,
+        subscription: SubscriptionId,
+    ) -> Result<(), RowError> {
+        if self.ended {
+            return Ok(());
+        }
+        let mut backlog = ApiBacklog::read(rows, self.api)?;
+        backlog.subscriptions = backlog.subscriptions.saturating_sub(1);
+        backlog.settled = backlog.settled.saturating_sub(self.count);
+        backlog.write(rows, self.api);
+        self.ended = true;
+        self.write(rows, subscription);
+        Ok(())
+    }
+}
+
+/// An API accepted the message with this version.
+pub(super) fn accepted(rows: &mut Rows<'_>, api: ApiId, latest: Version) -> Result<(), RowError> {
+    let mut backlog = ApiBacklog::read(rows, api)?;
+    backlog.latest = latest.get();
+    backlog.write(rows, api);
+    Ok(())
+}
+
+/// How many messages wait in a scope.
+pub(super) fn waiting(rows: &dyn ReadRows, scope: Scope) -> Result<u64, RowError> {
+    match scope {
+        Scope::All => rows.prefix(&[API]).try_fold(0_u64, |sum, row| {
+            Ok(sum.saturating_add(ApiBacklog::from_row(&row?.value)?.waiting()))
+        }),
+        Scope::Api(api) => Ok(ApiBacklog::read(rows, api)?.waiting()),
+        Scope::Subscription(subscription) => match Settled::read(rows, subscription)? {
+            Some(settled) if !settled.ended => {
+                let latest = ApiBacklog::read(rows, settled.api)?.latest;
+                Ok(latest.saturating_sub(settled.count))
+            }
+            _ => Ok(0),
+        },
+    }
+}

@@ -1,0 +1,57 @@
+//! What stands at this moment.
+
+use serde::Serialize;
+
+use super::{Scope, backlog};
+use crate::projection::{ReadRows, RowError, Rows, codec::u64_at};
+
+/// What stands at this moment in one scope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Gauges {
+    /// `hooklog_retries_scheduled`: deliveries that wait for a planned retry.
+    pub retries_scheduled: u64,
+    /// `hooklog_dead_letters`: kept and neither redelivered nor discarded.
+    pub dead_letters: u64,
+    /// `hooklog_circuit{state="open"}`: subscriptions whose callback is taken as down.
+    pub circuits_open: u64,
+    /// `hooklog_backlog_messages`: messages × subscriptions without an outcome that ends them.
+    pub backlog: u64,
+}
+
+/// Which gauge; the number is its place in the row.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Gauge {
+    Retries = 0,
+    DeadLetters = 1,
+    Circuits = 2,
+}
+
+const BYTES: usize = 3 * 8;
+
+impl Gauges {
+    pub(super) fn read(rows: &dyn ReadRows, scope: Scope) -> Result<Self, RowError> {
+        let row = rows.get(&scope.key(b'g'))?;
+        let row = row.unwrap_or_else(|| vec![0; BYTES]);
+        let value = |gauge: Gauge| u64_at(&row, gauge as usize * 8);
+        Ok(Self {
+            retries_scheduled: value(Gauge::Retries)?,
+            dead_letters: value(Gauge::DeadLetters)?,
+            circuits_open: value(Gauge::Circuits)?,
+            backlog: backlog::waiting(rows, scope)?,
+        })
+    }
+}
+
+/// Moves a gauge up or down; it never falls below 0.
+pub(super) fn shift(
+    rows: &mut Rows<'_>,
+    scope: Scope,
+    gauge: Gauge,
+    by: i64,
+) -> Result<(), RowError> {
+    let row = rows.edit(&scope.key(b'g'), || vec![0; BYTES])?;
+    let at = gauge as usize * 8;
+    let moved = u64_at(row, at)?.saturating_add_signed(by);
+    row[at..at + 8].copy_from_slice(&moved.to_be_bytes());
+    Ok(())
+}

@@ -1,0 +1,64 @@
+//! Counters, histograms and time series, over everything, per API and per subscription. They
+//! survive restarts, and a new one can be filled over old events.
+//!
+//! | key | value |
+//! |---|---|
+//! | `t` scope | totals: [`Tally`] |
+//! | `p` scope, resolution, bucket start in seconds (i64) | one bucket of a series: [`Tally`] |
+//! | `g` scope | gauges |
+//! | `s` subscription | API, settled (u64), ended (0 or 1), see `backlog.rs` |
+//! | `m` API | latest message (u64), subscriptions (u64), settled by all of them (u64) |
+//! | `r` subscription, message version | empty: a retry is planned |
+//! | `d` subscription, message version | a dead letter is kept; 1 while it is redelivered |
+//! | `c` subscription | empty: its circuit is open |
+//!
+//! A scope is `0` (everything), `1` and an API, or `2` and a subscription.
+
+mod backlog;
+mod gauges;
+mod histogram;
+mod project;
+mod query;
+mod tally;
+
+pub use self::{
+    gauges::Gauges,
+    histogram::{BUCKET_BOUNDS_MS, Histogram},
+    query::{Resolution, Series, SeriesPoint, SeriesQuery},
+    tally::{Counter, StatusClass, Tally},
+};
+use crate::model::{ApiId, SubscriptionId};
+
+/// The projection behind `/metrics` and the charts.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Metrics;
+
+/// What figures are about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// The whole gateway.
+    All,
+    /// One API.
+    Api(ApiId),
+    /// One subscription.
+    Subscription(SubscriptionId),
+}
+
+impl Scope {
+    /// Seventeen bytes at most; no scope's bytes begin another's.
+    fn key(self, tag: u8) -> Vec<u8> {
+        let mut key = vec![tag];
+        match self {
+            Self::All => key.push(0),
+            Self::Api(id) => {
+                key.push(1);
+                key.extend_from_slice(id.as_uuid().as_bytes());
+            }
+            Self::Subscription(id) => {
+                key.push(2);
+                key.extend_from_slice(id.as_uuid().as_bytes());
+            }
+        }
+        key
+    }
+}

@@ -1,0 +1,277 @@
+//! The fold: events to tallies, gauges and series.
+
+use std::time::Duration;
+
+use super::{
+    Counter, Metrics, Resolution, Scope,
+    backlog::{self, Settled},
+    gauges::{Gauge, shift},
+    tally::{self, Step},
+};
+use crate::{
+    log::RecordedEvent,
+    model::{
+        ApiId, AttemptRecord, DiscardReason, Event, MessageEvent, MessageRef, SubscriptionEvent,
+        SubscriptionId, Timestamp,
+    },
+    projection::{ProjectError, Projection, ReadRows, RowError, Rows, codec::key_of},
+};
+
+/// What the mark of a dead letter holds while its delivery is made again.
+const OPEN_AGAIN: [u8; 1] = [1];
+
+impl Projection for Metrics {
+    const NAME: &'static str = "metrics";
+    const VERSION: u32 = 1;
+
+    fn project(&self, rows: &mut Rows<'_>, recorded: &RecordedEvent) -> Result<(), ProjectError> {
+        match &recorded.event {
+            Event::Message(MessageEvent::Published(_)) => {
+                if let Some(api) = recorded.stream.as_api() {
+                    accepted(rows, api, recorded)?;
+                }
+            }
+            Event::Subscription(event) => {
+                if let Some(subscription) = recorded.stream.as_subscription() {
+                    of_subscription(rows, recorded, subscription, event)?;
+                }
+            }
+            Event::Api(_) | Event::Application(_) | Event::Unknown(_) => {}
+        }
+        Ok(())
+    }
+}
+
+fn accepted(rows: &mut Rows<'_>, api: ApiId, recorded: &RecordedEvent) -> Result<(), RowError> {
+    backlog::accepted(rows, api, recorded.version)?;
+    for scope in [Scope::All, Scope::Api(api)] {
+        let step = Step::Count(Counter::MessagesAccepted, 1);
+        take_steps(rows, scope, recorded.time, &[step])?;
+    }
+    Ok(())
+}
+
+fn of_subscription(
+    rows: &mut Rows<'_>,
+    recorded: &RecordedEvent,
+    id: SubscriptionId,
+    event: &SubscriptionEvent,
+) -> Result<(), RowError> {
+    if let SubscriptionEvent::Created(created) = event {
+        let api = created.subscription.api;
+        return Settled::begin(rows, id, api, created.cursor);
+    }
+    let Some(settled) = Settled::read(rows, id)? else {
+        return Ok(());
+    };
+    let mut meter = Meter {
+        settled,
+        rows,
+        id,
+        now: recorded.time,
+    };
+    match event {
+        SubscriptionEvent::AttemptSucceeded(ok) => meter.succeeded(&ok.attempt),
+        SubscriptionEvent::AttemptFailed(failed) => meter.failed(&failed.attempt),
+        SubscriptionEvent::RetryScheduled(retry) => meter.retry_planned(&retry.message),
+        SubscriptionEvent::DeadLettered(dead) => meter.dead_lettered(&dead.message),
+        SubscriptionEvent::Discarded(discarded) => {
+            meter.discarded(&discarded.message, discarded.reason)
+        }
+        SubscriptionEvent::Redelivered(again) => meter.redelivered(&again.message),
+        SubscriptionEvent::Filtered(run) => {
+            let count = run.last.distance_from(run.first) + 1;
+            meter.count(Counter::Filtered, count)?;
+            meter.settle(i64::try_from(count).unwrap_or(i64::MAX))
+        }
+        SubscriptionEvent::CircuitOpened(_) => meter.mark(b'c', None, Gauge::Circuits),
+        SubscriptionEvent::CircuitClosed(_) => meter.unmark(b'c', None, Gauge::Circuits).map(drop),
+        SubscriptionEvent::Closed(_) | SubscriptionEvent::Rejected(_) => meter.ended(),
+        SubscriptionEvent::Created(_)
+        | SubscriptionEvent::Updated(_)
+        | SubscriptionEvent::Accepted(_)
+        | SubscriptionEvent::Paused(_)
+        | SubscriptionEvent::Resumed(_)
+        | SubscriptionEvent::Held(_)
+        | SubscriptionEvent::Failed(_)
+        | SubscriptionEvent::Recovered(_)
+        | SubscriptionEvent::Taken(_)
+        | SubscriptionEvent::DeadLetterForwarded(_)
+        | SubscriptionEvent::DeadLetterForwardFailed(_) => Ok(()),
+    }
+}
+
+/// The figures of one subscription, its API and everything.
+struct Meter<'a, 'r> {
+    rows: &'a mut Rows<'r>,
+    settled: Settled,
+    id: SubscriptionId,
+    now: Timestamp,
+}
+
+impl Meter<'_, '_> {
+    fn succeeded(&mut self, attempt: &AttemptRecord) -> Result<(), RowError> {
+        self.unmark(b'r', Some(&attempt.message), Gauge::Retries)?;
+        self.unmark(b'd', Some(&attempt.message), Gauge::DeadLetters)?;
+        self.settle(1)?;
+        self.steps(&[
+            Step::Count(Counter::AttemptsSucceeded, 1),
+            Step::Count(Counter::Delivered, 1),
+            Step::AttemptTook(took(attempt)),
+            Step::DeliveredAfter(self.now.since(attempt.message.accepted_at)),
+        ])
+    }
+
+    fn failed(&mut self, attempt: &AttemptRecord) -> Result<(), RowError> {
+        self.unmark(b'r', Some(&attempt.message), Gauge::Retries)?;
+        self.steps(&[
+            Step::Count(Counter::failed_with(attempt.status), 1),
+            Step::AttemptTook(took(attempt)),
+        ])
+    }
+
+    fn retry_planned(&mut self, message: &MessageRef) -> Result<(), RowError> {
+        self.mark(b'r', Some(message), Gauge::Retries)?;
+        self.count(Counter::Retries, 1)
+    }
+
+    fn dead_lettered(&mut self, message: &MessageRef) -> Result<(), RowError> {
+        self.unmark(b'r', Some(message), Gauge::Retries)?;
+        self.mark(b'd', Some(message), Gauge::DeadLetters)?;
+        self.settle(1)?;
+        self.count(Counter::DeadLettered, 1)
+    }
+
+    /// An operator's discard of a dead letter ends what had already left the backlog, unless it
+    /// was being made again.
+    fn discarded(&mut self, message: &MessageRef, reason: DiscardReason) -> Result<(), RowError> {
+        self.unmark(b'r', Some(message), Gauge::Retries)?;
+        let mark = self.unmark(b'd', Some(message), Gauge::DeadLetters)?;
+        let had_left =
+            reason == DiscardReason::Operator && mark.is_some_and(|mark| mark.is_empty());
+        if !had_left {
+            self.settle(1)?;
+        }
+        self.count(Counter::Discarded, 1)
+    }
+
+    fn redelivered(&mut self, message: &MessageRef) -> Result<(), RowError> {
+        let dead_letter = self.mark_key(b'd', Some(message));
+        if self.rows.get(&dead_letter)?.is_some() {
+            self.rows.put(dead_letter, OPEN_AGAIN);
+        }
+        self.settle(-1)?;
+        self.count(Counter::Redelivered, 1)
+    }
+
+    fn ended(&mut self) -> Result<(), RowError> {
+        self.unmark(b'c', None, Gauge::Circuits)?;
+        self.settled.end(self.rows, self.id)
+    }
+
+    fn settle(&mut self, by: i64) -> Result<(), RowError> {
+        self.settled.shift(self.rows, self.id, by)
+    }
+
+    const fn scopes(&self) -> [Scope; 3] {
+        let api = Scope::Api(self.settled.api);
+        [Scope::All, api, Scope::Subscription(self.id)]
+    }
+
+    fn count(&mut self, counter: Counter, n: u64) -> Result<(), RowError> {
+        self.steps(&[Step::Count(counter, n)])
+    }
+
+    fn steps(&mut self, steps: &[Step]) -> Result<(), RowError> {
+        for scope in self.scopes() {
+            take_steps(self.rows, scope, self.now, steps)?;
+        }
+        Ok(())
+    }
+
+    fn shift(&mut self, gauge: Gauge, by: i64) -> Result<(), RowError> {
+        for scope in self.scopes() {
+            shift(self.rows, scope, gauge, by)?;
+        }
+        Ok(())
+    }
+
+    fn mark(
+        &mut self,
+        tag: u8,
+        message: Option<&MessageRef>,
+        gauge: Gauge,
+    ) -> Result<(), RowError> {
+        let key = self.mark_key(tag, message);
+        let is_new = self.rows.get(&key)?.is_none();
+        self.rows.put(key, Vec::new());
+        self.shift(gauge, i64::from(is_new))
+    }
+
+    /// Removes a mark and returns what it held; `None` when it was not there.
+    fn unmark(
+        &mut self,
+        tag: u8,
+        message: Option<&MessageRef>,
+        gauge: Gauge,
+    ) -> Result<Option<Vec<u8>>, RowError> {
+        let key = self.mark_key(tag, message);
+        let mark = self.rows.get(&key)?;
+        if mark.is_some() {
+            self.rows.delete(key);
+            self.shift(gauge, -1)?;
+        }
+        Ok(mark)
+    }
+
+    fn mark_key(&self, tag: u8, message: Option<&MessageRef>) -> Vec<u8> {
+        let version = message.map_or(0, |message| message.version.get());
+        key_of(tag, self.id.as_uuid(), version)
+    }
+}
+
+fn took(attempt: &AttemptRecord) -> Duration {
+    Duration::from_micros(attempt.timings.total_us.into())
+}
+
+fn take_steps(
+    rows: &mut Rows<'_>,
+    scope: Scope,
+    now: Timestamp,
+    steps: &[Step],
+) -> Result<(), RowError> {
+    let mut keys = vec![scope.key(b't')];
+    for resolution in Resolution::ALL {
+        let key = resolution.key(scope, now);
+        if rows.get(&key)?.is_none() {
+            prune(rows, scope, resolution, now)?;
+        }
+        keys.push(key);
+    }
+    for key in keys {
+        let row = rows.edit(&key, tally::empty_row)?;
+        for step in steps {
+            tally::step(row, *step)?;
+        }
+    }
+    Ok(())
+}
+
+/// Drops the buckets that are too old when a new one begins: by the time of events, so a rebuild
+/// drops the same.
+fn prune(
+    rows: &mut Rows<'_>,
+    scope: Scope,
+    resolution: Resolution,
+    now: Timestamp,
+) -> Result<(), RowError> {
+    let oldest = resolution.key(scope, now.minus(resolution.kept()));
+    let old: Vec<_> = rows
+        .range(resolution.first_key(scope)..oldest)
+        .map(|row| row.map(|row| row.key))
+        .collect::<Result<_, _>>()?;
+    for key in old {
+        rows.delete(key);
+    }
+    Ok(())
+}

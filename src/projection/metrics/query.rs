@@ -1,0 +1,157 @@
+//! Questions to the metrics.
+
+use std::time::Duration;
+
+use super::{Gauges, Metrics, Scope, Tally};
+use crate::{
+    model::{Invalid, Timestamp},
+    projection::{ReadRows, View, ViewError, codec::u64_at},
+};
+
+/// Most points of one series.
+const POINTS_MAX: u64 = 10_000;
+
+/// How wide the buckets of a series are, as they are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Resolution {
+    /// A second, kept for an hour.
+    Second,
+    /// A minute, kept for seven days.
+    Minute,
+    /// An hour, kept for two years.
+    Hour,
+}
+
+impl Resolution {
+    /// Every resolution, finest first.
+    pub const ALL: [Self; 3] = [Self::Second, Self::Minute, Self::Hour];
+
+    /// The width of a bucket.
+    pub const fn width(self) -> Duration {
+        Duration::from_secs(self.seconds().unsigned_abs())
+    }
+
+    /// How long buckets are kept.
+    pub const fn kept(self) -> Duration {
+        Duration::from_secs(match self {
+            Self::Second => 3_600,
+            Self::Minute => 7 * 86_400,
+            Self::Hour => 2 * 365 * 86_400,
+        })
+    }
+
+    const fn seconds(self) -> i64 {
+        match self {
+            Self::Second => 1,
+            Self::Minute => 60,
+            Self::Hour => 3_600,
+        }
+    }
+
+    /// The key of the bucket that holds this time. Times before 1970 fall into the first.
+    pub(super) fn key(self, scope: Scope, time: Timestamp) -> Vec<u8> {
+        let seconds = u64::try_from(time.as_seconds()).unwrap_or(0);
+        let start = seconds - seconds % self.seconds().unsigned_abs();
+        let mut key = self.first_key(scope);
+        key.extend_from_slice(&start.to_be_bytes());
+        key
+    }
+
+    pub(super) fn first_key(self, scope: Scope) -> Vec<u8> {
+        let mut key = scope.key(b'p');
+        key.push(self as u8);
+        key
+    }
+}
+
+/// A question for a chart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeriesQuery {
+    /// About what.
+    pub scope: Scope,
+    /// The first time that is shown.
+    pub from: Timestamp,
+    /// The first time that is not.
+    pub to: Timestamp,
+    /// Distance of two points: a whole number of seconds.
+    pub step: Duration,
+}
+
+/// One point of a series.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SeriesPoint {
+    /// Where its bucket begins.
+    pub at: Timestamp,
+    /// What happened in it.
+    pub tally: Tally,
+}
+
+/// A series, one point for each step that saw anything.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Series {
+    /// How wide the kept buckets are that it was added up from.
+    pub resolution: Resolution,
+    /// The points, oldest first; steps in which nothing happened are left out.
+    pub points: Vec<SeriesPoint>,
+}
+
+impl View<Metrics> {
+    /// Counters and histograms over all time.
+    pub fn totals(&self, scope: Scope) -> Result<Tally, ViewError> {
+        self.read(|rows| {
+            let row = rows.get(&scope.key(b't'))?;
+            Ok(row.map_or(Ok(Tally::default()), |row| Tally::from_row(&row))?)
+        })
+    }
+
+    /// What stands at this moment.
+    pub fn gauges(&self, scope: Scope) -> Result<Gauges, ViewError> {
+        self.read(|rows| Ok(Gauges::read(rows, scope)?))
+    }
+
+    /// A series for a chart, added up from the coarsest resolution that fits into `step`. Points
+    /// begin at multiples of `step` since 1970.
+    ///
+    /// # Errors
+    /// [`ViewError::Query`] when the step is below a second or no whole number of its
+    /// resolution's buckets, or the range has more than 10,000 steps.
+    pub fn series(&self, query: &SeriesQuery) -> Result<Series, ViewError> {
+        let resolution = resolution_for(query)?;
+        let (scope, step) = (query.scope, query.step.as_secs());
+        let range = resolution.key(scope, query.from)..resolution.key(scope, query.to);
+        self.read(|rows| {
+            let mut points: Vec<SeriesPoint> = Vec::new();
+            for row in rows.range(range) {
+                let row = row?;
+                let start = u64_at(&row.key, row.key.len() - 8)?;
+                let start = i64::try_from(start - start % step).unwrap_or(i64::MAX);
+                let at = Timestamp::from_millis(start.saturating_mul(1_000));
+                let tally = Tally::from_row(&row.value)?;
+                match points.last_mut() {
+                    Some(point) if point.at == at => point.tally.add(&tally),
+                    _ => points.push(SeriesPoint { at, tally }),
+                }
+            }
+            Ok(Series { resolution, points })
+        })
+    }
+}
+
+fn resolution_for(query: &SeriesQuery) -> Result<Resolution, Invalid> {
+    let step = query.step.as_secs();
+    let mut fits = Resolution::ALL.into_iter().rev().filter(|resolution| {
+        step > 0
+            && query.step.subsec_nanos() == 0
+            && step.is_multiple_of(resolution.width().as_secs())
+    });
+    let Some(resolution) = fits.next() else {
+        return Err(Invalid::one("/step", "must be a whole number of seconds"));
+    };
+    if query.to.since(query.from).as_secs() / step > POINTS_MAX {
+        return Err(Invalid::one(
+            "/step",
+            format!("gives more than {POINTS_MAX} points; take a longer step or a shorter range"),
+        ));
+    }
+    Ok(resolution)
+}

@@ -1,0 +1,196 @@
+//! Where the rows of one projection are kept: in memory, or in a directory per name and version
+//! with one generation of rows in it. A rebuild fills the next generation; whichever generation
+//! carries the mark of being ready with the highest number is the live one.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    StartError,
+    checkpoint::{self, Checkpoint},
+    sled_store::SledStore,
+    store::{MemoryStore, RowStore},
+};
+
+/// The place of one projection's rows.
+#[derive(Debug, Clone)]
+pub(super) enum Place {
+    Memory,
+    Disk {
+        /// `<data>/projections`.
+        root: PathBuf,
+        name: &'static str,
+        version: u32,
+    },
+}
+
+/// Rows that were opened, and how far they are.
+pub(super) struct Opened {
+    pub(super) store: Box<dyn RowStore>,
+    pub(super) checkpoint: Checkpoint,
+    pub(super) generation: u64,
+}
+
+impl Opened {
+    fn empty_in_memory() -> Self {
+        Self {
+            store: Box::new(MemoryStore::default()),
+            checkpoint: Checkpoint::default(),
+            generation: 0,
+        }
+    }
+}
+
+impl Place {
+    /// Opens the live generation, or an empty one when there is none or it is damaged. Every
+    /// other generation is deleted.
+    pub(super) fn open(&self) -> Result<Opened, StartError> {
+        let Some(directory) = self.directory() else {
+            return Ok(Opened::empty_in_memory());
+        };
+        let failed = |source| StartError::Directory {
+            path: directory.clone(),
+            source,
+        };
+        fs::create_dir_all(&directory).map_err(failed)?;
+        let mut generations = generations(&directory).map_err(failed)?;
+        let highest = generations.last().copied().unwrap_or(0);
+        let mut live = None;
+        while let Some(generation) = generations.pop() {
+            let path = directory.join(generation.to_string());
+            if live.is_none() {
+                live = open_ready(&path, generation)?;
+            }
+            if live
+                .as_ref()
+                .is_none_or(|opened| opened.generation != generation)
+            {
+                remove(&path).map_err(failed)?;
+            }
+        }
+        match live {
+            Some(opened) => Ok(opened),
+            None => self.fresh(highest + 1, true),
+        }
+    }
+
+    /// An empty generation; one that is not `ready` is forgotten by a restart.
+    pub(super) fn fresh(&self, generation: u64, ready: bool) -> Result<Opened, StartError> {
+        let Some(directory) = self.directory() else {
+            return Ok(Opened {
+                generation,
+                ..Opened::empty_in_memory()
+            });
+        };
+        let path = directory.join(generation.to_string());
+        let mut store = SledStore::open(&path).map_err(|source| StartError::Rows {
+            path: path.clone(),
+            source,
+        })?;
+        let checkpoint = Checkpoint {
+            ready,
+            ..Checkpoint::default()
+        };
+        store
+            .commit(checkpoint.as_change())
+            .and_then(|()| store.flush())
+            .map_err(|source| StartError::Rows { path, source })?;
+        Ok(Opened {
+            store: Box::new(store),
+            checkpoint,
+            generation,
+        })
+    }
+
+    /// Deletes a generation whose store is closed. What cannot be deleted now goes at the next
+    /// start.
+    pub(super) fn remove(&self, generation: u64) {
+        if let Some(directory) = self.directory() {
+            let path = directory.join(generation.to_string());
+            if let Err(error) = remove(&path) {
+                tracing::warn!(path = %path.display(), %error, "old rows could not be deleted");
+            }
+        }
+    }
+
+    /// Deletes the rows of every other version of this projection.
+    pub(super) fn remove_other_versions(&self) {
+        let Self::Disk {
+            root,
+            name,
+            version,
+        } = self
+        else {
+            return;
+        };
+        let Ok(entries) = fs::read_dir(root) else {
+            return;
+        };
+        for entry in entries.flatten() {
+            let file_name = entry.file_name();
+            let other = file_name
+                .to_str()
+                .and_then(|text| text.rsplit_once('-'))
+                .is_some_and(|(other, number)| {
+                    other == *name && number.parse::<u32>().is_ok_and(|n| n != *version)
+                });
+            if other && let Err(error) = remove(&entry.path()) {
+                tracing::warn!(path = %entry.path().display(), %error, "old rows could not be deleted");
+            }
+        }
+    }
+
+    fn directory(&self) -> Option<PathBuf> {
+        match self {
+            Self::Memory => None,
+            Self::Disk {
+                root,
+                name,
+                version,
+            } => Some(root.join(format!("{name}-{version}"))),
+        }
+    }
+}
+
+/// Opens a generation that is whole and ready; `None` for any other.
+fn open_ready(path: &Path, generation: u64) -> Result<Option<Opened>, StartError> {
+    let opened = SledStore::open(path).and_then(|store| {
+        let checkpoint = checkpoint::read(&store)?;
+        Ok((store, checkpoint))
+    });
+    match opened {
+        Ok((store, Some(checkpoint))) if checkpoint.ready => Ok(Some(Opened {
+            store: Box::new(store),
+            checkpoint,
+            generation,
+        })),
+        Ok(_) => Ok(None),
+        Err(error) if error.is_damage() => {
+            tracing::warn!(path = %path.display(), %error, "damaged rows are built again");
+            Ok(None)
+        }
+        Err(source) => Err(StartError::Rows {
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+fn generations(directory: &Path) -> io::Result<Vec<u64>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let name = entry?.file_name();
+        found.extend(name.to_str().and_then(|text| text.parse::<u64>().ok()));
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,183 @@
+//! Every projection of a runtime.
+
+use std::{
+    any::{Any, TypeId},
+    collections::HashMap,
+    fmt,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    thread::JoinHandle,
+};
+
+use super::{
+    Lag, OnBadEvent, Phase, Projection, SharedHistory, StartError, View, ViewError,
+    engine::{Engine, unpoisoned},
+    place::Place,
+    shared::Shared,
+};
+use crate::{clock::SharedClock, model::Position};
+
+/// How one projection does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProjectionStatus {
+    /// Its name.
+    pub name: &'static str,
+    /// The version of its rows.
+    pub version: u32,
+    /// The last event it has folded.
+    pub position: Position,
+    /// How far it is behind the log.
+    pub lag: Lag,
+    /// How many events it skipped.
+    pub skipped: u64,
+    /// What it is doing.
+    pub phase: Phase,
+}
+
+/// Where the rows of projections are kept.
+#[derive(Debug, Clone)]
+pub enum Storage {
+    /// In memory: folded anew at each start.
+    Memory,
+    /// Under this directory, one directory per name and version.
+    Directory(PathBuf),
+}
+
+/// The projections of a runtime, each with a thread of its own.
+pub struct Projections {
+    storage: Storage,
+    history: SharedHistory,
+    clock: SharedClock,
+    running: HashMap<TypeId, Running>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+struct Running {
+    shared: Arc<Shared>,
+    version: u32,
+    view: Box<dyn Any + Send + Sync>,
+}
+
+impl fmt::Debug for Projections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Projections")
+            .field("storage", &self.storage)
+            .field("running", &self.statuses())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Projections {
+    /// No projections yet.
+    pub fn new(storage: Storage, history: SharedHistory, clock: SharedClock) -> Self {
+        Self {
+            storage,
+            history,
+            clock,
+            running: HashMap::new(),
+            threads: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Opens the rows of a projection and starts its thread. Damaged rows, and rows ahead of the
+    /// log, are thrown away and built again.
+    pub fn start<P: Projection>(
+        &mut self,
+        projection: P,
+        policy: OnBadEvent,
+    ) -> Result<View<P>, StartError> {
+        check_name(P::NAME)?;
+        if self
+            .running
+            .values()
+            .any(|other| other.shared.name == P::NAME)
+        {
+            return Err(StartError::DuplicateName(P::NAME));
+        }
+        let place = match &self.storage {
+            Storage::Memory => Place::Memory,
+            Storage::Directory(root) => Place::Disk {
+                root: root.clone(),
+                name: P::NAME,
+                version: P::VERSION,
+            },
+        };
+        let opened = place.open()?;
+        let history = Arc::clone(&self.history);
+        let engine = Engine::new(Box::new(projection), place, opened, policy, history);
+        let shared = Arc::clone(&engine.shared);
+        let view = View::<P>::new(Arc::clone(&shared), Arc::clone(&self.clock));
+        unpoisoned(self.threads.lock()).push(engine.spawn()?);
+        let running = Running {
+            shared,
+            version: P::VERSION,
+            view: Box::new(view.clone()),
+        };
+        self.running.insert(TypeId::of::<P>(), running);
+        Ok(view)
+    }
+
+    /// The view of a projection that was started.
+    pub fn view<P: Projection>(&self) -> Option<View<P>> {
+        let running = self.running.get(&TypeId::of::<P>())?;
+        running.view.downcast_ref::<View<P>>().cloned()
+    }
+
+    /// How each does, by name.
+    pub fn statuses(&self) -> Vec<ProjectionStatus> {
+        let tip = self.history.tip();
+        let status = |running: &Running| {
+            let progress = running.shared.progress.borrow();
+            ProjectionStatus {
+                name: running.shared.name,
+                version: running.version,
+                position: progress.position,
+                lag: Lag(tip.distance_from(progress.position)),
+                skipped: progress.skipped,
+                phase: progress.phase.clone(),
+            }
+        };
+        let mut statuses: Vec<_> = self.running.values().map(status).collect();
+        statuses.sort_by_key(|status| status.name);
+        statuses
+    }
+
+    /// Builds the rows of the projection with this name again, as [`View::rebuild`]; `None` when
+    /// there is none.
+    pub async fn rebuild(&self, name: &str) -> Option<Result<Position, ViewError>> {
+        let mut running = self.running.values();
+        let shared = &running.find(|running| running.shared.name == name)?.shared;
+        let answer = shared.orders.rebuild().await;
+        Some(answer.unwrap_or(Err(ViewError::Stopped {
+            projection: shared.name,
+        })))
+    }
+
+    /// Stops every thread after its current batch, flushes, and waits for them. Views can still
+    /// be read. Stopping twice does nothing.
+    pub fn stop(&self) {
+        for running in self.running.values() {
+            running.shared.orders.stop();
+        }
+        for thread in unpoisoned(self.threads.lock()).drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("the thread of a projection panicked");
+            }
+        }
+    }
+}
+
+impl Drop for Projections {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn check_name(name: &'static str) -> Result<(), StartError> {
+    let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
+    if (1..=64).contains(&name.len()) && name.bytes().all(plain) {
+        Ok(())
+    } else {
+        Err(StartError::BadName(name))
+    }
+}

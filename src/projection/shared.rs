@@ -1,0 +1,164 @@
+//! What the thread of a projection and its views share.
+
+use std::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use tokio::sync::{Notify, oneshot, watch};
+
+use super::{
+    SharedHistory, ViewError, checkpoint::Checkpoint, engine::unpoisoned, store::RowStore,
+};
+use crate::model::Position;
+
+/// What a projection is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Phase {
+    /// It follows the log.
+    #[default]
+    Running,
+    /// It could not go on. A rebuild that succeeds sets it going again.
+    Halted(Halt),
+    /// The runtime stopped it.
+    Stopped,
+}
+
+/// Where and why a projection halted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Halt {
+    /// The event it could not fold.
+    pub position: Position,
+    /// Why.
+    pub reason: String,
+}
+
+impl Phase {
+    pub(super) const fn is_halted(&self) -> bool {
+        matches!(self, Self::Halted(_))
+    }
+}
+
+/// How far a projection is. Only the latest is kept for who watches: a slow watcher misses steps
+/// in between and holds nobody up.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Progress {
+    pub(super) position: Position,
+    pub(super) skipped: u64,
+    pub(super) phase: Phase,
+}
+
+pub(super) struct Shared {
+    pub(super) name: &'static str,
+    store: RwLock<Box<dyn RowStore>>,
+    pub(super) progress: watch::Sender<Progress>,
+    pub(super) orders: Orders,
+    pub(super) history: SharedHistory,
+}
+
+impl Shared {
+    pub(super) fn new(
+        name: &'static str,
+        store: Box<dyn RowStore>,
+        checkpoint: Checkpoint,
+        history: SharedHistory,
+    ) -> Self {
+        let progress = Progress {
+            position: checkpoint.position,
+            skipped: checkpoint.skipped,
+            phase: Phase::Running,
+        };
+        Self {
+            name,
+            store: RwLock::new(store),
+            progress: watch::Sender::new(progress),
+            orders: Orders::default(),
+            history,
+        }
+    }
+
+    /// Rows of one moment: no batch is committed while this is held.
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, Box<dyn RowStore>> {
+        unpoisoned(self.store.read())
+    }
+
+    pub(super) fn write(&self) -> RwLockWriteGuard<'_, Box<dyn RowStore>> {
+        unpoisoned(self.store.write())
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        self.progress.borrow().phase.clone()
+    }
+
+    pub(super) fn reached(&self, checkpoint: Checkpoint) {
+        self.progress.send_modify(|progress| {
+            progress.position = checkpoint.position;
+            progress.skipped = checkpoint.skipped;
+        });
+    }
+
+    pub(super) fn enter(&self, phase: Phase) {
+        self.progress.send_modify(|progress| progress.phase = phase);
+    }
+
+    /// The thread is done: nothing moves any more.
+    pub(super) fn stopped(&self) {
+        self.enter(Phase::Stopped);
+        drop(self.orders.take_rebuilds());
+    }
+}
+
+/// What the thread is asked to do. At most one of each kind waits.
+#[derive(Default)]
+pub(super) struct Orders {
+    open: Mutex<OpenOrders>,
+    given: Notify,
+}
+
+#[derive(Default)]
+struct OpenOrders {
+    stop: bool,
+    repair: bool,
+    rebuilds: Vec<oneshot::Sender<Result<Position, ViewError>>>,
+}
+
+impl Orders {
+    pub(super) async fn given(&self) {
+        self.given.notified().await;
+    }
+
+    pub(super) fn stop(&self) {
+        self.give(|open| open.stop = true);
+    }
+
+    pub(super) fn repair(&self) {
+        self.give(|open| open.repair = true);
+    }
+
+    /// Asks for a rebuild; several at once share one.
+    pub(super) fn rebuild(&self) -> oneshot::Receiver<Result<Position, ViewError>> {
+        let (answer, receiver) = oneshot::channel();
+        self.give(|open| {
+            if !open.stop {
+                open.rebuilds.push(answer);
+            }
+        });
+        receiver
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        unpoisoned(self.open.lock()).stop
+    }
+
+    pub(super) fn take_repair(&self) -> bool {
+        std::mem::take(&mut unpoisoned(self.open.lock()).repair)
+    }
+
+    pub(super) fn take_rebuilds(&self) -> Vec<oneshot::Sender<Result<Position, ViewError>>> {
+        std::mem::take(&mut unpoisoned(self.open.lock()).rebuilds)
+    }
+
+    fn give(&self, order: impl FnOnce(&mut OpenOrders)) {
+        let mut open = unpoisoned(self.open.lock());
+        order(&mut open);
+        drop(open);
+        self.given.notify_one();
+    }
+}

@@ -1,0 +1,86 @@
+//! The store on disk: one sled database per projection. The only file of this room that sees sled.
+
+use std::{
+    ops::Range,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+};
+
+use super::{
+    Row, RowError,
+    store::{Changes, Direction, RowStore, Scan},
+};
+
+/// Memory for pages of one projection, in bytes. sled's default is a GiB.
+const CACHE_BYTES: u64 = 32 * 1024 * 1024;
+
+/// Rows in a sled database.
+pub(super) struct SledStore {
+    db: sled::Db,
+}
+
+impl SledStore {
+    /// Opens or creates the database in this directory. A damaged one is an error, not a panic.
+    pub(super) fn open(directory: &Path) -> Result<Self, RowError> {
+        isolated(|| {
+            // sled's own flusher only logs a failed sync; the engine flushes and looks.
+            sled::Config::new()
+                .path(directory)
+                .cache_capacity(CACHE_BYTES)
+                .flush_every_ms(None)
+                .open()
+        })
+        .map(|db| Self { db })
+    }
+}
+
+impl RowStore for SledStore {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, RowError> {
+        isolated(|| self.db.get(key)).map(|value| value.map(|value| value.to_vec()))
+    }
+
+    fn scan(&self, range: Range<Vec<u8>>, direction: Direction) -> Scan<'_> {
+        if range.start >= range.end {
+            return Box::new(std::iter::empty());
+        }
+        let mut rows = self.db.range(range);
+        Box::new(std::iter::from_fn(move || {
+            let next = isolated(|| {
+                let next = match direction {
+                    Direction::Up => rows.next(),
+                    Direction::Down => rows.next_back(),
+                };
+                next.transpose()
+            });
+            next.map(|row| row.map(|(key, value)| Row::new(key.to_vec(), value.to_vec())))
+                .transpose()
+        }))
+    }
+
+    fn commit(&mut self, changes: Changes) -> Result<(), RowError> {
+        let mut batch = sled::Batch::default();
+        for (key, value) in changes {
+            match value {
+                Some(value) => batch.insert(key, value),
+                None => batch.remove(key),
+            }
+        }
+        isolated(|| self.db.apply_batch(batch))
+    }
+
+    fn flush(&self) -> Result<(), RowError> {
+        isolated(|| self.db.flush()).map(|_| ())
+    }
+}
+
+/// Runs a call into sled, which panics on damage that it meets in some places.
+fn isolated<T>(call: impl FnOnce() -> Result<T, sled::Error>) -> Result<T, RowError> {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(sled::Error::Io(error))) if error.kind() != std::io::ErrorKind::InvalidData => {
+            Err(RowError::Io(error.to_string()))
+        }
+        Ok(Err(error)) => Err(RowError::Damaged(error.to_string())),
+        Err(panic) => Err(RowError::Damaged(super::panic_text(panic.as_ref()))),
+    }
+}

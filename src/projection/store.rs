@@ -1,0 +1,69 @@
+//! Where rows are kept: one contract, and the store in memory.
+
+use std::{collections::BTreeMap, ops::Range};
+
+use super::{Row, RowError};
+
+/// What changes in a store in one step; `None` deletes.
+pub(super) type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+/// Rows one after the other.
+pub(super) type Scan<'a> = Box<dyn Iterator<Item = Result<Row, RowError>> + 'a>;
+
+/// Which way a scan goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Direction {
+    /// From the lowest key.
+    Up,
+    /// From the highest key.
+    Down,
+}
+
+/// An ordered store of rows.
+///
+/// `commit` is all-or-nothing, also over a crash: after one, some prefix of the commits stands.
+/// Nothing is promised to be on disk before `flush` returns.
+pub(super) trait RowStore: Send + Sync {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, RowError>;
+    fn scan(&self, range: Range<Vec<u8>>, direction: Direction) -> Scan<'_>;
+    fn commit(&mut self, changes: Changes) -> Result<(), RowError>;
+    fn flush(&self) -> Result<(), RowError>;
+}
+
+/// Rows in memory, gone with the process.
+#[derive(Debug, Default)]
+pub(super) struct MemoryStore {
+    rows: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+impl RowStore for MemoryStore {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, RowError> {
+        Ok(self.rows.get(key).cloned())
+    }
+
+    fn scan(&self, range: Range<Vec<u8>>, direction: Direction) -> Scan<'_> {
+        if range.start >= range.end {
+            return Box::new(std::iter::empty());
+        }
+        let rows = self.rows.range(range);
+        let rows = rows.map(|(key, value)| Ok(Row::new(key.clone(), value.clone())));
+        match direction {
+            Direction::Up => Box::new(rows),
+            Direction::Down => Box::new(rows.rev()),
+        }
+    }
+
+    fn commit(&mut self, changes: Changes) -> Result<(), RowError> {
+        for (key, value) in changes {
+            match value {
+                Some(value) => self.rows.insert(key, value),
+                None => self.rows.remove(&key),
+            };
+        }
+        Ok(())
+    }
+
+    fn flush(&self) -> Result<(), RowError> {
+        Ok(())
+    }
+}

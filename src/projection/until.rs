@@ -1,0 +1,82 @@
+//! A log that ends earlier than the real one.
+
+use std::sync::Arc;
+
+use futures_util::future::{BoxFuture, pending};
+
+use super::{History, HistoryError, SharedHistory};
+use crate::{
+    log::RecordedEvent,
+    model::{Position, Timestamp},
+};
+
+/// Events read at once while the end is looked for.
+const STEP_EVENTS: usize = 1_024;
+
+/// Where a replay ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReplayUntil {
+    /// With the last event there is now.
+    Now,
+    /// With this event.
+    Position(Position),
+    /// With the last event at or before this time.
+    Time(Timestamp),
+}
+
+/// The events of a log up to a fixed end.
+pub(super) struct Until {
+    history: SharedHistory,
+    end: Position,
+}
+
+impl Until {
+    pub(super) fn new(history: SharedHistory, until: ReplayUntil) -> Result<Self, HistoryError> {
+        let tip = history.tip();
+        let end = match until {
+            ReplayUntil::Now => tip,
+            ReplayUntil::Position(position) => position.min(tip),
+            ReplayUntil::Time(time) => last_until(&history, time)?,
+        };
+        Ok(Self { history, end })
+    }
+}
+
+/// Times never fall along the log, so the first later event ends the search.
+fn last_until(history: &SharedHistory, time: Timestamp) -> Result<Position, HistoryError> {
+    let mut end = Position::ZERO;
+    loop {
+        let events = history.read_after(end, STEP_EVENTS)?;
+        let within = events.partition_point(|event| event.time <= time);
+        if let Some(last) = within.checked_sub(1) {
+            end = events[last].position;
+        }
+        if within < events.len() || events.is_empty() {
+            return Ok(end);
+        }
+    }
+}
+
+impl History for Until {
+    fn read_after(
+        &self,
+        after: Position,
+        limit: usize,
+    ) -> Result<Vec<Arc<RecordedEvent>>, HistoryError> {
+        let mut events = self.history.read_after(after, limit)?;
+        events.retain(|event| event.position <= self.end);
+        Ok(events)
+    }
+
+    fn tip(&self) -> Position {
+        self.end
+    }
+
+    fn past(&self, after: Position) -> BoxFuture<'static, ()> {
+        if after < self.end {
+            Box::pin(std::future::ready(()))
+        } else {
+            Box::pin(pending())
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! What can go wrong with a runtime, one enum per family.
+
+use std::io;
+
+use crate::{
+    actor::ExecuteError,
+    log::{AppendError, OpenError, ReadError},
+    model::{ApiId, ApplicationId, Invalid, MessageId, SubscriptionId},
+    projection::ProjectionError,
+    vault::VaultError,
+};
+
+/// A runtime could not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The log could not be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The log could not be read.
+    #[error("failed to recover: {0}")]
+    Recover(#[from] ReadError),
+    /// A projection could not be opened.
+    #[error(transparent)]
+    Projection(#[from] ProjectionError),
+    /// The secrets could not be opened.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+    /// Threads could not be started.
+    #[error("failed to start a thread: {0}")]
+    Threads(#[from] io::Error),
+    /// The transport could not be made.
+    #[error("failed to prepare HTTP calls: {0}")]
+    Transport(String),
+}
+
+/// Something could not be created, changed or asked for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ControlError {
+    /// A field breaks a rule.
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    /// There is no such API.
+    #[error("there is no API {0}")]
+    UnknownApi(ApiId),
+    /// There is no such application.
+    #[error("there is no application {0}")]
+    UnknownApplication(ApplicationId),
+    /// There is no such subscription.
+    #[error("there is no subscription {0}")]
+    UnknownSubscription(SubscriptionId),
+    /// There is no delivery of this message to this subscription.
+    #[error("message {message} was never on its way to subscription {subscription}")]
+    UnknownDelivery {
+        /// The message.
+        message: MessageId,
+        /// The subscription.
+        subscription: SubscriptionId,
+    },
+    /// It is still used.
+    #[error("{what} is still used by subscription {by}; close it first")]
+    InUse {
+        /// What.
+        what: String,
+        /// By whom.
+        by: SubscriptionId,
+    },
+    /// The subscription refused, or could not answer.
+    #[error(transparent)]
+    Execute(#[from] ExecuteError),
+    /// The log did not take it, or cannot say whether it did.
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    /// The log could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// A view could not be read.
+    #[error(transparent)]
+    Projection(#[from] ProjectionError),
+    /// A secret could not be kept.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
+}

@@ -1,0 +1,45 @@
+//! Waits that a jumping wall clock can neither shorten nor lengthen.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::flight::Now;
+use crate::model::{Timestamp, Version};
+
+/// What is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Timer {
+    Hold,
+    Probe,
+    Retry(Version),
+    Forward(Version),
+}
+
+/// Waits in monotonic time. Each is armed when it is first seen, with what remains of it by the
+/// wall clock but never more than the wait that was planned; after that the wall clock does not
+/// matter.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Timers(BTreeMap<Timer, (Timestamp, Duration)>);
+
+impl Timers {
+    /// How long this wait lasts yet; zero when it is over.
+    pub(super) fn remaining(
+        &mut self,
+        timer: Timer,
+        due_at: Timestamp,
+        planned: Duration,
+        now: Now,
+    ) -> Duration {
+        let armed = self.0.get(&timer).filter(|(due, _)| *due == due_at);
+        let fires = match armed {
+            Some((_, fires)) => *fires,
+            None => now.elapsed + due_at.since(now.wall).min(planned),
+        };
+        self.0.insert(timer, (due_at, fires));
+        fires.saturating_sub(now.elapsed)
+    }
+
+    /// Forgets the waits that this refuses.
+    pub(super) fn keep(&mut self, mut wanted: impl FnMut(Timer) -> bool) {
+        self.0.retain(|timer, _| wanted(*timer));
+    }
+}
