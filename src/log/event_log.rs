@@ -16,7 +16,7 @@ use super::{
     OpenError, PendingAppend, Quarantined, ReadError, RecordedEvent, Storage, StorageError,
     StreamAppend, StreamId, Urgency,
     core::LogCore,
-    sled_storage::SledStorage,
+    sled_storage::DirectoryStorage,
     view::View,
     writer::{LogWriter, WriterQueue},
 };
@@ -47,7 +47,7 @@ impl EventLog {
     /// Damage does not stop it: see [`quarantined`](Self::quarantined).
     pub fn open(path: impl AsRef<Path>, options: LogOptions) -> Result<Self, OpenError> {
         options.validate()?;
-        let storage = SledStorage::open(path.as_ref(), options.cache_capacity)?;
+        let storage = DirectoryStorage::open(path.as_ref(), options.cache_capacity)?;
         Self::open_with(Arc::new(storage), options)
     }
 
@@ -91,7 +91,7 @@ impl EventLog {
         path: impl AsRef<Path>,
         options: LogOptions,
     ) -> Result<Self, OpenError> {
-        let storage = SledStorage::open_existing(path.as_ref(), options.cache_capacity)?;
+        let storage = DirectoryStorage::open_existing(path.as_ref(), options.cache_capacity)?;
         let (_, view) = LogCore::open(Arc::new(storage), options, true)?;
         Ok(Self {
             shared: Arc::new(Shared {
@@ -181,6 +181,7 @@ impl EventLog {
         HeadWatch {
             receiver: self.view().watch(),
             view: Arc::clone(self.view()),
+            told: self.head(),
         }
     }
 
@@ -291,6 +292,10 @@ impl EventLog {
         self.shared.close();
     }
 
+    pub(crate) fn is_writable(&self) -> bool {
+        self.shared.queue.is_some()
+    }
+
     pub(crate) fn view(&self) -> &Arc<View> {
         &self.shared.view
     }
@@ -354,6 +359,7 @@ pub(crate) async fn read_async(
 pub struct HeadWatch {
     receiver: watch::Receiver<Position>,
     view: Arc<View>,
+    told: Position,
 }
 
 impl HeadWatch {
@@ -362,15 +368,12 @@ impl HeadWatch {
         self.view.head()
     }
 
-    /// Waits until the head has moved since this watch last told of it, and gives it; `None` when
-    /// the log is closed. Cancel safe.
+    /// Waits until the head is above what this watch last told of, at first the head when it was
+    /// made, and gives it; `None` when the log is closed. Cancel safe.
     pub async fn changed(&mut self) -> Option<Position> {
-        if self.view.is_closed() {
-            return None;
-        }
-        self.receiver.changed().await.ok()?;
-        let head = *self.receiver.borrow_and_update();
-        (!self.view.is_closed()).then_some(head)
+        let reached = self.reach(self.told.next()).await?;
+        self.told = reached;
+        Some(reached)
     }
 
     /// Waits until the head is at `position` or above, and gives it; `None` when the log is closed
@@ -381,14 +384,18 @@ impl HeadWatch {
             if head >= position {
                 return Some(head);
             }
-            self.changed().await?;
+            if self.view.is_closed() {
+                return None;
+            }
+            self.receiver.changed().await.ok()?;
         }
     }
 
-    /// Waits on this thread until the head is above `seen`, the log is closed or the time is over,
-    /// and gives the head.
-    pub fn wait_above(&self, seen: Position, timeout: Duration) -> Position {
-        self.view.wait_above(seen, timeout)
+    /// Waits on this thread until the head is above what this watch last told of, the log is closed
+    /// or the time is over, and gives the head.
+    pub fn wait_timeout(&mut self, timeout: Duration) -> Position {
+        self.told = self.view.wait_above(self.told, timeout);
+        self.told
     }
 
     /// Whether the log is closed: the head moves no more.

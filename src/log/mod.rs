@@ -25,10 +25,13 @@ mod options;
 mod page;
 mod reader;
 mod recovery;
+mod retention;
 mod segment;
 mod sled_storage;
+mod snapshot;
 mod storage;
 mod upcast;
+mod verify;
 mod view;
 mod writer;
 
@@ -42,8 +45,12 @@ pub use self::{
     event_log::{EventLog, HeadWatch},
     feed::{Feed, FeedItem, FeedStart, Filter},
     options::{Durability, LogOptions},
+    retention::{RetentionError, RetentionPlan, RetentionPolicy, RetiredSegment},
+    sled_storage::DirectoryStorage,
+    snapshot::{SnapshotRows, SnapshotStore},
     storage::{Row, SegmentStore, Storage, Visit},
     upcast::{Upcast, Upcaster},
+    verify::{VerifyProblem, VerifyProgress, VerifyReport},
     view::Quarantined,
     writer::{LogWriter, PendingAppend, Urgency},
 };

@@ -37,17 +37,18 @@ const NAME_DIGITS: usize = 20;
 const REOPEN_WAITS: u32 = 1_000;
 const REOPEN_WAIT: Duration = Duration::from_millis(5);
 
-/// The segments of a data directory.
-pub(crate) struct SledStorage {
+/// The segments of a data directory. It is locked until this is released or dropped.
+pub struct DirectoryStorage {
     data: PathBuf,
     log: PathBuf,
     cache_bytes: u64,
     lock: Mutex<Option<File>>,
 }
 
-impl SledStorage {
-    /// Takes a data directory; makes it when its parent exists.
-    pub(crate) fn open(data: &Path, cache_bytes: u64) -> Result<Self, OpenError> {
+impl DirectoryStorage {
+    /// Takes a data directory; makes it when its parent exists. Segments may use `cache_bytes` of
+    /// memory each.
+    pub fn open(data: &Path, cache_bytes: u64) -> Result<Self, OpenError> {
         match fs::create_dir(data) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -74,7 +75,7 @@ impl SledStorage {
     }
 
     /// Takes a data directory that must be there.
-    pub(crate) fn open_existing(data: &Path, cache_bytes: u64) -> Result<Self, OpenError> {
+    pub fn open_existing(data: &Path, cache_bytes: u64) -> Result<Self, OpenError> {
         if !data.exists() {
             return Err(OpenError::Missing {
                 path: data.to_owned(),
@@ -193,7 +194,7 @@ fn sync_directory(path: &Path) -> Result<(), StorageError> {
     synced.map_err(|error| StorageError::io(path, error))
 }
 
-impl Storage for SledStorage {
+impl Storage for DirectoryStorage {
     fn segments(&self) -> Result<Vec<Position>, StorageError> {
         let entries = match fs::read_dir(&self.log) {
             Ok(entries) => entries,
