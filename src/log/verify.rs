@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use crate::model::{Position, Version};
+use crate::model::{Position, Timestamp, Version};
 
 use super::{
     EventLog, ReadError, StorageError, StreamId,
@@ -72,6 +72,7 @@ impl EventLog {
             next: self.first_position(),
             chain: None,
             heads: None,
+            time: None,
             report: VerifyReport::default(),
         };
         let firsts = self.view().segments().firsts.clone();
@@ -96,6 +97,8 @@ struct Verifier {
     chain: Option<PageHash>,
     /// The versions before `next`; `None` before the first segment that can be read.
     heads: Option<HashMap<StreamId, Version>>,
+    /// The time of the page before.
+    time: Option<Timestamp>,
     report: VerifyReport,
 }
 
@@ -204,6 +207,10 @@ impl Verifier {
         {
             self.problem(first, last, "it does not follow the page before it");
         }
+        if self.time.is_some_and(|time| page.header.time < time) {
+            self.problem(first, last, "its time is before that of the page before it");
+        }
+        self.time = Some(page.header.time);
         self.chain = Some(page.hash);
         self.next = last.next();
         self.report.pages += 1;
