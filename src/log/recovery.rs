@@ -138,6 +138,8 @@ struct Scan {
     heads: HashMap<StreamId, Version>,
     damage: Vec<Quarantined>,
     last_hash: PageHash,
+    /// Whether the page before is sound, so that the next must carry its hash.
+    chained: bool,
     last_time: Timestamp,
     bytes: u64,
 }
@@ -149,6 +151,7 @@ impl Scan {
             heads: reader.base_heads(header)?,
             damage: Vec::new(),
             last_hash: header.previous,
+            chained: true,
             last_time: header.created,
             bytes: 0,
         };
@@ -180,7 +183,7 @@ impl Scan {
     fn step(&mut self, reader: SegmentReader<'_>, end: Position) -> Result<(), StorageError> {
         match reader.page_at(self.next) {
             Ok(page) => {
-                if page.header.previous != self.last_hash {
+                if self.chained && page.header.previous != self.last_hash {
                     self.quarantine(
                         self.next,
                         page.header.last(),
@@ -188,6 +191,7 @@ impl Scan {
                     );
                 }
                 self.last_hash = page.hash;
+                self.chained = true;
                 self.last_time = self.last_time.max(page.header.time);
                 self.bytes += reader
                     .page_bytes(page.header.first)?
@@ -199,6 +203,7 @@ impl Scan {
                 let to = to.unwrap_or_else(|| end.previous());
                 let bytes = reader.page_bytes(self.next)?;
                 self.last_hash = bytes.map_or(self.last_hash, |bytes| hash(&bytes));
+                self.chained = false;
                 self.quarantine(self.next, to, &reason);
                 self.next = to.next();
                 Ok(())

@@ -1,4 +1,5 @@
 //! The rules of a storage, held against both that there are.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::sync::Arc;
 
