@@ -36,7 +36,12 @@ impl Decoder {
             current: Event::known_types().collect(),
             upcasters: upcasters
                 .iter()
-                .map(|u| ((u.event_type().to_owned(), u.from_version()), Arc::clone(u)))
+                .map(|u| {
+                    (
+                        (u.event_type().to_owned(), u.reads_version()),
+                        Arc::clone(u),
+                    )
+                })
                 .collect(),
         }
     }
@@ -212,7 +217,7 @@ mod tests {
             "circuit.opened"
         }
 
-        fn from_version(&self) -> u16 {
+        fn reads_version(&self) -> u16 {
             0
         }
 

@@ -237,6 +237,11 @@ impl LogCore {
                 sound,
             } => {
                 segments.active = Some((first, Arc::clone(&store)));
+                // What a killed process left may not have reached the disk, and readers are about
+                // to see it.
+                if !read_only {
+                    store.sync()?;
+                }
                 // Nothing more is written behind a damaged page.
                 let bytes = if sound { bytes } else { u64::MAX };
                 self.active = Some(Active {
@@ -317,7 +322,10 @@ impl LogCore {
         }
         self.active = None;
         self.view.segments_mut().active = None;
-        self.recover(false).map_err(AppendError::Refused)
+        self.recover(false).map_err(|error| {
+            self.health = Health::Full;
+            AppendError::Refused(error)
+        })
     }
 
     fn full(&self, free: u64) -> AppendError {

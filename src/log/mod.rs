@@ -1,5 +1,56 @@
-//! The event log.
+//! The event log: every fact of the gateway, in the order it happened.
+//!
+//! One writer, any number of readers. [`EventLog`] promises:
+//!
+//! - **G1** positions are gapless and are the commit order; versions are gapless per stream.
+//! - **G2** an append is all-or-nothing and as durable as configured before it returns.
+//! - **G4** a reader never sees a position before all lower ones, nor one that is not yet as
+//!   durable as configured.
+//! - **G5** a feed gives each position after its start once, in order; filtered feeds report
+//!   progress.
+//! - **G10** after a failed sync nothing is acknowledged.
+//! - **G11** damage is detected, never served; only the damaged range is affected.
+//!
+//! A commit is stored as one page in the newest of a row of segments; `FORMAT.md` beside this file
+//! tells the bytes. Only `sled_storage` imports sled. This room imports [`model`](crate::model) and
+//! [`clock`](crate::clock) and no other.
 
+mod codec;
+mod core;
 mod envelope;
+mod error;
+mod event_log;
+mod feed;
+mod options;
+mod page;
+mod reader;
+mod recovery;
+mod retention;
+mod segment;
+mod sled_storage;
+mod snapshot;
+mod storage;
+mod upcast;
+mod verify;
+mod view;
+mod writer;
 
-pub use envelope::{ForeignStream, RecordedEvent, StreamId, StreamKind};
+pub use self::{
+    core::{
+        APPEND_BYTES_MAX, APPEND_EVENTS_MAX, AppendAnswer, AppendRequest, Appended,
+        ExpectedVersion, LogCore, StreamAppend,
+    },
+    envelope::{ForeignStream, RecordedEvent, StreamId, StreamKind},
+    error::{AppendError, OpenError, ReadError, StorageError},
+    event_log::{EventLog, HeadWatch},
+    feed::{Feed, FeedItem, FeedStart, Filter},
+    options::{Durability, LogOptions},
+    retention::{RetentionError, RetentionPlan, RetentionPolicy, RetiredSegment},
+    sled_storage::DirectoryStorage,
+    snapshot::{SnapshotRows, SnapshotStore},
+    storage::{Row, SegmentStore, Storage, Visit},
+    upcast::{Upcast, Upcaster},
+    verify::{VerifyProblem, VerifyProgress, VerifyReport},
+    view::Quarantined,
+    writer::{LogWriter, PendingAppend, Urgency},
+};

@@ -133,24 +133,25 @@ fn recover_from(
 }
 
 /// One pass over the pages of the newest segment.
-struct Scan<'a> {
-    reader: SegmentReader<'a>,
+struct Scan {
     next: Position,
     heads: HashMap<StreamId, Version>,
     damage: Vec<Quarantined>,
     last_hash: PageHash,
+    /// Whether the page before is sound, so that the next must carry its hash.
+    chained: bool,
     last_time: Timestamp,
     bytes: u64,
 }
 
-impl<'a> Scan<'a> {
-    fn run(reader: SegmentReader<'a>, header: &SegmentHeader) -> Result<Self, StorageError> {
+impl Scan {
+    fn run(reader: SegmentReader<'_>, header: &SegmentHeader) -> Result<Self, StorageError> {
         let mut scan = Self {
-            reader,
             next: header.first,
             heads: reader.base_heads(header)?,
             damage: Vec::new(),
             last_hash: header.previous,
+            chained: true,
             last_time: header.created,
             bytes: 0,
         };
@@ -168,7 +169,7 @@ impl<'a> Scan<'a> {
             end = end.plus(row.count);
         }
         while scan.next < end {
-            scan.step(end)?;
+            scan.step(reader, end)?;
         }
         match reader.page_first_after(end)? {
             None if scan.next == end => Ok(scan),
@@ -179,10 +180,10 @@ impl<'a> Scan<'a> {
         }
     }
 
-    fn step(&mut self, end: Position) -> Result<(), StorageError> {
-        match self.reader.page_at(self.next) {
+    fn step(&mut self, reader: SegmentReader<'_>, end: Position) -> Result<(), StorageError> {
+        match reader.page_at(self.next) {
             Ok(page) => {
-                if page.header.previous != self.last_hash {
+                if self.chained && page.header.previous != self.last_hash {
                     self.quarantine(
                         self.next,
                         page.header.last(),
@@ -190,9 +191,9 @@ impl<'a> Scan<'a> {
                     );
                 }
                 self.last_hash = page.hash;
+                self.chained = true;
                 self.last_time = self.last_time.max(page.header.time);
-                self.bytes += self
-                    .reader
+                self.bytes += reader
                     .page_bytes(page.header.first)?
                     .map_or(0, |bytes| bytes.len() as u64);
                 self.next = page.header.last().next();
@@ -200,8 +201,9 @@ impl<'a> Scan<'a> {
             }
             Err(PageError::Damaged(PageDamage { to, reason, .. })) => {
                 let to = to.unwrap_or_else(|| end.previous());
-                let bytes = self.reader.page_bytes(self.next)?;
+                let bytes = reader.page_bytes(self.next)?;
                 self.last_hash = bytes.map_or(self.last_hash, |bytes| hash(&bytes));
+                self.chained = false;
                 self.quarantine(self.next, to, &reason);
                 self.next = to.next();
                 Ok(())

@@ -245,20 +245,22 @@ impl SegmentReader<'_> {
 
     /// Every index row.
     pub(crate) fn index(&self) -> Result<Vec<IndexRow>, StorageError> {
-        let mut rows = Some(Vec::new());
+        let (mut rows, mut sound) = (Vec::new(), true);
         self.0.scan(&[INDEX], &[INDEX + 1], &mut |key, value| {
-            match (IndexRow::read(key, value), &mut rows) {
-                (Some(row), Some(rows)) => {
-                    rows.push(row);
-                    ControlFlow::Continue(())
-                }
-                _ => {
-                    rows = None;
-                    ControlFlow::Break(())
-                }
+            let row = IndexRow::read(key, value);
+            sound = row.is_some();
+            rows.extend(row);
+            if sound {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
             }
         })?;
-        rows.ok_or_else(|| StorageError::corrupt("an index row", "it makes no sense"))
+        if sound {
+            Ok(rows)
+        } else {
+            Err(StorageError::corrupt("an index row", "it makes no sense"))
+        }
     }
 
     /// The head of the last page that begins at or before `position`; its checksum is not tried.

@@ -35,6 +35,9 @@ impl Row {
     }
 }
 
+/// Looks at a key and its value, and says whether to go on.
+pub type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> ControlFlow<()> + 'a;
+
 /// One segment: an ordered map of bytes.
 ///
 /// Any thread may read while one writes. A row is visible to reads as soon as it is applied; what
@@ -57,12 +60,7 @@ pub trait SegmentStore: Send + Sync {
     fn last_at_or_before(&self, key: &[u8]) -> Result<Option<(Bytes, Bytes)>, StorageError>;
 
     /// Shows the rows from `from` to below `until` in order, until `visit` breaks.
-    fn scan(
-        &self,
-        from: &[u8],
-        until: &[u8],
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> ControlFlow<()>,
-    ) -> Result<(), StorageError>;
+    fn scan(&self, from: &[u8], until: &[u8], visit: &mut Visit<'_>) -> Result<(), StorageError>;
 }
 
 /// The segments of one log. Each is named by the position of its first event.

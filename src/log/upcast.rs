@@ -11,7 +11,7 @@ pub trait Upcaster: Send + Sync + 'static {
     fn event_type(&self) -> &str;
 
     /// The schema version it reads.
-    fn from_version(&self) -> u16;
+    fn reads_version(&self) -> u16;
 
     /// The payload (`MessagePack`, named fields) in its newer form, or why it has none.
     fn upcast(&self, payload: &[u8]) -> Result<Upcast, String>;

@@ -223,6 +223,21 @@ impl View {
         }
     }
 
+    /// Hides a sealed segment from readers, if it is still the oldest; says whether it was.
+    pub(crate) fn retire(&self, first: Position, last: Position) -> Result<bool, ReadError> {
+        let mut segments = self.segments_mut();
+        if segments.closed {
+            return Err(ReadError::Closed);
+        }
+        if segments.first() != first || segments.last_of(first) != Some(last) {
+            return Ok(false);
+        }
+        segments.forget(first);
+        drop(segments);
+        write(&self.visible).tail.drop_until(last);
+        Ok(true)
+    }
+
     pub(crate) fn kept_page(&self, position: Position) -> Option<PageEvents> {
         let pages = lock(&self.pages);
         let found = pages.iter().find(|(first, events)| {
@@ -370,6 +385,16 @@ impl Tail {
         self.events.push_back((event, bytes));
         self.bytes += bytes;
         while self.bytes > self.bytes_max {
+            self.drop_oldest();
+        }
+    }
+
+    fn drop_until(&mut self, last: Position) {
+        while self
+            .events
+            .front()
+            .is_some_and(|(event, _)| event.position <= last)
+        {
             self.drop_oldest();
         }
     }

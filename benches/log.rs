@@ -1,0 +1,247 @@
+//! Page or record per event? What an event costs at 1 to 1,024 events a commit, for each
+//! durability: the log as it is (one page a commit) beside the same events stored as one record
+//! and one index row each, over the same store.
+//!
+//! `cargo bench --bench log`, optionally followed by `-- <rounds>`. The data goes to `TMPDIR`,
+//! which must be on the disk that is asked about.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a benchmark that fails has nothing to say"
+)]
+
+use std::{fs, path::Path, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use hooklog::{
+    clock::{Clock, SystemClock},
+    log::{
+        DirectoryStorage, Durability, EventLog, ExpectedVersion, LogOptions, Row, Storage,
+        StreamId, StreamKind, Urgency,
+    },
+    model::{Event, MessageId, MessagePublished, Position},
+};
+use rustix::time::{ClockId, clock_gettime};
+use uuid::Uuid;
+
+/// Events a commit, and the events of a run: enough for several of the store's own segments.
+const RUNS: [(usize, usize); 5] = [
+    (1, 3_000),
+    (16, 16_000),
+    (64, 32_000),
+    (256, 64_000),
+    (1_024, 102_400),
+];
+const DURABILITIES: [Durability; 3] = [
+    Durability::Buffered,
+    Durability::Flushed,
+    Durability::Synced,
+];
+const CACHE_BYTES: u64 = 16 << 20;
+/// Streams that the events are spread over, as outcomes over subscriptions.
+const STREAMS: u128 = 50;
+
+#[derive(Clone, Copy, Default)]
+struct Cost {
+    cpu: Duration,
+    wall: Duration,
+    bytes: u64,
+    events: usize,
+}
+
+impl Cost {
+    fn add(&mut self, other: Self) {
+        self.cpu += other.cpu;
+        self.wall += other.wall;
+        self.bytes += other.bytes;
+        self.events += other.events;
+    }
+
+    fn cpu_micros(&self) -> f64 {
+        self.cpu.as_secs_f64() * 1e6 / self.events as f64
+    }
+
+    fn disk_bytes(&self) -> f64 {
+        self.bytes as f64 / self.events as f64
+    }
+
+    fn rate(&self) -> f64 {
+        self.events as f64 / self.wall.as_secs_f64()
+    }
+}
+
+fn cpu() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    let nanos = u32::try_from(time.tv_nsec).unwrap();
+    Duration::new(u64::try_from(time.tv_sec).unwrap(), nanos)
+}
+
+fn directory_bytes(path: &Path) -> u64 {
+    let entries = fs::read_dir(path).unwrap().map(Result::unwrap);
+    entries
+        .map(|entry| match entry.metadata().unwrap() {
+            metadata if metadata.is_dir() => directory_bytes(&entry.path()),
+            metadata => metadata.len(),
+        })
+        .sum()
+}
+
+/// A message of 250 bytes in the log, of which some 60 % is the same in each.
+fn event(number: usize) -> Event {
+    let mut bytes = [0; 40];
+    blake3::Hasher::new()
+        .update(&number.to_le_bytes())
+        .finalize_xof()
+        .fill(&mut bytes);
+    let digits: String = bytes.iter().map(|b| char::from(b'a' + b % 26)).collect();
+    let content = format!(r#"{{"order":"{digits}","currency":"EUR","state":"paid"}}"#);
+    MessagePublished {
+        id: MessageId::from_uuid(Uuid::from_bytes(bytes[..16].try_into().unwrap())),
+        content: Bytes::from(content),
+        content_type: "application/json".to_owned(),
+        event_type: Some("order.paid".to_owned()),
+        channel: None,
+        key: Some(digits[..12].to_owned()),
+        headers: Vec::new(),
+        coordinate: None,
+        sampled: true,
+    }
+    .into()
+}
+
+fn stream(number: usize) -> StreamId {
+    StreamId::new(
+        StreamKind::Subscription,
+        Uuid::from_u128(number as u128 % STREAMS),
+    )
+}
+
+/// Measures from an open store to the durable end of the last commit.
+fn measure(events: usize, directory: &Path, mut run: impl FnMut()) -> Cost {
+    let clock = SystemClock::new();
+    let (cpu_before, before) = (cpu(), clock.elapsed());
+    run();
+    Cost {
+        cpu: cpu() - cpu_before,
+        wall: clock.elapsed() - before,
+        bytes: directory_bytes(directory),
+        events,
+    }
+}
+
+fn pages(durability: Durability, batch: usize, events: usize) -> Cost {
+    let directory = tempfile::tempdir().unwrap();
+    let options = LogOptions {
+        cache_capacity: CACHE_BYTES,
+        segment_bytes_max: u64::MAX,
+        min_free_bytes: 0,
+        ..LogOptions::with_durability(durability)
+    };
+    let storage = DirectoryStorage::open(directory.path(), CACHE_BYTES).unwrap();
+    let (log, mut writer) = EventLog::open_stepped(Arc::new(storage), options).unwrap();
+    let cost = measure(events, &directory.path().join("log"), || {
+        for first in (0..events).step_by(batch) {
+            let pending: Vec<_> = (first..(first + batch).min(events))
+                .map(|number| {
+                    let (stream, event) = (stream(number), vec![event(number)]);
+                    log.enqueue(stream, ExpectedVersion::Any, event, Urgency::Now)
+                        .unwrap()
+                })
+                .collect();
+            while writer.step() {}
+            for pending in pending {
+                pending.wait().unwrap();
+            }
+        }
+    });
+    assert_eq!(log.head(), Position::new(events as u64));
+    drop(writer);
+    log.close();
+    cost
+}
+
+fn records(durability: Durability, batch: usize, events: usize) -> Cost {
+    let directory = tempfile::tempdir().unwrap();
+    let storage = DirectoryStorage::open(directory.path(), CACHE_BYTES).unwrap();
+    let store = storage.create(Position::FIRST).unwrap();
+    let mut versions = vec![0_u64; usize::try_from(STREAMS).unwrap()];
+    measure(events, &directory.path().join("log"), || {
+        for first in (0..events).step_by(batch) {
+            let mut rows = Vec::with_capacity(batch * 2);
+            for number in first..(first + batch).min(events) {
+                let version = &mut versions[number % 50];
+                *version += 1;
+                rows.extend(record(number, *version));
+            }
+            store.apply(rows).unwrap();
+            match durability {
+                Durability::Buffered => {}
+                Durability::Flushed => store.flush().unwrap(),
+                Durability::Synced => store.sync().unwrap(),
+            }
+        }
+    })
+}
+
+/// The rows of one event: its record with its envelope, and its index row.
+fn record(number: usize, version: u64) -> [Row; 2] {
+    let (stream, event) = (stream(number), event(number));
+    let position = (number as u64 + 1).to_be_bytes();
+    let mut value = vec![1];
+    value.extend_from_slice(&stream.to_bytes());
+    value.extend_from_slice(&version.to_be_bytes());
+    value.extend_from_slice(&[0; 8]);
+    value.extend_from_slice(event.event_type().as_str().as_bytes());
+    let mut serializer = rmp_serde::Serializer::new(&mut value).with_struct_map();
+    event.serialize_payload(&mut serializer).unwrap();
+    let crc = crc32c::crc32c(&value);
+    value.extend_from_slice(&crc.to_be_bytes());
+    let mut index = vec![b's'];
+    index.extend_from_slice(&stream.to_bytes());
+    index.extend_from_slice(&version.to_be_bytes());
+    [
+        Row::put([b"p", position.as_slice()].concat(), value),
+        Row::put(index, position.to_vec()),
+    ]
+}
+
+fn main() {
+    // Cargo passes `--bench`.
+    let rounds = std::env::args().find_map(|arg| arg.parse().ok());
+    let rounds = rounds.unwrap_or(2);
+    println!(
+        "| durability | events a commit | page: CPU µs, disk B, events/s \
+         | record: CPU µs, disk B, events/s | record / page: CPU, disk |"
+    );
+    println!("|---|---|---|---|---|");
+    for durability in DURABILITIES {
+        for (batch, events) in RUNS {
+            let (mut page, mut record) = (Cost::default(), Cost::default());
+            for round in 0..rounds {
+                // Whoever runs second finds a warmer machine; so they take turns.
+                if round % 2 == 0 {
+                    page.add(pages(durability, batch, events));
+                    record.add(records(durability, batch, events));
+                } else {
+                    record.add(records(durability, batch, events));
+                    page.add(pages(durability, batch, events));
+                }
+            }
+            println!(
+                "| {durability:?} | {batch} | {} | {} | {:.1}, {:.1} |",
+                cells(&page),
+                cells(&record),
+                record.cpu_micros() / page.cpu_micros(),
+                record.disk_bytes() / page.disk_bytes(),
+            );
+        }
+    }
+}
+
+fn cells(cost: &Cost) -> String {
+    format!(
+        "{:.1}, {:.0}, {:.0}",
+        cost.cpu_micros(),
+        cost.disk_bytes(),
+        cost.rate()
+    )
+}

@@ -1,0 +1,405 @@
+//! The storage over sled: one store a segment, in `log/<first position>/` of the data directory.
+//!
+//! Nothing else of the log imports sled, and its traps are met here: its flush does not reach the
+//! disk, its background flusher hides errors, its default cache is 1 GiB, and opening or reading a
+//! damaged store may panic.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use bytes::Bytes;
+
+use crate::model::Position;
+
+use super::{
+    OpenError, SegmentStore, Storage, StorageError,
+    storage::{Row, Visit},
+};
+
+/// The format of the data directory that this program writes.
+const DIRECTORY_FORMAT: u32 = 1;
+const FORMAT_FILE: &str = "FORMAT";
+const FORMAT_MAGIC: &str = "hooklog data directory, format ";
+const LOCK_FILE: &str = "LOCK";
+const LOG_DIRECTORY: &str = "log";
+
+/// Digits of a segment's name: enough for every position.
+const NAME_DIGITS: usize = 20;
+/// A closed sled store lets go of its file from another thread, a little later. Our own lock says
+/// that nobody else has it, so it is waited for: 5 s in all.
+const REOPEN_WAITS: u32 = 1_000;
+const REOPEN_WAIT: Duration = Duration::from_millis(5);
+
+/// The segments of a data directory. It is locked until this is released or dropped.
+pub struct DirectoryStorage {
+    data: PathBuf,
+    log: PathBuf,
+    cache_bytes: u64,
+    lock: Mutex<Option<File>>,
+}
+
+impl DirectoryStorage {
+    /// Takes a data directory; makes it when its parent exists. Segments may use `cache_bytes` of
+    /// memory each.
+    pub fn open(data: &Path, cache_bytes: u64) -> Result<Self, OpenError> {
+        match fs::create_dir(data) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let path = data.parent().unwrap_or(data).to_owned();
+                return Err(OpenError::Missing { path });
+            }
+            Err(error) => return Err(StorageError::io(data, error).into()),
+        }
+        let is_new = !check_format(data)?;
+        if is_new {
+            check_empty(data)?;
+        }
+        let lock = lock(data)?;
+        if is_new {
+            write_format(data)?;
+        }
+        let log = data.join(LOG_DIRECTORY);
+        if !log.is_dir() {
+            fs::create_dir(&log).map_err(|error| StorageError::io(&log, error))?;
+            sync_directory(data)?;
+        }
+        Ok(Self::new(data, log, cache_bytes, lock))
+    }
+
+    /// Takes a data directory that must be there.
+    pub fn open_existing(data: &Path, cache_bytes: u64) -> Result<Self, OpenError> {
+        if !data.exists() {
+            return Err(OpenError::Missing {
+                path: data.to_owned(),
+            });
+        }
+        if !check_format(data)? {
+            return Err(foreign(data, "it has no FORMAT file"));
+        }
+        let log = data.join(LOG_DIRECTORY);
+        Ok(Self::new(data, log, cache_bytes, lock(data)?))
+    }
+
+    fn new(data: &Path, log: PathBuf, cache_bytes: u64, lock: File) -> Self {
+        Self {
+            data: data.to_owned(),
+            log,
+            cache_bytes,
+            lock: Mutex::new(Some(lock)),
+        }
+    }
+
+    fn directory(&self, first: Position) -> PathBuf {
+        self.log.join(format!("{:0NAME_DIGITS$}", first.get()))
+    }
+
+    fn cache_bytes(&self, first: Position) -> Result<u64, StorageError> {
+        let newest = self.segments()?.last().is_none_or(|last| *last <= first);
+        Ok(if newest {
+            self.cache_bytes
+        } else {
+            self.cache_bytes / 4
+        })
+    }
+}
+
+fn foreign(data: &Path, reason: impl Into<String>) -> OpenError {
+    OpenError::Foreign {
+        path: data.to_owned(),
+        reason: reason.into(),
+    }
+}
+
+/// Whether the directory says that it is one of ours, in a format that is known.
+fn check_format(data: &Path) -> Result<bool, OpenError> {
+    if !data.is_dir() {
+        return Err(foreign(data, "it is not a directory"));
+    }
+    let path = data.join(FORMAT_FILE);
+    let text = match fs::read(&path) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(StorageError::io(path, error).into()),
+    };
+    let found = text
+        .strip_prefix(FORMAT_MAGIC)
+        .and_then(|number| number.trim_end().parse::<u32>().ok())
+        .ok_or_else(|| foreign(data, "its FORMAT file is not one of hooklog"))?;
+    if found > DIRECTORY_FORMAT {
+        return Err(OpenError::Storage(StorageError::FormatTooNew {
+            path,
+            found,
+            newest: DIRECTORY_FORMAT,
+        }));
+    }
+    Ok(true)
+}
+
+/// Refuses a directory that holds something of others.
+fn check_empty(data: &Path) -> Result<(), OpenError> {
+    let entries = fs::read_dir(data).map_err(|error| StorageError::io(data, error))?;
+    for entry in entries {
+        let name = entry
+            .map_err(|error| StorageError::io(data, error))?
+            .file_name();
+        // What an interrupted first opening leaves.
+        if name != LOCK_FILE && name != "FORMAT.new" {
+            return Err(foreign(
+                data,
+                format!("it has no FORMAT file and holds {}", name.display()),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn write_format(data: &Path) -> Result<(), StorageError> {
+    let (path, new) = (data.join(FORMAT_FILE), data.join("FORMAT.new"));
+    let write = || {
+        fs::write(&new, format!("{FORMAT_MAGIC}{DIRECTORY_FORMAT}\n"))?;
+        File::open(&new)?.sync_all()?;
+        fs::rename(&new, &path)
+    };
+    write().map_err(|error| StorageError::io(&path, error))?;
+    sync_directory(data)
+}
+
+fn lock(data: &Path) -> Result<File, StorageError> {
+    let path = data.join(LOCK_FILE);
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(|error| StorageError::io(&path, error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StorageError::Locked {
+            path: data.to_owned(),
+        }),
+        Err(TryLockError::Error(error)) => Err(StorageError::io(path, error)),
+    }
+}
+
+fn sync_directory(path: &Path) -> Result<(), StorageError> {
+    let synced = File::open(path).and_then(|directory| directory.sync_all());
+    synced.map_err(|error| StorageError::io(path, error))
+}
+
+impl Storage for DirectoryStorage {
+    fn segments(&self) -> Result<Vec<Position>, StorageError> {
+        let entries = match fs::read_dir(&self.log) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(StorageError::io(&self.log, error)),
+        };
+        let mut firsts = Vec::new();
+        for entry in entries {
+            let name = entry
+                .map_err(|error| StorageError::io(&self.log, error))?
+                .file_name();
+            let digits = name.to_str().filter(|name| name.len() == NAME_DIGITS);
+            if let Some(Ok(first)) = digits.map(str::parse::<u64>) {
+                firsts.push(Position::new(first));
+            }
+        }
+        firsts.sort_unstable();
+        Ok(firsts)
+    }
+
+    fn create(&self, first: Position) -> Result<Arc<dyn SegmentStore>, StorageError> {
+        let directory = self.directory(first);
+        fs::create_dir(&directory).map_err(|error| StorageError::io(&directory, error))?;
+        let segment = SledSegment::open(&directory, self.cache_bytes)?;
+        segment.sync()?;
+        sync_directory(&directory)?;
+        sync_directory(&self.log)?;
+        Ok(Arc::new(segment))
+    }
+
+    fn open(&self, first: Position) -> Result<Arc<dyn SegmentStore>, StorageError> {
+        let directory = self.directory(first);
+        if !directory.join("db").is_file() && directory.read_dir().is_ok_and(|d| d.count() > 0) {
+            // sled would make a new, empty store there.
+            return Err(StorageError::corrupt(
+                directory.display().to_string(),
+                "its db file is missing",
+            ));
+        }
+        let segment = SledSegment::open(&directory, self.cache_bytes(first)?)?;
+        Ok(Arc::new(segment))
+    }
+
+    fn remove(&self, first: Position) -> Result<(), StorageError> {
+        let directory = self.directory(first);
+        // Renamed first, so that a crash half-way leaves no half segment under its name.
+        let doomed = directory.with_extension("removed");
+        fs::rename(&directory, &doomed).map_err(|error| StorageError::io(&directory, error))?;
+        sync_directory(&self.log)?;
+        fs::remove_dir_all(&doomed).map_err(|error| StorageError::io(&doomed, error))
+    }
+
+    fn bytes_on_disk(&self, first: Position) -> Result<u64, StorageError> {
+        let directory = self.directory(first);
+        directory_bytes(&directory).map_err(|error| StorageError::io(&directory, error))
+    }
+
+    fn bytes_free(&self) -> Option<u64> {
+        let system = rustix::fs::statvfs(&self.data).ok()?;
+        Some(system.f_bavail.saturating_mul(system.f_frsize))
+    }
+
+    fn release(&self) {
+        *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+fn directory_bytes(directory: &Path) -> io::Result<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        bytes += if metadata.is_dir() {
+            directory_bytes(&entry.path())?
+        } else {
+            metadata.len()
+        };
+    }
+    Ok(bytes)
+}
+
+/// One sled store.
+pub(crate) struct SledSegment {
+    path: PathBuf,
+    /// Present until it is dropped.
+    db: Option<sled::Db>,
+    /// For `fdatasync`: sled's flush is `sync_file_range`, which a power cut undoes.
+    file: File,
+}
+
+impl SledSegment {
+    pub(crate) fn open(path: &Path, cache_bytes: u64) -> Result<Self, StorageError> {
+        let mut waits = 0;
+        let db = loop {
+            let config = sled::Config::new()
+                .path(path)
+                .cache_capacity(cache_bytes)
+                .flush_every_ms(None);
+            match guard(path, || config.open()) {
+                Err(StorageError::Io { source, .. })
+                    if waits < REOPEN_WAITS && is_locked(&source) =>
+                {
+                    waits += 1;
+                    thread::park_timeout(REOPEN_WAIT);
+                }
+                other => break other?,
+            }
+        };
+        let file = path.join("db");
+        let opened = OpenOptions::new().read(true).write(true).open(&file);
+        Ok(Self {
+            path: path.to_owned(),
+            db: Some(db),
+            file: opened.map_err(|error| StorageError::io(file, error))?,
+        })
+    }
+
+    fn run<T>(&self, work: impl FnOnce(&sled::Db) -> sled::Result<T>) -> Result<T, StorageError> {
+        let db = self.db.as_ref().expect("it is there until drop");
+        guard(&self.path, || work(db))
+    }
+}
+
+/// sled tells of a held lock in words alone.
+fn is_locked(error: &io::Error) -> bool {
+    error.to_string().contains("could not acquire lock")
+}
+
+/// Turns errors and panics of sled into ours: on damaged files it panics.
+fn guard<T>(path: &Path, work: impl FnOnce() -> sled::Result<T>) -> Result<T, StorageError> {
+    let what = || path.display().to_string();
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(sled::Error::Io(error))) => Err(match error.kind() {
+            // Reads of cut-off or overwritten files end in these.
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData => {
+                StorageError::corrupt(what(), error.to_string())
+            }
+            _ => StorageError::io(path, error),
+        }),
+        Ok(Err(error)) => Err(StorageError::corrupt(what(), error.to_string())),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+            let text = text.unwrap_or("no reason given");
+            Err(StorageError::corrupt(
+                what(),
+                format!("the store panicked: {text}"),
+            ))
+        }
+    }
+}
+
+impl Drop for SledSegment {
+    fn drop(&mut self) {
+        // A damaged store may panic once more as it goes; there is nobody left to tell.
+        let db = self.db.take();
+        let _ = catch_unwind(AssertUnwindSafe(|| drop(db)));
+    }
+}
+
+impl SegmentStore for SledSegment {
+    fn apply(&self, rows: Vec<Row>) -> Result<(), StorageError> {
+        let mut batch = sled::Batch::default();
+        for row in rows {
+            match row.value {
+                Some(value) => batch.insert(row.key, value),
+                None => batch.remove(row.key),
+            }
+        }
+        self.run(|db| db.apply_batch(batch))
+    }
+
+    fn flush(&self) -> Result<(), StorageError> {
+        self.run(|db| db.flush()).map(drop)
+    }
+
+    fn sync(&self) -> Result<(), StorageError> {
+        self.flush()?;
+        let synced = self.file.sync_data();
+        synced.map_err(|error| StorageError::io(&self.path, error))
+    }
+
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
+        let value = self.run(|db| db.get(key))?;
+        Ok(value.map(|value| Bytes::copy_from_slice(&value)))
+    }
+
+    fn last_at_or_before(&self, key: &[u8]) -> Result<Option<(Bytes, Bytes)>, StorageError> {
+        let found = self.run(|db| db.range(..=key).next_back().transpose())?;
+        Ok(
+            found
+                .map(|(key, value)| (Bytes::copy_from_slice(&key), Bytes::copy_from_slice(&value))),
+        )
+    }
+
+    fn scan(&self, from: &[u8], until: &[u8], visit: &mut Visit<'_>) -> Result<(), StorageError> {
+        self.run(|db| {
+            for row in db.range(from..until) {
+                let (key, value) = row?;
+                if visit(&key, &value).is_break() {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,317 @@
+//! The writer's queue, and its thread: takes what waits, writes it as one commit, answers all.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        mpsc::{self, Receiver, RecvTimeoutError, Sender},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+
+use crate::clock::SharedClock;
+
+use super::{
+    AppendError, AppendRequest, LogOptions, StorageError,
+    core::{AppendAnswer, LogCore},
+};
+
+/// How long acknowledged events may stay in the process's memory under `Buffered`.
+const BUFFERED_FOR: Duration = Duration::from_millis(500);
+
+/// Whether somebody waits for an append.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Urgency {
+    /// It may wait a moment for company, up to [`LogOptions::linger`].
+    Linger,
+    /// It is written at once.
+    Now,
+}
+
+struct Waiting {
+    request: AppendRequest,
+    urgency: Urgency,
+    answer: Answer,
+    /// Its place in the queue, given back when the writer takes it.
+    slot: OwnedSemaphorePermit,
+}
+
+enum Work {
+    Append(Waiting),
+    Close,
+}
+
+/// Owes the caller an answer, and gives one even when the writer dies.
+struct Answer {
+    sender: Option<oneshot::Sender<AppendAnswer>>,
+    begun: bool,
+}
+
+impl Answer {
+    fn give(mut self, answer: AppendAnswer) {
+        if let Some(sender) = self.sender.take() {
+            // A caller that went away has no need of it.
+            let _ = sender.send(answer);
+        }
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if let Some(sender) = self.sender.take() {
+            let error = if self.begun {
+                AppendError::Unknown(StorageError::Poisoned)
+            } else {
+                AppendError::Closed
+            };
+            let _ = sender.send(Err(error));
+        }
+    }
+}
+
+/// An append in the writer's queue. Resolves when it is as durable as configured.
+///
+/// Dropping it does not undo it. Appends of one caller are written in the order they were enqueued.
+#[derive(Debug)]
+#[must_use = "the append is made all the same, but only this tells how it went"]
+pub struct PendingAppend(oneshot::Receiver<AppendAnswer>);
+
+impl PendingAppend {
+    /// Waits on this thread. Must not be called from an async task.
+    pub fn wait(self) -> AppendAnswer {
+        self.0.blocking_recv().unwrap_or(Err(AppendError::Closed))
+    }
+}
+
+impl Future for PendingAppend {
+    type Output = AppendAnswer;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<AppendAnswer> {
+        Pin::new(&mut self.0)
+            .poll(context)
+            .map(|answer| answer.unwrap_or(Err(AppendError::Closed)))
+    }
+}
+
+/// The way into the writer's queue.
+pub(crate) struct WriterQueue {
+    work: Sender<Work>,
+    slots: Arc<Semaphore>,
+    slots_max: usize,
+}
+
+impl WriterQueue {
+    pub(crate) fn try_push(
+        &self,
+        request: AppendRequest,
+        urgency: Urgency,
+    ) -> Result<PendingAppend, AppendError> {
+        let slot = Arc::clone(&self.slots).try_acquire_owned();
+        let slot = slot.map_err(|_| AppendError::Busy {
+            max: self.slots_max,
+        })?;
+        self.push(request, urgency, slot)
+    }
+
+    pub(crate) async fn push_when_room(
+        &self,
+        request: AppendRequest,
+        urgency: Urgency,
+    ) -> Result<PendingAppend, AppendError> {
+        let slot = Arc::clone(&self.slots).acquire_owned().await;
+        self.push(request, urgency, slot.map_err(|_| AppendError::Closed)?)
+    }
+
+    fn push(
+        &self,
+        request: AppendRequest,
+        urgency: Urgency,
+        slot: OwnedSemaphorePermit,
+    ) -> Result<PendingAppend, AppendError> {
+        let (sender, receiver) = oneshot::channel();
+        let waiting = Waiting {
+            request,
+            urgency,
+            answer: Answer {
+                sender: Some(sender),
+                begun: false,
+            },
+            slot,
+        };
+        let sent = self.work.send(Work::Append(waiting));
+        sent.map_err(|_| AppendError::Closed)?;
+        Ok(PendingAppend(receiver))
+    }
+
+    /// Lets the writer finish what waits, and end.
+    pub(crate) fn close(&self) {
+        let _ = self.work.send(Work::Close);
+    }
+}
+
+/// The other end of the queue, with the core. A thread runs it; a simulation steps it.
+pub struct LogWriter {
+    core: LogCore,
+    work: Receiver<Work>,
+    clock: SharedClock,
+    linger: Duration,
+    events_max: usize,
+    bytes_max: usize,
+    closing: bool,
+}
+
+impl LogWriter {
+    pub(crate) fn new(core: LogCore, options: &LogOptions) -> (Self, WriterQueue) {
+        let (sender, work) = mpsc::channel();
+        let queue = WriterQueue {
+            work: sender,
+            slots: Arc::new(Semaphore::new(options.queue_appends_max)),
+            slots_max: options.queue_appends_max,
+        };
+        let writer = Self {
+            core,
+            work,
+            clock: Arc::clone(&options.clock),
+            linger: options.linger,
+            events_max: options.commit_events_max,
+            bytes_max: options.commit_bytes_max,
+            closing: false,
+        };
+        (writer, queue)
+    }
+
+    /// Until the queue is closed: commits whatever waits.
+    pub(crate) fn run(mut self) {
+        while !self.closing {
+            if let Some(first) = self.next() {
+                let batch = self.gather(first);
+                self.commit(batch);
+            }
+        }
+        self.drain();
+    }
+
+    /// Commits what waits now, once, and answers it; says whether there was anything.
+    pub fn step(&mut self) -> bool {
+        let Ok(Work::Append(first)) = self.work.try_recv() else {
+            return false;
+        };
+        let mut batch = Batch::new(first);
+        while self.has_room(&batch) {
+            match self.work.try_recv() {
+                Ok(Work::Append(waiting)) => batch.push(waiting),
+                Ok(Work::Close) | Err(_) => break,
+            }
+        }
+        self.commit(batch);
+        true
+    }
+
+    fn next(&mut self) -> Option<Waiting> {
+        let work = if self.core.is_unflushed() {
+            match self.work.recv_timeout(BUFFERED_FOR) {
+                Err(RecvTimeoutError::Timeout) => {
+                    self.core.flush();
+                    return None;
+                }
+                other => other.ok(),
+            }
+        } else {
+            self.work.recv().ok()
+        };
+        match work {
+            Some(Work::Append(waiting)) => Some(waiting),
+            Some(Work::Close) | None => {
+                self.closing = true;
+                None
+            }
+        }
+    }
+
+    /// Everything that waits, and while nobody waits for an answer, what comes within the linger.
+    fn gather(&mut self, first: Waiting) -> Batch {
+        let mut batch = Batch::new(first);
+        let deadline = self.clock.elapsed() + self.linger;
+        while self.has_room(&batch) {
+            let work = match self.work.try_recv() {
+                Ok(work) => work,
+                Err(_) if batch.urgency == Urgency::Now => break,
+                Err(_) => {
+                    let left = deadline.saturating_sub(self.clock.elapsed());
+                    match self.work.recv_timeout(left) {
+                        Ok(work) => work,
+                        Err(_) => break,
+                    }
+                }
+            };
+            match work {
+                Work::Append(waiting) => batch.push(waiting),
+                Work::Close => {
+                    self.closing = true;
+                    break;
+                }
+            }
+        }
+        batch
+    }
+
+    const fn has_room(&self, batch: &Batch) -> bool {
+        batch.events < self.events_max && batch.bytes < self.bytes_max
+    }
+
+    fn commit(&mut self, batch: Batch) {
+        let answers = self.core.commit(batch.requests);
+        for (waiting, answer) in batch.answers.into_iter().zip(answers) {
+            waiting.give(answer);
+        }
+    }
+
+    /// What was enqueued before the log was closed is written; then nothing more.
+    fn drain(&mut self) {
+        while self.step() {}
+        self.core.close();
+    }
+}
+
+/// The appends of one commit.
+struct Batch {
+    requests: Vec<AppendRequest>,
+    answers: Vec<Answer>,
+    urgency: Urgency,
+    events: usize,
+    bytes: usize,
+}
+
+impl Batch {
+    fn new(first: Waiting) -> Self {
+        let mut batch = Self {
+            requests: Vec::new(),
+            answers: Vec::new(),
+            urgency: first.urgency,
+            events: 0,
+            bytes: 0,
+        };
+        batch.push(first);
+        batch
+    }
+
+    fn push(&mut self, waiting: Waiting) {
+        let Waiting {
+            request,
+            urgency,
+            mut answer,
+            slot,
+        } = waiting;
+        drop(slot);
+        answer.begun = true;
+        self.urgency = self.urgency.max(urgency);
+        self.events += request.events;
+        self.bytes += request.bytes;
+        self.requests.push(request);
+        self.answers.push(answer);
+    }
+}

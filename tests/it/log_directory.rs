@@ -1,0 +1,218 @@
+//! What a data directory may be, and what is said when it is not.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+use std::fs;
+
+use hooklog::{
+    log::{
+        AppendError, EventLog, ExpectedVersion, OpenError, RetentionError, RetentionPlan,
+        SnapshotStore, StorageError,
+    },
+    model::{Position, Version},
+    testing::log_conformance::{append, message, options, stream},
+};
+
+fn refusal(path: &std::path::Path) -> String {
+    EventLog::open(path, options(1 << 20))
+        .unwrap_err()
+        .to_string()
+}
+
+#[test]
+fn a_log_opens_again_at_once_and_only_once_at_a_time() {
+    let directory = tempfile::tempdir().unwrap();
+    for round in 1..=8 {
+        let log = EventLog::open(directory.path(), options(1_000)).unwrap();
+        let second = EventLog::open(directory.path(), options(1_000)).unwrap_err();
+        assert!(matches!(
+            second,
+            OpenError::Storage(StorageError::Locked { .. })
+        ));
+        assert!(
+            second
+                .to_string()
+                .contains(directory.path().to_str().unwrap())
+        );
+        for number in 0..10 {
+            append(
+                &log,
+                stream(1),
+                ExpectedVersion::Any,
+                vec![message(number, 50)],
+            )
+            .unwrap();
+        }
+        assert_eq!(log.stream_version(stream(1)), Version::new(10 * round));
+    }
+}
+
+#[test]
+fn other_directories_are_refused_by_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let missing = directory.path().join("a/b");
+    let error = EventLog::open(&missing, options(1 << 20)).unwrap_err();
+    assert!(
+        matches!(&error, OpenError::Missing { path } if path.ends_with("a")),
+        "{error}"
+    );
+    let made = directory.path().join("made");
+    drop(EventLog::open(&made, options(1 << 20)).unwrap());
+    assert!(made.join("FORMAT").is_file());
+
+    let foreign = directory.path().join("foreign");
+    fs::create_dir(&foreign).unwrap();
+    fs::write(foreign.join("holiday.jpg"), "").unwrap();
+    let text = refusal(&foreign);
+    assert!(
+        text.contains("holiday.jpg") && text.contains("foreign"),
+        "{text}"
+    );
+    assert_eq!(
+        fs::read_dir(&foreign).unwrap().count(),
+        1,
+        "it is left as it was"
+    );
+
+    let file = directory.path().join("file");
+    fs::write(&file, "").unwrap();
+    assert!(refusal(&file).contains("not a directory"));
+
+    fs::write(made.join("FORMAT"), "hooklog data directory, format 99\n").unwrap();
+    let error = EventLog::open(&made, options(1 << 20)).unwrap_err();
+    let OpenError::Storage(StorageError::FormatTooNew {
+        found: 99,
+        newest: 1,
+        ..
+    }) = error
+    else {
+        panic!("unexpected: {error}");
+    };
+    fs::write(made.join("FORMAT"), "something else").unwrap();
+    assert!(refusal(&made).contains("not one of hooklog"));
+}
+
+#[test]
+fn a_log_open_for_reading_writes_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let absent = directory.path().join("absent");
+    assert!(matches!(
+        EventLog::open_read_only(&absent),
+        Err(OpenError::Missing { .. })
+    ));
+    assert!(matches!(
+        EventLog::open_read_only(&directory),
+        Err(OpenError::Foreign { .. })
+    ));
+    let log = EventLog::open(directory.path(), options(1_000)).unwrap();
+    for number in 0..20 {
+        append(
+            &log,
+            stream(1),
+            ExpectedVersion::Any,
+            vec![message(number, 50)],
+        )
+        .unwrap();
+    }
+    let written = log.read(Position::ZERO, 100).unwrap();
+    drop(log);
+    let log = EventLog::open_read_only(directory.path()).unwrap();
+    assert_eq!(log.read(Position::ZERO, 100).unwrap(), written);
+    assert!(log.verify(|_| {}).unwrap().is_sound());
+    let refused = append(&log, stream(1), ExpectedVersion::Any, vec![message(1, 1)]);
+    assert!(matches!(refused, Err(AppendError::ReadOnly)));
+    let refused = log.apply_retention(&RetentionPlan::default());
+    assert!(matches!(refused, Err(RetentionError::ReadOnly)));
+}
+
+#[test]
+fn impossible_options_are_refused_by_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut none = options(1 << 20);
+    none.commit_events_max = 0;
+    let error = EventLog::open(directory.path(), none).unwrap_err();
+    assert!(error.to_string().contains("commit_events_max"), "{error}");
+}
+
+fn row(key: &str, value: &str) -> (Vec<u8>, Vec<u8>) {
+    (key.as_bytes().to_vec(), value.as_bytes().to_vec())
+}
+
+#[test]
+fn snapshots_keep_the_last_rows_and_survive_reopening() {
+    let directory = tempfile::tempdir().unwrap();
+    let snapshots = SnapshotStore::open(directory.path()).unwrap();
+    assert_eq!(snapshots.load().unwrap(), None);
+    snapshots
+        .save(
+            Position::new(5),
+            vec![row("a", "1"), row("b", "1"), row("c", "1")],
+        )
+        .unwrap();
+    snapshots
+        .save(
+            Position::new(9),
+            vec![row("b", "2"), row("c", ""), row("d", "")],
+        )
+        .unwrap();
+    drop(snapshots);
+    let snapshots = SnapshotStore::open(directory.path()).unwrap();
+    let loaded = snapshots.load().unwrap().unwrap();
+    assert_eq!(
+        loaded,
+        (Position::new(9), vec![row("a", "1"), row("b", "2")])
+    );
+    snapshots.discard().unwrap();
+    assert_eq!(snapshots.load().unwrap(), None);
+}
+
+#[test]
+fn a_damaged_snapshot_is_discarded_whole() {
+    use hooklog::{log::Storage, testing::MemoryStorage};
+    let (storage, first) = (MemoryStorage::new(), Position::FIRST);
+    let snapshots = SnapshotStore::open_with(storage.create(first).unwrap());
+    let save = || {
+        let rows = vec![row("a", "1"), row("b", "1")];
+        snapshots.save(Position::new(5), rows).unwrap();
+        storage.rows(first)
+    };
+    for (key, mut value) in save() {
+        save();
+        value[0] ^= 1;
+        storage.overwrite(first, &key, Some(value));
+        assert_eq!(snapshots.load().unwrap(), None, "a flipped bit");
+        assert!(storage.rows(first).is_empty());
+        save();
+        storage.overwrite(first, &key, None);
+        assert_eq!(snapshots.load().unwrap(), None, "a missing row");
+    }
+    save();
+    let spoiled = storage.rows(first).pop().unwrap().0;
+    storage.overwrite(first, &spoiled, Some(vec![1, 2, 3, 4, 5]));
+    assert!(
+        snapshots
+            .save(Position::new(6), vec![row("b", "2")])
+            .is_err()
+    );
+    assert_eq!(
+        snapshots.load().unwrap(),
+        None,
+        "changed rows alone make no snapshot"
+    );
+
+    let directory = tempfile::tempdir().unwrap();
+    let snapshots = SnapshotStore::open(directory.path()).unwrap();
+    snapshots
+        .save(Position::new(5), vec![row("a", "1")])
+        .unwrap();
+    drop(snapshots);
+    fs::write(
+        directory.path().join("snapshots/conf"),
+        "not a store at all",
+    )
+    .unwrap();
+    let snapshots = SnapshotStore::open(directory.path()).unwrap();
+    snapshots
+        .save(Position::new(6), vec![row("a", "2")])
+        .unwrap();
+    assert_eq!(snapshots.load().unwrap().unwrap().0, Position::new(6));
+}

@@ -1,0 +1,285 @@
+//! Feeds, watches, and reading at the tail.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::StreamExt;
+use hooklog::{
+    log::{
+        EventLog, ExpectedVersion, FeedItem, FeedStart, Filter, LogOptions, ReadError,
+        RetentionPolicy, StreamKind, Urgency,
+    },
+    model::{Position, Timestamp, Version},
+    testing::{
+        ManualClock, MemoryStorage,
+        log_conformance::{append, message, options, stream},
+    },
+};
+
+fn memory(options: LogOptions) -> EventLog {
+    EventLog::open_with(Arc::new(MemoryStorage::new()), options).unwrap()
+}
+
+async fn write(log: &EventLog, number: u128) -> Position {
+    let events = vec![message(number, 20)];
+    let appended = log.append(
+        stream(number % 4),
+        ExpectedVersion::Any,
+        events,
+        Urgency::Now,
+    );
+    appended.await.unwrap().last
+}
+
+fn position(item: &FeedItem) -> Position {
+    match item {
+        FeedItem::Event(event) => event.position,
+        FeedItem::Progress(position) => *position,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g5_feeds_that_start_anywhere_while_events_are_written_miss_and_repeat_nothing() {
+    for tail_cache_bytes in [0, 2_000, 8 << 20] {
+        let log = memory(LogOptions {
+            tail_cache_bytes,
+            ..options(3_000)
+        });
+        for number in 0..50 {
+            write(&log, number).await;
+        }
+        let readers: Vec<_> = [0, 1, 25, 50, 70]
+            .map(|after| {
+                let mut feed = log.follow(FeedStart::After(Position::new(after)), Filter::all());
+                tokio::spawn(async move {
+                    for expected in after + 1..=400 {
+                        let item = feed.next().await.unwrap();
+                        assert_eq!(position(&item), Position::new(expected));
+                    }
+                })
+            })
+            .into();
+        for number in 50..400 {
+            write(&log, number).await;
+        }
+        for reader in readers {
+            reader.await.unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn g5_a_filtered_feed_reports_progress() {
+    let log = memory(options(1 << 20));
+    for number in 0..300 {
+        write(&log, number).await;
+    }
+    let filter = Filter::all()
+        .streams([stream(1)])
+        .kinds([StreamKind::Messages]);
+    let mut feed = log.follow(FeedStart::Beginning, filter);
+    let (mut events, mut last) = (0, Position::ZERO);
+    while last < Position::new(300) {
+        let item = feed.next().await.unwrap();
+        assert!(position(&item) > last, "progress only goes forward");
+        last = position(&item);
+        assert_eq!(feed.position(), last);
+        if let FeedItem::Event(event) = item {
+            assert_eq!(event.stream, stream(1));
+            events += 1;
+        }
+    }
+    assert_eq!(events, 75);
+    let none = Filter::all().types([hooklog::model::EventType::known("api.created")]);
+    let mut feed = log.follow(FeedStart::After(Position::new(299)), none);
+    assert_eq!(
+        feed.next().await.unwrap(),
+        FeedItem::Progress(Position::new(300))
+    );
+}
+
+#[tokio::test]
+async fn a_feed_from_now_waits_for_the_next_event_and_ends_with_the_log() {
+    let log = memory(options(1 << 20));
+    write(&log, 1).await;
+    let feed = log.follow(FeedStart::Now, Filter::all());
+    let reader = tokio::spawn(feed.into_stream().collect::<Vec<_>>());
+    write(&log, 2).await;
+    let seen = log.clone();
+    tokio::task::spawn_blocking(move || seen.close())
+        .await
+        .unwrap();
+    let items = reader.await.unwrap();
+    // The reader may first run after the close; then it has seen nothing at all.
+    let positions: Vec<_> = items
+        .iter()
+        .map(|item| position(item.as_ref().unwrap()))
+        .collect();
+    assert!(positions.is_empty() || positions == [Position::new(2)]);
+    assert!(matches!(
+        log.read(Position::ZERO, 1),
+        Err(ReadError::Closed)
+    ));
+}
+
+#[tokio::test]
+async fn a_watch_tells_of_each_move_once_and_of_the_end() {
+    let log = memory(options(1 << 20));
+    let mut watch = log.watch();
+    write(&log, 1).await;
+    write(&log, 2).await;
+    assert_eq!(watch.changed().await, Some(Position::new(2)));
+    let waiting = tokio::spawn(async move { (watch.reach(Position::new(3)).await, watch) });
+    write(&log, 3).await;
+    let (reached, mut watch) = waiting.await.unwrap();
+    assert_eq!(reached, Some(Position::new(3)));
+    assert_eq!(watch.changed().await, Some(Position::new(3)));
+    assert_eq!(
+        watch.wait_timeout(Duration::from_millis(1)),
+        Position::new(3)
+    );
+    let waiting = std::thread::spawn(move || watch.wait_timeout(Duration::from_secs(60)));
+    log.close();
+    assert_eq!(
+        waiting.join().unwrap(),
+        Position::new(3),
+        "closing wakes who waits"
+    );
+    assert_eq!(log.watch().changed().await, None);
+}
+
+#[tokio::test]
+async fn the_tail_is_read_from_memory_and_the_rest_from_disk() {
+    let log = memory(LogOptions {
+        tail_cache_bytes: 10 * (256 + 200),
+        ..options(2_000)
+    });
+    for number in 0..40 {
+        write(&log, number).await;
+    }
+    assert!(
+        log.cached(Position::new(39), 5)
+            .is_some_and(|events| events.len() == 1)
+    );
+    assert!(
+        log.cached(Position::new(40), 5)
+            .is_some_and(|events| events.is_empty())
+    );
+    assert!(log.cached(Position::new(10), 5).is_none());
+    assert!(
+        log.cached_stream(stream(3), Version::new(9), 5)
+            .is_some_and(|e| e.len() == 1)
+    );
+    assert!(
+        log.cached_stream(stream(3), Version::new(10), 5)
+            .is_some_and(|e| e.is_empty())
+    );
+    assert!(log.cached_stream(stream(3), Version::ZERO, 5).is_none());
+    for after in 0..40 {
+        let after = Position::new(after);
+        assert_eq!(
+            log.read_async(after, 3).await.unwrap(),
+            log.read(after, 3).unwrap()
+        );
+        let event = log.get_async(after.next()).await.unwrap().unwrap();
+        assert_eq!(event.position, after.next());
+    }
+    let all = log
+        .read_stream_async(stream(2), Version::ZERO, 100)
+        .await
+        .unwrap();
+    assert_eq!(all.len(), 10);
+    assert_eq!(log.get(Position::new(41)).unwrap(), None);
+    assert_eq!(log.get(Position::ZERO).unwrap(), None);
+}
+
+#[test]
+fn times_never_go_back_and_lead_to_positions() {
+    let clock = ManualClock::at(Timestamp::from_millis(10_000), 1);
+    let log = memory(LogOptions {
+        clock: Arc::new(clock.clone()),
+        ..options(600)
+    });
+    let append = |number| {
+        append(
+            &log,
+            stream(1),
+            ExpectedVersion::Any,
+            vec![message(number, 30)],
+        )
+        .unwrap()
+        .time
+    };
+    append(1);
+    clock.advance(Duration::from_secs(5));
+    append(2);
+    append(3);
+    clock.set_wall(Timestamp::from_millis(1));
+    assert_eq!(append(4), Timestamp::from_millis(15_000));
+    clock.set_wall(Timestamp::from_millis(20_000));
+    append(5);
+    let at = |millis| {
+        log.position_at(Timestamp::from_millis(millis))
+            .unwrap()
+            .get()
+    };
+    assert_eq!([at(0), at(10_000), at(10_001), at(15_000)], [1, 1, 2, 2]);
+    assert_eq!([at(15_001), at(20_000), at(20_001)], [5, 5, 6]);
+}
+
+#[test]
+fn segments_are_sealed_and_retired_by_age() {
+    let clock = ManualClock::at(Timestamp::from_millis(0), 1);
+    let log = memory(LogOptions {
+        clock: Arc::new(clock.clone()),
+        segment_age_max: Duration::from_hours(1),
+        ..options(1 << 20)
+    });
+    for number in 0..6 {
+        append(
+            &log,
+            stream(1),
+            ExpectedVersion::Any,
+            vec![message(number, 30)],
+        )
+        .unwrap();
+        clock.advance(Duration::from_mins(30));
+    }
+    let policy = RetentionPolicy {
+        max_age: Some(Duration::from_mins(90)),
+        max_bytes: None,
+    };
+    // Segments begin at 0:00, 1:00 and 2:00; now it is 3:00.
+    let plan = log
+        .retain(policy, Timestamp::from_millis(3 * 3_600_000))
+        .unwrap();
+    let ranges: Vec<_> = plan
+        .segments
+        .iter()
+        .map(|s| (s.first.get(), s.last.get()))
+        .collect();
+    assert_eq!(ranges, [(1, 2)]);
+    assert!(plan.bytes() > 0);
+    assert_eq!(
+        log.first_position(),
+        Position::FIRST,
+        "a plan drops nothing"
+    );
+    log.apply_retention(&plan).unwrap();
+    log.apply_retention(&plan).unwrap();
+    assert_eq!(log.first_position(), Position::new(3));
+    let mut feed = log.follow(FeedStart::After(Position::ZERO), Filter::all());
+    let Err(ReadError::Gone { first }) = feed.next_now() else {
+        panic!("expected that it is gone");
+    };
+    feed.seek(first.previous());
+    assert_eq!(
+        position(&feed.next_now().unwrap().unwrap()),
+        Position::new(3)
+    );
+    let mut feed = log.follow(FeedStart::Beginning, Filter::all());
+    assert_eq!(
+        position(&feed.next_now().unwrap().unwrap()),
+        Position::new(3)
+    );
+}
