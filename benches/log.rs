@@ -121,8 +121,8 @@ fn measure(events: usize, directory: &Path, mut run: impl FnMut()) -> Cost {
     let (cpu_before, before) = (cpu(), clock.elapsed());
     run();
     Cost {
-        cpu: cpu() - cpu_before,
-        wall: clock.elapsed() - before,
+        cpu: cpu().saturating_sub(cpu_before),
+        wall: clock.elapsed().saturating_sub(before),
         bytes: directory_bytes(directory),
         events,
     }
