@@ -19,7 +19,8 @@ pub trait Clock: Send + Sync + 'static {
     fn elapsed(&self) -> Duration;
 
     /// Ends after `duration` of monotonic time. Must be awaited inside a tokio runtime with its
-    /// time driver on. Dropping it cancels the wait.
+    /// time driver on. Dropping it cancels the wait. Drop it after the work that follows it has
+    /// begun: a manual clock counts it until then.
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
 
     /// 128 fresh random bits.

@@ -17,7 +17,7 @@ pub struct Activity(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     count: AtomicUsize,
-    idle: Notify,
+    changed: Notify,
 }
 
 /// One piece of work; it ends when this is dropped.
@@ -38,21 +38,31 @@ impl Activity {
 
     /// Waits until nothing is under way. Cancel safe.
     pub async fn idle(&self) {
+        self.until(|count| count == 0).await;
+    }
+
+    /// Waits until the count of pieces under way is one that is asked for. It is looked at each
+    /// time a piece ends, and after [`nudge`](Self::nudge). Cancel safe.
+    pub async fn until(&self, asked_for: impl Fn(usize) -> bool) {
         loop {
-            let mut idle = std::pin::pin!(self.0.idle.notified());
-            idle.as_mut().enable();
-            if self.count() == 0 {
+            let mut changed = std::pin::pin!(self.0.changed.notified());
+            changed.as_mut().enable();
+            if asked_for(self.count()) {
                 return;
             }
-            idle.await;
+            changed.await;
         }
+    }
+
+    /// Lets who waits look again.
+    pub fn nudge(&self) {
+        self.0.changed.notify_waiters();
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        if self.0.count.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.0.idle.notify_waiters();
-        }
+        self.0.count.fetch_sub(1, Ordering::SeqCst);
+        self.0.changed.notify_waiters();
     }
 }

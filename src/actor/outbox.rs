@@ -24,6 +24,7 @@ pub(super) struct Decision {
     /// Who.
     pub(super) reply: Option<Reply>,
     /// Work under way until it is durable.
+    #[expect(dead_code, reason = "it ends with the decision")]
     pub(super) busy: Busy,
 }
 
@@ -53,10 +54,23 @@ impl Outbox {
             return None;
         }
         self.under_way = self.waiting.drain(..).collect();
-        let urgent = self.under_way.iter().any(|decision| decision.urgency == Urgency::Now);
-        let events =
-            self.under_way.iter().flat_map(|decision| decision.events.iter().cloned()).collect();
-        Some((events, if urgent { Urgency::Now } else { Urgency::Linger }))
+        let urgent = self
+            .under_way
+            .iter()
+            .any(|decision| decision.urgency == Urgency::Now);
+        let events = self
+            .under_way
+            .iter()
+            .flat_map(|decision| decision.events.iter().cloned())
+            .collect();
+        Some((
+            events,
+            if urgent {
+                Urgency::Now
+            } else {
+                Urgency::Linger
+            },
+        ))
     }
 
     /// The append under way is durable up to `last`: answers who waited. Gives the number of

@@ -165,7 +165,9 @@ impl Registry {
 
     /// Takes over an API's new definition; its subscriptions begin their next call under it.
     pub fn update_api(&self, api: Arc<Api>) {
-        let Some(group) = self.group(api.id) else { return };
+        let Some(group) = self.group(api.id) else {
+            return;
+        };
         *group.api.write().unwrap_or_else(PoisonError::into_inner) = api;
         self.wake_group(&group);
     }
@@ -178,7 +180,11 @@ impl Registry {
     /// Starts the actor of a subscription. Nothing happens when its API is not known, or when it
     /// runs already.
     pub fn spawn(&self, state: SubscriptionState, version: Version) {
-        let Some(api) = state.subscription.as_ref().map(|subscription| subscription.api) else {
+        let Some(api) = state
+            .subscription
+            .as_ref()
+            .map(|subscription| subscription.api)
+        else {
             return;
         };
         let Some(group) = self.group(api) else { return };
@@ -192,8 +198,20 @@ impl Registry {
         }
         let signal = Arc::new(Signal::default());
         let addr = self.start_actor(state, version, worker, &group, &signal);
-        group.members.lock().unwrap_or_else(PoisonError::into_inner).insert(id);
-        entries.insert(id, Entry { addr, signal, group, worker });
+        group
+            .members
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(id);
+        entries.insert(
+            id,
+            Entry {
+                addr,
+                signal,
+                group,
+                worker,
+            },
+        );
     }
 
     fn start_actor(
@@ -220,6 +238,7 @@ impl Registry {
     /// Begins to wake actors by what the log holds after `after`, and to start again those that
     /// went down.
     pub fn begin(&self, after: Position) {
+        self.0.looked.send_replace(after);
         let weak = Arc::downgrade(&self.0);
         let log = self.0.shared.log.clone();
         self.0.threads.control.spawn(async move {
@@ -229,7 +248,7 @@ impl Registry {
                 position = Self(inner).look(position);
                 if log.head() > position {
                     tokio::task::yield_now().await;
-                } else if watch.changed().await.is_err() {
+                } else if watch.reach(position.next()).await.is_none() {
                     return;
                 }
             }
@@ -281,7 +300,10 @@ impl Registry {
     fn wake_all(&self) {
         let groups: Vec<(ApiId, Arc<Group>)> = {
             let groups = self.0.groups.read().unwrap_or_else(PoisonError::into_inner);
-            groups.iter().map(|(id, group)| (*id, Arc::clone(group))).collect()
+            groups
+                .iter()
+                .map(|(id, group)| (*id, Arc::clone(group)))
+                .collect()
         };
         for (id, group) in groups {
             let head = self.0.shared.log.stream_version(StreamId::messages(id));
@@ -291,8 +313,13 @@ impl Registry {
     }
 
     fn wake_group(&self, group: &Group) {
-        let members: Vec<SubscriptionId> =
-            group.members.lock().unwrap_or_else(PoisonError::into_inner).iter().copied().collect();
+        let members: Vec<SubscriptionId> = group
+            .members
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .copied()
+            .collect();
         let entries = self.entries();
         for entry in members.iter().filter_map(|id| entries.get(id)) {
             if entry.signal.mark() {
@@ -325,13 +352,20 @@ impl Registry {
     /// What a subscription's actor shows of itself.
     pub async fn inspect(&self, id: SubscriptionId) -> Result<Inspection, ExecuteError> {
         let addr = self.addr(id).ok_or(ExecuteError::NotRunning(id))?;
-        addr.send(Inspect).await.map_err(|_| ExecuteError::Restarting(id))
+        addr.send(Inspect)
+            .await
+            .map_err(|_| ExecuteError::Restarting(id))
     }
 
     /// Forgets a subscription that is over.
     pub fn remove(&self, id: SubscriptionId) {
         if let Some(entry) = self.entries().remove(&id) {
-            entry.group.members.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+            entry
+                .group
+                .members
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(&id);
         }
     }
 
@@ -340,7 +374,10 @@ impl Registry {
     pub async fn drain(&self, timeout: Duration) -> usize {
         let asked: Vec<_> = {
             let entries = self.entries();
-            entries.values().map(|entry| entry.addr.send(Drain)).collect()
+            entries
+                .values()
+                .map(|entry| entry.addr.send(Drain))
+                .collect()
         };
         let left = Arc::new(AtomicU64::new(asked.len() as u64));
         let all = future::join_all(asked.into_iter().map(|quiet| {
@@ -367,7 +404,8 @@ impl Registry {
         let down: Vec<(SubscriptionId, Arc<Signal>)> = {
             let entries = self.entries();
             let down = entries.iter().filter(|(_, entry)| entry.signal.take_down());
-            down.map(|(id, entry)| (*id, Arc::clone(&entry.signal))).collect()
+            down.map(|(id, entry)| (*id, Arc::clone(&entry.signal)))
+                .collect()
         };
         for (id, signal) in down {
             let crashes = signal.crashes();
@@ -386,9 +424,13 @@ impl Registry {
         let (mut state, mut version) = self.recall(id).await?;
         if crashes >= CRASHES_MAX && state.is_running() {
             let log = &self.0.shared.log;
-            let policy =
-                Policy::of(&WebhookEntrypoint::at("/"), &crate::model::ConsumerConfiguration::default());
-            let command = Command::Fail { cause: FailureCause::Restarts { count: crashes } };
+            let policy = Policy::of(
+                &WebhookEntrypoint::at("/"),
+                &crate::model::ConsumerConfiguration::default(),
+            );
+            let command = Command::Fail {
+                cause: FailureCause::Restarts { count: crashes },
+            };
             let moment = self.0.shared.clock.moment();
             let events = decide(&state, command, &policy, &moment).unwrap_or_default();
             for event in &events {
@@ -406,24 +448,39 @@ impl Registry {
         }
         let mut entries = self.entries();
         if let Some(entry) = entries.get_mut(&id) {
-            let (worker, group, signal) =
-                (entry.worker, Arc::clone(&entry.group), Arc::clone(&entry.signal));
+            let (worker, group, signal) = (
+                entry.worker,
+                Arc::clone(&entry.group),
+                Arc::clone(&entry.signal),
+            );
             entry.addr = self.start_actor(state, version, worker, &group, &signal);
         }
         Ok(())
     }
 
     /// The state of a subscription as the log tells it.
-    async fn recall(&self, id: SubscriptionId) -> Result<(SubscriptionState, Version), RestartError> {
+    async fn recall(
+        &self,
+        id: SubscriptionId,
+    ) -> Result<(SubscriptionState, Version), RestartError> {
         let mut state = SubscriptionState::new(id);
         let mut version = Version::ZERO;
         let stream = StreamId::subscription(id);
         loop {
-            let events =
-                self.0.shared.log.read_stream_async(stream, version, RESTART_EVENTS).await?;
-            let Some(last) = events.last() else { return Ok((state, version)) };
+            let events = self
+                .0
+                .shared
+                .log
+                .read_stream_async(stream, version, RESTART_EVENTS)
+                .await?;
+            let Some(last) = events.last() else {
+                return Ok((state, version));
+            };
             version = last.version;
-            for event in events.iter().filter_map(|recorded| recorded.event.as_subscription()) {
+            for event in events
+                .iter()
+                .filter_map(|recorded| recorded.event.as_subscription())
+            {
                 apply(&mut state, event);
             }
         }
@@ -434,14 +491,25 @@ impl Registry {
     }
 
     fn group(&self, id: ApiId) -> Option<Arc<Group>> {
-        self.0.groups.read().unwrap_or_else(PoisonError::into_inner).get(&id).map(Arc::clone)
+        self.0
+            .groups
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&id)
+            .map(Arc::clone)
     }
 
     fn groups_mut(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<ApiId, Arc<Group>>> {
-        self.0.groups.write().unwrap_or_else(PoisonError::into_inner)
+        self.0
+            .groups
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn entries(&self) -> MutexGuard<'_, HashMap<SubscriptionId, Entry>> {
-        self.0.entries.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0
+            .entries
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -17,9 +17,7 @@ use super::{
 };
 use crate::{
     delivery::{AttemptRequest, Transport},
-    log::{
-        AppendError, Appended, ExpectedVersion, ReadError, RecordedEvent, StreamId, Urgency,
-    },
+    log::{AppendError, Appended, ExpectedVersion, ReadError, RecordedEvent, StreamId, Urgency},
     model::{
         Api, AttemptNumber, AttemptReport, DeadLetterQueue, DeliveryId, Event, MessagePublished,
         MessageRef, Policy, Position, SubscriptionEvent, SubscriptionId, Version,
@@ -142,8 +140,13 @@ impl SubscriptionActor {
             ctx.cancel_future(timer);
         }
         loop {
-            let now = Now { wall: self.shared.clock.now(), elapsed: self.shared.clock.elapsed() };
-            let actions = self.flight.next(&self.state, &self.policy, now, self.group.head());
+            let now = Now {
+                wall: self.shared.clock.now(),
+                elapsed: self.shared.clock.elapsed(),
+            };
+            let actions = self
+                .flight
+                .next(&self.state, &self.policy, now, self.group.head());
             let mut again = false;
             for action in actions {
                 again |= self.act(action, ctx);
@@ -159,7 +162,11 @@ impl SubscriptionActor {
     fn act(&mut self, action: Action, ctx: &mut Context<Self>) -> bool {
         match action {
             Action::Read { after, limit } => self.read(after, limit, ctx),
-            Action::Send { message, attempt, probe } => {
+            Action::Send {
+                message,
+                attempt,
+                probe,
+            } => {
                 self.send(message, attempt, probe, ctx);
                 false
             }
@@ -175,10 +182,16 @@ impl SubscriptionActor {
                 false
             }
             Action::Wake { after } => {
-                let sleep = self.shared.clock.sleep(after);
-                let wake = sleep.into_actor(self).map(|(), actor, ctx| {
+                let mut sleep = self.shared.clock.sleep(after);
+                let activity = self.shared.activity.clone();
+                let sleep = async move {
+                    (&mut sleep).await;
+                    activity.begin()
+                };
+                let wake = sleep.into_actor(self).map(|busy, actor, ctx| {
                     actor.timer = None;
                     actor.plan(ctx);
+                    drop(busy);
                 });
                 self.timer = Some(ctx.spawn(wake));
                 false
@@ -244,7 +257,10 @@ impl SubscriptionActor {
     }
 
     fn offer(&mut self, events: Vec<Arc<RecordedEvent>>) {
-        let metas = events.iter().filter_map(|recorded| meta_of(recorded)).collect();
+        let metas = events
+            .iter()
+            .filter_map(|recorded| meta_of(recorded))
+            .collect();
         for recorded in events {
             self.bodies.insert(recorded.version, recorded);
         }
@@ -277,11 +293,10 @@ impl SubscriptionActor {
         let (api, subscription) = (self.api.id, self.id);
         let call = async move {
             let recorded = match body {
-                Some(recorded) => recorded,
+                Some(recorded) => Some(recorded),
                 None => log.get_async(message.position).await?,
             };
-            let Event::Message(crate::model::MessageEvent::Published(published)) = &recorded.event
-            else {
+            let Some(published) = recorded.as_ref().and_then(|r| r.event.as_published()) else {
                 return Err(ReadError::Corrupt {
                     from: message.position,
                     to: message.position,
@@ -326,7 +341,13 @@ impl SubscriptionActor {
             }
         };
         let report = Box::new(report);
-        let command = Command::Record { message, attempt, probe, report, sampled };
+        let command = Command::Record {
+            message,
+            attempt,
+            probe,
+            report,
+            sampled,
+        };
         let moment = self.shared.clock.moment();
         // A call ends under the policy it began with.
         match decide(&self.state, command, &policy, &moment) {
@@ -345,7 +366,11 @@ impl SubscriptionActor {
 
     fn forward(&mut self, message: MessageRef, target: DeadLetterQueue, ctx: &mut Context<Self>) {
         let busy = self.shared.activity.begin();
-        let letter = DeadLetter { subscription: self.id, message, target };
+        let letter = DeadLetter {
+            subscription: self.id,
+            message,
+            target,
+        };
         let forward = self.shared.forwarder.forward(letter);
         ctx.spawn(forward.into_actor(self).map(move |forwarded, actor, ctx| {
             let command = match forwarded {
@@ -393,20 +418,30 @@ impl SubscriptionActor {
         let mut policy_changed = false;
         for event in &events {
             apply(&mut self.state, event);
-            policy_changed |=
-                matches!(event, SubscriptionEvent::Created(_) | SubscriptionEvent::Updated(_));
+            policy_changed |= matches!(
+                event,
+                SubscriptionEvent::Created(_) | SubscriptionEvent::Updated(_)
+            );
         }
         if policy_changed {
             self.policy = policy_of(&self.api, &self.state);
         }
         let busy = self.shared.activity.begin();
-        self.outbox.push(Decision { events, outcomes, urgency, reply, busy });
+        self.outbox.push(Decision {
+            events,
+            outcomes,
+            urgency,
+            reply,
+            busy,
+        });
         self.append(ctx);
     }
 
     /// Appends what waits, if no append is under way.
     fn append(&mut self, ctx: &mut Context<Self>) {
-        let Some((events, urgency)) = self.outbox.begin() else { return };
+        let Some((events, urgency)) = self.outbox.begin() else {
+            return;
+        };
         if events.is_empty() {
             // Nothing had to be decided, so what the log holds is the answer.
             self.outbox.durable(self.shared.log.head());
@@ -426,9 +461,13 @@ impl SubscriptionActor {
                 }
             }
         };
-        ctx.spawn(append.into_actor(self).map(move |(answer, events), actor, ctx| {
-            actor.appended(answer, &events, taken, ctx);
-        }));
+        ctx.spawn(
+            append
+                .into_actor(self)
+                .map(move |(answer, events), actor, ctx| {
+                    actor.appended(answer, &events, taken, ctx);
+                }),
+        );
     }
 
     fn appended(
@@ -487,10 +526,16 @@ impl SubscriptionActor {
     /// Fills in what only the live side knows.
     fn complete(&self, command: Command) -> Command {
         match command {
-            Command::Close { .. } => Command::Close { in_flight: self.flight.in_flight() },
+            Command::Close { .. } => Command::Close {
+                in_flight: self.flight.in_flight(),
+            },
             Command::Discard { message, past, .. } => {
                 let in_flight = self.flight.is_in_flight(message.version);
-                Command::Discard { message, past, in_flight }
+                Command::Discard {
+                    message,
+                    past,
+                    in_flight,
+                }
             }
             other => other,
         }
@@ -499,7 +544,10 @@ impl SubscriptionActor {
 
 fn policy_of(api: &Api, state: &SubscriptionState) -> Arc<Policy> {
     let configuration = state.subscription.as_ref().map(|s| s.configuration.clone());
-    Arc::new(Policy::of(&api.entrypoint, &configuration.unwrap_or_default()))
+    Arc::new(Policy::of(
+        &api.entrypoint,
+        &configuration.unwrap_or_default(),
+    ))
 }
 
 fn meta_of(recorded: &RecordedEvent) -> Option<MessageMeta> {

@@ -39,23 +39,36 @@ impl Threads {
     pub(super) fn start(count: usize, transport: &Arc<dyn Transport>) -> io::Result<Self> {
         let (started, handles) = mpsc::sync_channel(1);
         let (ask, asked) = oneshot::channel();
-        let thread = thread::Builder::new().name("hooklog-control".to_owned()).spawn(move || {
-            run(count, &started, asked);
-        })?;
+        let thread = thread::Builder::new()
+            .name("hooklog-control".to_owned())
+            .spawn(move || {
+                run(count, &started, asked);
+            })?;
         let (control, arbiters) = handles
             .recv()
             .map_err(|_| io::Error::other("the threads of the runtime did not start"))??;
         let workers = arbiters
             .into_iter()
-            .map(|arbiter| Worker { arbiter, transport: Arc::clone(transport).for_worker() })
+            .map(|arbiter| Worker {
+                arbiter,
+                transport: Arc::clone(transport).for_worker(),
+            })
             .collect();
-        Ok(Self { workers, control, stop: Mutex::new(Some(Stop { ask, thread })) })
+        Ok(Self {
+            workers,
+            control,
+            stop: Mutex::new(Some(Stop { ask, thread })),
+        })
     }
 
     /// Ends every thread, with whatever lives on it. Blocks until they are gone; a second call
     /// does nothing.
     pub(super) fn stop(&self) {
-        let stop = self.stop.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let stop = self
+            .stop
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(Stop { ask, thread }) = stop {
             // Who waits for it may be gone already.
             let _ = ask.send(());

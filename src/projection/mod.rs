@@ -46,6 +46,7 @@ mod engine;
 mod error;
 mod fold;
 mod history;
+mod log_history;
 pub mod metrics;
 mod place;
 mod replay;

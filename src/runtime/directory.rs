@@ -63,7 +63,11 @@ impl Directory {
     }
 
     pub(super) fn api(&self, id: ApiId) -> Result<ApiEntry, ControlError> {
-        self.read().apis.get(&id).cloned().ok_or(ControlError::UnknownApi(id))
+        self.read()
+            .apis
+            .get(&id)
+            .cloned()
+            .ok_or(ControlError::UnknownApi(id))
     }
 
     pub(super) fn owner(&self, id: SubscriptionId) -> Result<Owner, ControlError> {
@@ -75,9 +79,19 @@ impl Directory {
     pub(super) fn check_unique(&self, api: &Api) -> Result<(), ControlError> {
         let things = self.read();
         let mut invalid = Invalid::none();
-        let others = || things.apis.values().map(|entry| &entry.api).filter(|o| o.id != api.id);
+        let others = || {
+            things
+                .apis
+                .values()
+                .map(|entry| &entry.api)
+                .filter(|o| o.id != api.id)
+        };
         if let Some(other) = others().find(|other| other.name == api.name) {
-            invalid.check(false, "/name", format!("{:?} is the name of API {}", api.name, other.id));
+            invalid.check(
+                false,
+                "/name",
+                format!("{:?} is the name of API {}", api.name, other.id),
+            );
         }
         let path = &api.entrypoint.context_path;
         if let Some(other) = others().find(|other| overlap(&other.entrypoint.context_path, path)) {
@@ -95,7 +109,11 @@ impl Directory {
         let mut things = self.write();
         for (id, intake) in intakes {
             if let Some(api) = recovered.apis.get(&id) {
-                let entry = ApiEntry { api: Arc::clone(&api.api), version: api.version, intake };
+                let entry = ApiEntry {
+                    api: Arc::clone(&api.api),
+                    version: api.version,
+                    intake,
+                };
                 things.apis.insert(id, entry);
             }
         }
@@ -110,14 +128,19 @@ impl Directory {
 
 /// Whose this subscription is.
 pub(super) const fn owner(subscription: &Subscription) -> Owner {
-    Owner { api: subscription.api, application: subscription.application }
+    Owner {
+        api: subscription.api,
+        application: subscription.application,
+    }
 }
 
 /// Whether one of two context paths is reached under the other.
 fn overlap(a: &str, b: &str) -> bool {
     let (a, b) = (a.trim_end_matches('/'), b.trim_end_matches('/'));
     let under = |longer: &str, shorter: &str| {
-        longer.strip_prefix(shorter).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        longer
+            .strip_prefix(shorter)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
     under(a, b) || under(b, a)
 }

@@ -4,9 +4,9 @@ use std::io;
 
 use crate::{
     actor::ExecuteError,
-    log::{AppendError, OpenError, ReadError},
-    model::{ApiId, ApplicationId, Invalid, MessageId, SubscriptionId},
-    projection::ProjectionError,
+    log::{AppendError, OpenError, ReadError, StorageError},
+    model::{ApiId, ApplicationId, DeliveryId, Invalid, SubscriptionId},
+    projection::{self, ViewError},
     vault::VaultError,
 };
 
@@ -22,16 +22,16 @@ pub enum StartError {
     Recover(#[from] ReadError),
     /// A projection could not be opened.
     #[error(transparent)]
-    Projection(#[from] ProjectionError),
+    Projection(#[from] projection::StartError),
+    /// The snapshots could not be opened.
+    #[error(transparent)]
+    Snapshots(#[from] StorageError),
     /// The secrets could not be opened.
     #[error(transparent)]
     Vault(#[from] VaultError),
     /// Threads could not be started.
     #[error("failed to start a thread: {0}")]
     Threads(#[from] io::Error),
-    /// The transport could not be made.
-    #[error("failed to prepare HTTP calls: {0}")]
-    Transport(String),
 }
 
 /// Something could not be created, changed or asked for.
@@ -50,14 +50,9 @@ pub enum ControlError {
     /// There is no such subscription.
     #[error("there is no subscription {0}")]
     UnknownSubscription(SubscriptionId),
-    /// There is no delivery of this message to this subscription.
-    #[error("message {message} was never on its way to subscription {subscription}")]
-    UnknownDelivery {
-        /// The message.
-        message: MessageId,
-        /// The subscription.
-        subscription: SubscriptionId,
-    },
+    /// No such delivery has an entry in the webhook log.
+    #[error("there is no delivery {0} in the webhook log")]
+    UnknownDelivery(DeliveryId),
     /// It is still used.
     #[error("{what} is still used by subscription {by}; close it first")]
     InUse {
@@ -77,7 +72,7 @@ pub enum ControlError {
     Read(#[from] ReadError),
     /// A view could not be read.
     #[error(transparent)]
-    Projection(#[from] ProjectionError),
+    View(#[from] ViewError),
     /// A secret could not be kept.
     #[error(transparent)]
     Vault(#[from] VaultError),

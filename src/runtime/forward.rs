@@ -31,16 +31,25 @@ impl Forwarder for Forwards {
         Box::pin(async move {
             let inner = inner.ok_or("the runtime is stopping")?;
             let recorded = inner.log.get_async(letter.message.position).await;
-            let recorded = recorded.map_err(|error| error.to_string())?;
+            let recorded = recorded
+                .map_err(|error| error.to_string())?
+                .ok_or_else(|| format!("position {} holds nothing", letter.message.position))?;
             let message = recorded
                 .event
                 .as_published()
                 .ok_or_else(|| format!("position {} holds no message", recorded.position))?;
             match &letter.target {
                 DeadLetterQueue::Api { api } => {
-                    let entry = inner.directory.api(*api).map_err(|error| error.to_string())?;
+                    let entry = inner
+                        .directory
+                        .api(*api)
+                        .map_err(|error| error.to_string())?;
                     let copy = copy_of(message, &letter);
-                    entry.intake.publish(copy).await.map_err(|error| error.to_string())?;
+                    entry
+                        .intake
+                        .publish(copy)
+                        .await
+                        .map_err(|error| error.to_string())?;
                     Ok(())
                 }
                 DeadLetterQueue::Http { url } => post(&inner, message, &letter, url).await,
@@ -61,7 +70,10 @@ fn copy_of(message: &MessagePublished, letter: &DeadLetter) -> Message {
     copy.key.clone_from(&message.key);
     copy.headers.clone_from(&message.headers);
     copy.with_header("x-dead-letter-message", message.id.to_string())
-        .with_header("x-dead-letter-subscription", letter.subscription.to_string())
+        .with_header(
+            "x-dead-letter-subscription",
+            letter.subscription.to_string(),
+        )
 }
 
 async fn post(
@@ -70,7 +82,10 @@ async fn post(
     letter: &DeadLetter,
     url: &CallbackUrl,
 ) -> Result<(), String> {
-    let owner = inner.directory.owner(letter.subscription).map_err(|error| error.to_string())?;
+    let owner = inner
+        .directory
+        .owner(letter.subscription)
+        .map_err(|error| error.to_string())?;
     let configuration = ConsumerConfiguration {
         callback_url: Some(url.clone()),
         ..ConsumerConfiguration::default()
@@ -89,7 +104,9 @@ async fn post(
         })
         .await;
     match report.result {
-        AttemptResult::Responded { status: 200..=299, .. } => Ok(()),
+        AttemptResult::Responded {
+            status: 200..=299, ..
+        } => Ok(()),
         AttemptResult::Responded { status, .. } => Err(format!("{url} answered {status}")),
         AttemptResult::Failed(error) => Err(error.to_string()),
     }

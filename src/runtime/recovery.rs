@@ -108,7 +108,11 @@ impl Recovered {
                 self.fold_subscription(recorded, event);
             }
             (event, StreamKind::Messages) => {
-                if let Some(api) = recorded.stream.as_api().and_then(|id| self.apis.get_mut(&id)) {
+                if let Some(api) = recorded
+                    .stream
+                    .as_api()
+                    .and_then(|id| self.apis.get_mut(&id))
+                {
                     api.head = recorded.version;
                     if let Some(message) = event.as_published() {
                         learn(&mut api.offsets, message);
@@ -124,7 +128,9 @@ impl Recovered {
     }
 
     fn fold_api(&mut self, recorded: &RecordedEvent, event: &ApiEvent) {
-        let Some(id) = recorded.stream.as_api() else { return };
+        let Some(id) = recorded.stream.as_api() else {
+            return;
+        };
         match event {
             ApiEvent::Created(created) => {
                 let api = RecoveredApi {
@@ -158,13 +164,17 @@ impl Recovered {
     }
 
     fn fold_application(&mut self, recorded: &RecordedEvent, event: &ApplicationEvent) {
-        let Some(id) = recorded.stream.as_application() else { return };
+        let Some(id) = recorded.stream.as_application() else {
+            return;
+        };
         match event {
             ApplicationEvent::Created(created) => {
-                self.applications.insert(id, (created.application.clone(), recorded.version));
+                self.applications
+                    .insert(id, (created.application.clone(), recorded.version));
             }
             ApplicationEvent::Updated(updated) => {
-                self.applications.insert(id, (updated.application.clone(), recorded.version));
+                self.applications
+                    .insert(id, (updated.application.clone(), recorded.version));
             }
             ApplicationEvent::Deleted(_) => {
                 self.applications.remove(&id);
@@ -173,11 +183,16 @@ impl Recovered {
     }
 
     fn fold_subscription(&mut self, recorded: &RecordedEvent, event: &SubscriptionEvent) {
-        let Some(id) = recorded.stream.as_subscription() else { return };
-        let entry = self.subscriptions.entry(id).or_insert_with(|| RecoveredSubscription {
-            state: SubscriptionState::new(id),
-            version: Version::ZERO,
-        });
+        let Some(id) = recorded.stream.as_subscription() else {
+            return;
+        };
+        let entry = self
+            .subscriptions
+            .entry(id)
+            .or_insert_with(|| RecoveredSubscription {
+                state: SubscriptionState::new(id),
+                version: Version::ZERO,
+            });
         apply(&mut entry.state, event);
         entry.version = recorded.version;
     }
@@ -185,7 +200,10 @@ impl Recovered {
     /// The rows that changed since the snapshot this was read from. A row of something that was
     /// deleted is empty.
     pub(crate) fn changed_rows(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
-        self.changed.iter().map(|stream| (stream.to_bytes().to_vec(), self.row(*stream))).collect()
+        self.changed
+            .iter()
+            .map(|stream| (stream.to_bytes().to_vec(), self.row(*stream)))
+            .collect()
     }
 
     fn row(&self, stream: StreamId) -> Vec<u8> {
@@ -195,8 +213,12 @@ impl Recovered {
             let found = self.applications.get(&id).cloned();
             found.map(|(application, version)| Row::Application(application, version))
         } else {
-            let found = stream.as_subscription().and_then(|id| self.subscriptions.get(&id));
-            found.cloned().map(|subscription| Row::Subscription(Box::new(subscription)))
+            let found = stream
+                .as_subscription()
+                .and_then(|id| self.subscriptions.get(&id));
+            found
+                .cloned()
+                .map(|subscription| Row::Subscription(Box::new(subscription)))
         };
         row.map_or_else(Vec::new, |row| {
             rmp_serde::to_vec_named(&row).expect("recovered state holds no unsealed secret")
@@ -205,17 +227,24 @@ impl Recovered {
 
     /// What these rows say; `None` when one of them cannot be read.
     fn from_rows(position: Position, rows: &[(Vec<u8>, Vec<u8>)]) -> Option<Self> {
-        let mut recovered = Self { position, ..Self::default() };
+        let mut recovered = Self {
+            position,
+            ..Self::default()
+        };
         for (_, bytes) in rows.iter().filter(|(_, bytes)| !bytes.is_empty()) {
             match rmp_serde::from_slice(bytes).ok()? {
                 Row::Api(api) => {
                     recovered.apis.insert(api.api.id, api);
                 }
                 Row::Application(application, version) => {
-                    recovered.applications.insert(application.id, (application, version));
+                    recovered
+                        .applications
+                        .insert(application.id, (application, version));
                 }
                 Row::Subscription(subscription) => {
-                    recovered.subscriptions.insert(subscription.state.id, *subscription);
+                    recovered
+                        .subscriptions
+                        .insert(subscription.state.id, *subscription);
                 }
             }
         }
@@ -233,7 +262,9 @@ fn row_of(stream: StreamId) -> StreamId {
 
 fn learn(offsets: &mut HashMap<String, u64>, message: &MessagePublished) {
     if let Some(coordinate) = &message.coordinate {
-        let last = offsets.entry(coordinate.partition.clone()).or_insert(coordinate.offset);
+        let last = offsets
+            .entry(coordinate.partition.clone())
+            .or_insert(coordinate.offset);
         *last = (*last).max(coordinate.offset);
     }
 }

@@ -20,6 +20,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// The thread that saves snapshots.
 pub(super) struct Snapshotter {
     stop: Arc<AtomicBool>,
+    last: Arc<AtomicBool>,
     thread: thread::JoinHandle<()>,
 }
 
@@ -27,20 +28,32 @@ impl Snapshotter {
     /// Starts it.
     pub(super) fn start(log: EventLog, snapshots: SnapshotStore) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let thread = thread::Builder::new().name("hooklog-snapshots".to_owned()).spawn(move || {
-            let mut saved = log.head();
-            let mut watch = log.watch();
-            while !stopped.load(Ordering::Acquire) {
-                watch.wait_timeout(LOOK_EVERY);
-                if log.head().distance_from(saved) >= EVENTS_BETWEEN {
-                    saved = log.head();
+        let last = Arc::new(AtomicBool::new(true));
+        let (stopped, save_last) = (Arc::clone(&stop), Arc::clone(&last));
+        let thread = thread::Builder::new()
+            .name("hooklog-snapshots".to_owned())
+            .spawn(move || {
+                let mut saved = log.head();
+                let mut watch = log.watch();
+                while !stopped.load(Ordering::Acquire) {
+                    watch.wait_timeout(LOOK_EVERY);
+                    if log.head().distance_from(saved) >= EVENTS_BETWEEN {
+                        saved = log.head();
+                        save(&log, &snapshots);
+                    }
+                }
+                if save_last.load(Ordering::Acquire) {
                     save(&log, &snapshots);
                 }
-            }
-            save(&log, &snapshots);
-        })?;
-        Ok(Self { stop, thread })
+            })?;
+        Ok(Self { stop, last, thread })
+    }
+
+    /// Ends without a last snapshot. Blocks until that is done.
+    #[cfg(feature = "testing")]
+    pub(super) fn abandon(self) {
+        self.last.store(false, Ordering::Release);
+        self.stop();
     }
 
     /// Saves a last snapshot and ends. Blocks until that is done.

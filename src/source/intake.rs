@@ -95,7 +95,12 @@ struct Inner {
 impl Intake {
     /// The intake of an API.
     pub fn new(options: IntakeOptions) -> Self {
-        let IntakeOptions { log, clock, api, offsets } = options;
+        let IntakeOptions {
+            log,
+            clock,
+            api,
+            offsets,
+        } = options;
         Self(Arc::new(Inner {
             log,
             clock,
@@ -118,8 +123,11 @@ impl Intake {
             Arc::clone(&api),
         );
         if before.analytics.sampling != api.analytics.sampling {
-            *self.0.sampler.lock().unwrap_or_else(PoisonError::into_inner) =
-                Sampler::new(&api.analytics.sampling);
+            *self
+                .0
+                .sampler
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = Sampler::new(&api.analytics.sampling);
         }
     }
 
@@ -130,36 +138,59 @@ impl Intake {
 
     /// The last offset of a partition that is in the log; `None` before the first.
     pub fn offset(&self, partition: &str) -> Option<u64> {
-        self.0.offsets.lock().unwrap_or_else(PoisonError::into_inner).get(partition).copied()
+        self.0
+            .offsets
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(partition)
+            .copied()
     }
 
     /// Accepts a message. When this returns, it is as durable as the log is configured to make it.
     ///
     /// Dropping the future does not take the message back: it may or may not be accepted.
     pub async fn publish(&self, message: Message) -> Result<Receipt, PublishError> {
-        let receipts = self.publish_batch(vec![message]).await.map_err(|error| match error {
-            PublishError::Invalid(mut invalid) => {
-                for problem in &mut invalid.problems {
-                    problem.pointer = problem.pointer.trim_start_matches("/0").to_owned();
+        let receipts = self
+            .publish_batch(vec![message])
+            .await
+            .map_err(|error| match error {
+                PublishError::Invalid(mut invalid) => {
+                    for problem in &mut invalid.problems {
+                        problem.pointer = problem.pointer.trim_start_matches("/0").to_owned();
+                    }
+                    PublishError::Invalid(invalid)
                 }
-                PublishError::Invalid(invalid)
-            }
-            other => other,
-        })?;
-        Ok(receipts.into_iter().next().expect("one message gives one receipt"))
+                other => other,
+            })?;
+        Ok(receipts
+            .into_iter()
+            .next()
+            .expect("one message gives one receipt"))
     }
 
     /// Accepts all of these messages, or none of them. At most 1,000.
-    pub async fn publish_batch(&self, messages: Vec<Message>) -> Result<Vec<Receipt>, PublishError> {
+    pub async fn publish_batch(
+        &self,
+        messages: Vec<Message>,
+    ) -> Result<Vec<Receipt>, PublishError> {
         self.check(&messages)?;
         let mut receipts = Vec::with_capacity(messages.len());
         let mut events: Vec<Event> = Vec::with_capacity(messages.len());
         let mut coordinates = Vec::new();
         for message in messages {
-            let duplicate = message.coordinate.as_ref().is_some_and(|c| self.is_known(c));
+            let duplicate = message
+                .coordinate
+                .as_ref()
+                .is_some_and(|c| self.is_known(c));
             let moment = self.0.clock.moment();
-            let id = message.id.unwrap_or_else(|| MessageId::from_moment(&moment));
-            receipts.push(Receipt { id, position: Position::ZERO, duplicate });
+            let id = message
+                .id
+                .unwrap_or_else(|| MessageId::from_moment(&moment));
+            receipts.push(Receipt {
+                id,
+                position: Position::ZERO,
+                duplicate,
+            });
             if !duplicate {
                 coordinates.extend(message.coordinate.clone());
                 events.push(self.published(id, message, &moment).into());
@@ -184,8 +215,9 @@ impl Intake {
             return Ok(Position::ZERO);
         }
         let log = &self.0.log;
-        let appended =
-            log.append(self.0.stream, ExpectedVersion::Any, events, Urgency::Now).await?;
+        let appended = log
+            .append(self.0.stream, ExpectedVersion::Any, events, Urgency::Now)
+            .await?;
         Ok(appended.first)
     }
 
@@ -198,7 +230,10 @@ impl Intake {
         invalid.check(
             messages.len() <= BATCH_MESSAGES_MAX,
             "",
-            format!("holds {} messages, at most {BATCH_MESSAGES_MAX} are allowed", messages.len()),
+            format!(
+                "holds {} messages, at most {BATCH_MESSAGES_MAX} are allowed",
+                messages.len()
+            ),
         );
         for (index, message) in messages.iter().enumerate() {
             invalid.merge(&format!("/{index}"), message.validate());
@@ -207,8 +242,12 @@ impl Intake {
     }
 
     fn published(&self, id: MessageId, message: Message, moment: &Moment) -> MessagePublished {
-        let sampled =
-            self.0.sampler.lock().unwrap_or_else(PoisonError::into_inner).take(moment);
+        let sampled = self
+            .0
+            .sampler
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take(moment);
         MessagePublished {
             id,
             content: message.content,
@@ -223,11 +262,16 @@ impl Intake {
     }
 
     fn is_known(&self, coordinate: &Coordinate) -> bool {
-        self.offset(&coordinate.partition).is_some_and(|last| coordinate.offset <= last)
+        self.offset(&coordinate.partition)
+            .is_some_and(|last| coordinate.offset <= last)
     }
 
     fn learn(&self, coordinates: Vec<Coordinate>) {
-        let mut offsets = self.0.offsets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut offsets = self
+            .0
+            .offsets
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         for Coordinate { partition, offset } in coordinates {
             let last = offsets.entry(partition).or_insert(offset);
             *last = (*last).max(offset);

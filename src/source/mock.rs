@@ -30,7 +30,10 @@ impl Mock {
             "application/json".clone_into(&mut message.content_type);
         }
         message.headers.clone_from(&self.settings.headers);
-        message.coordinate = Some(Coordinate { partition: PARTITION.to_owned(), offset });
+        message.coordinate = Some(Coordinate {
+            partition: PARTITION.to_owned(),
+            offset,
+        });
         message
     }
 }
@@ -41,10 +44,12 @@ impl MessageSource for Mock {
             let interval = Duration::from_millis(self.settings.message_interval_ms);
             let end = self.settings.message_count.unwrap_or(u64::MAX);
             let mut offset = intake.offset(PARTITION).map_or(0, |last| last + 1);
+            let mut pause = intake.clock().sleep(Duration::ZERO);
             while offset < end {
+                (&mut pause).await;
                 intake.publish(self.message(offset)).await?;
                 offset += 1;
-                intake.clock().sleep(interval).await;
+                pause = intake.clock().sleep(interval);
             }
             Ok(())
         })

@@ -2,12 +2,15 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
     time::Duration,
 };
 
 use futures_util::future::BoxFuture;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use crate::{
     clock::Clock,
@@ -24,28 +27,76 @@ use crate::{
 /// assert_eq!(clock.now(), Timestamp::from_millis(2_000));
 /// assert_eq!(clock.elapsed(), Duration::from_secs(1));
 /// ```
-#[derive(Clone, Debug)]
-pub struct ManualClock(Arc<Mutex<Inner>>);
+#[derive(Clone)]
+pub struct ManualClock {
+    inner: Arc<Mutex<Inner>>,
+    /// Sleepers that were woken and have not gone on yet.
+    wakings: Arc<watch::Sender<usize>>,
+}
 
-#[derive(Debug)]
 struct Inner {
     wall: Timestamp,
     elapsed: Duration,
     draws: Draws,
-    sleepers: BTreeMap<(Duration, u64), oneshot::Sender<()>>,
+    sleepers: BTreeMap<(Duration, u64), oneshot::Sender<Waking>>,
     sleeper_count: u64,
+}
+
+/// Counts a woken sleeper until it has gone on.
+struct Waking(Arc<watch::Sender<usize>>);
+
+impl Drop for Waking {
+    fn drop(&mut self) {
+        self.0.send_modify(|wakings| *wakings -= 1);
+    }
+}
+
+impl fmt::Debug for ManualClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = self.lock();
+        f.debug_struct("ManualClock")
+            .field("wall", &inner.wall)
+            .field("elapsed", &inner.elapsed)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A sleep. Whoever begins other work after it drops it afterwards, so that a test sees no calm in
+/// between.
+struct Sleep {
+    woken: oneshot::Receiver<Waking>,
+    waking: Option<Waking>,
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        match Pin::new(&mut self.woken).poll(context) {
+            Poll::Ready(Ok(waking)) => {
+                self.waking = Some(waking);
+                Poll::Ready(())
+            }
+            // The clock is gone, so nobody can advance it any more: sleep for ever.
+            Poll::Ready(Err(_)) | Poll::Pending => Poll::Pending,
+        }
+    }
 }
 
 impl ManualClock {
     /// A clock that shows this time and draws its entropy from `seed`.
     pub fn at(wall: Timestamp, seed: u64) -> Self {
-        Self(Arc::new(Mutex::new(Inner {
+        let inner = Inner {
             wall,
             elapsed: Duration::ZERO,
             draws: Moment::new(wall, u128::from(seed)).draws(),
             sleepers: BTreeMap::new(),
             sleeper_count: 0,
-        })))
+        };
+        Self {
+            inner: Arc::new(Mutex::new(inner)),
+            wakings: Arc::new(watch::Sender::new(0)),
+        }
     }
 
     /// Lets this much time pass, on the wall and monotonically, and wakes who slept until then.
@@ -56,8 +107,9 @@ impl ManualClock {
         let past = (inner.elapsed + Duration::from_nanos(1), 0);
         let later = inner.sleepers.split_off(&past);
         for (_, wake) in std::mem::replace(&mut inner.sleepers, later) {
+            self.wakings.send_modify(|wakings| *wakings += 1);
             // A sleeper that was dropped needs no waking.
-            let _ = wake.send(());
+            let _ = wake.send(Waking(Arc::clone(&self.wakings)));
         }
     }
 
@@ -78,8 +130,13 @@ impl ManualClock {
             .map(|(at, _)| at.saturating_sub(elapsed))
     }
 
+    /// Sleepers that were woken and have not gone on yet, as their number changes.
+    pub(crate) fn wakings(&self) -> watch::Receiver<usize> {
+        self.wakings.subscribe()
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -101,11 +158,9 @@ impl Clock for ManualClock {
         inner.sleeper_count += 1;
         let key = (inner.elapsed.saturating_add(duration), inner.sleeper_count);
         inner.sleepers.insert(key, wake);
-        Box::pin(async move {
-            // The clock is gone only when nobody can advance it any more: then sleep for ever.
-            if woken.await.is_err() {
-                std::future::pending::<()>().await;
-            }
+        Box::pin(Sleep {
+            woken,
+            waking: None,
         })
     }
 

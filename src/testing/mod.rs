@@ -3,6 +3,8 @@
 #[cfg(feature = "callback")]
 pub mod callback;
 #[cfg(feature = "testing")]
+mod fake_transport;
+#[cfg(feature = "testing")]
 pub mod given;
 #[cfg(feature = "testing")]
 pub mod history;
@@ -14,6 +16,13 @@ mod manual_clock;
 pub mod memory_history;
 #[cfg(feature = "testing")]
 mod storage;
+#[cfg(feature = "testing")]
+mod test_runtime;
 
 #[cfg(feature = "testing")]
-pub use self::{manual_clock::ManualClock, storage::MemoryStorage};
+pub use self::{
+    fake_transport::{FakeAnswer, FakeCall, FakeTransport},
+    manual_clock::ManualClock,
+    storage::MemoryStorage,
+    test_runtime::TestRuntime,
+};

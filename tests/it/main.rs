@@ -19,6 +19,7 @@ mod log_reading;
 mod projection_deliveries;
 mod projection_engine;
 mod projection_figures;
+mod runtime_deliveries;
 mod subscription_flight;
 mod subscription_lives;
 mod subscription_rules;

@@ -1,0 +1,50 @@
+//! The event log as the history that projections fold.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+
+use super::{History, HistoryError};
+use crate::{
+    log::{EventLog, ReadError, RecordedEvent},
+    model::Position,
+};
+
+impl History for EventLog {
+    /// What retention has dropped and what is quarantined (G11) is passed over: a projection folds
+    /// what can be read, and the log itself reports what cannot.
+    fn read_after(
+        &self,
+        after: Position,
+        limit: usize,
+    ) -> Result<Vec<Arc<RecordedEvent>>, HistoryError> {
+        let mut from = after;
+        loop {
+            match self.read(from, limit) {
+                Ok(events) => return Ok(events),
+                Err(ReadError::Gone { first }) if first > from.next() => from = first.previous(),
+                Err(ReadError::Corrupt { to, .. }) if to > from => from = to,
+                Err(error) => {
+                    return Err(HistoryError {
+                        after,
+                        reason: error.to_string(),
+                    });
+                }
+            }
+        }
+    }
+
+    fn tip(&self) -> Position {
+        self.head()
+    }
+
+    fn past(&self, after: Position) -> BoxFuture<'static, ()> {
+        let mut watch = self.watch();
+        Box::pin(async move {
+            // A closed log grows no more, so there is nothing to wait for.
+            if watch.reach(after.next()).await.is_none() {
+                std::future::pending::<()>().await;
+            }
+        })
+    }
+}

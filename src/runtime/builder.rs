@@ -1,0 +1,331 @@
+//! Starting and ending a runtime.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    num::NonZero,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use tokio::{runtime, task::spawn_blocking};
+
+use super::{
+    Handle, StartError, directory::Directory, forward::Forwards, handle::Inner,
+    recovery::Recovered, snapshotter::Snapshotter, sources::Sources,
+};
+use crate::{
+    actor::{Activity, Forwarder, Registry, RegistryOptions},
+    clock::{SharedClock, SystemClock},
+    delivery::{CaptureOptions, Egress, HttpTransport, Transport},
+    log::{Durability, EventLog, LogOptions, SnapshotStore},
+    projection::{
+        self, OnBadEvent, Projection, Projections, dead_letters::DeadLetters,
+        deliveries::Deliveries, metrics::Metrics, subscriptions::Subscriptions,
+    },
+    source::{Intake, IntakeOptions},
+    vault::Vault,
+};
+
+/// Directory of the rows of projections, in the data directory.
+const PROJECTIONS_DIRECTORY: &str = "projections";
+
+type StartProjection =
+    Box<dyn FnOnce(&mut Projections) -> Result<(), projection::StartError> + Send>;
+
+/// How a runtime is started. Every option has a default.
+pub struct Builder {
+    data: PathBuf,
+    log: LogOptions,
+    clock: SharedClock,
+    transport: Option<Arc<dyn Transport>>,
+    egress: Egress,
+    capture: CaptureOptions,
+    secret_key: Option<PathBuf>,
+    workers: usize,
+    projections: Vec<StartProjection>,
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder")
+            .field("data", &self.data)
+            .field("log", &self.log)
+            .field("egress", &self.egress)
+            .field("workers", &self.workers)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Builder {
+    fn new(data: &Path) -> Self {
+        Self {
+            data: data.to_owned(),
+            log: LogOptions::default(),
+            clock: SystemClock::shared(),
+            transport: None,
+            egress: Egress::default(),
+            capture: CaptureOptions::default(),
+            secret_key: None,
+            workers: thread::available_parallelism().map_or(1, NonZero::get),
+            projections: Vec::new(),
+        }
+    }
+
+    /// What an acknowledged event survives. Default: power loss.
+    #[must_use]
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.log.durability = durability;
+        self
+    }
+
+    /// How the log is opened, durability included. Its clock is the runtime's.
+    #[must_use]
+    pub fn log_options(mut self, options: LogOptions) -> Self {
+        self.log = options;
+        self
+    }
+
+    /// Time and randomness. Default: the machine's.
+    #[must_use]
+    pub fn clock(mut self, clock: SharedClock) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// What calls go through. Default: HTTP.
+    #[must_use]
+    pub fn transport(mut self, transport: Arc<dyn Transport>) -> Self {
+        self.transport = Some(transport);
+        self
+    }
+
+    /// Which destinations may be called. Default: https on public addresses alone.
+    #[must_use]
+    pub fn egress(mut self, egress: Egress) -> Self {
+        self.egress = egress;
+        self
+    }
+
+    /// How much of bodies is captured where logging is on, and what is redacted.
+    #[must_use]
+    pub fn capture(mut self, capture: CaptureOptions) -> Self {
+        self.capture = capture;
+        self
+    }
+
+    /// The file of the key that secrets are sealed with: 32 bytes in base64. Default:
+    /// `secret.key` in the data directory, made at the first start.
+    #[must_use]
+    pub fn secret_key_file(mut self, path: impl Into<PathBuf>) -> Self {
+        self.secret_key = Some(path.into());
+        self
+    }
+
+    /// Threads that make calls. Default: one a core.
+    #[must_use]
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers.max(1);
+        self
+    }
+
+    /// A projection of your own; read it with [`Handle::projection`].
+    #[must_use]
+    pub fn projection<P: Projection>(mut self, projection: P) -> Self {
+        self.projections.push(Box::new(move |projections| {
+            projections
+                .start(projection, OnBadEvent::SkipAndRecord)
+                .map(drop)
+        }));
+        self
+    }
+
+    /// Opens the data directory, recovers what it holds, and begins to deliver.
+    ///
+    /// Must be called on a tokio runtime; sources and waits of the handle live there, calls and
+    /// the log on threads of their own.
+    pub async fn start(self) -> Result<Runtime, StartError> {
+        let tasks = runtime::Handle::current();
+        let ready = spawn_blocking(move || self.open(tasks)).await;
+        ready.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+    }
+
+    fn open(mut self, tasks: runtime::Handle) -> Result<Runtime, StartError> {
+        self.log.clock = Arc::clone(&self.clock);
+        let log = EventLog::open(&self.data, self.log)?;
+        let snapshots = SnapshotStore::open(&self.data)?;
+        let vault = Arc::new(match &self.secret_key {
+            Some(key) => Vault::open_with_key(&self.data, key, Arc::clone(&self.clock))?,
+            None => Vault::open(&self.data, Arc::clone(&self.clock))?,
+        });
+        let recovered = Recovered::read(&log, &snapshots)?;
+
+        let rows = projection::Storage::Directory(self.data.join(PROJECTIONS_DIRECTORY));
+        let mut projections =
+            Projections::new(rows, Arc::new(log.clone()), Arc::clone(&self.clock));
+        projections.start(Deliveries, OnBadEvent::SkipAndRecord)?;
+        projections.start(Metrics, OnBadEvent::SkipAndRecord)?;
+        projections.start(DeadLetters, OnBadEvent::SkipAndRecord)?;
+        projections.start(Subscriptions, OnBadEvent::SkipAndRecord)?;
+        for start in self.projections {
+            start(&mut projections)?;
+        }
+
+        let transport = self.transport.unwrap_or_else(|| {
+            let http = HttpTransport::builder()
+                .clock(Arc::clone(&self.clock))
+                .secrets(Arc::clone(&vault) as _)
+                .egress(self.egress.clone())
+                .capture(self.capture);
+            Arc::new(http.build())
+        });
+        let activity = Activity::default();
+        let forwards = Arc::new(Forwards::default());
+        let registry = Registry::start(RegistryOptions {
+            log: log.clone(),
+            clock: Arc::clone(&self.clock),
+            transport: Arc::clone(&transport),
+            forwarder: Arc::clone(&forwards) as Arc<dyn Forwarder>,
+            workers: self.workers,
+            activity: activity.clone(),
+        })?;
+        let inner = Arc::new(Inner {
+            directory: Directory::default(),
+            sources: Sources::new(tasks),
+            log: log.clone(),
+            clock: self.clock,
+            registry,
+            transport,
+            vault,
+            egress: self.egress,
+            projections,
+            activity,
+        });
+        forwards.connect(&inner);
+        let snapshotter = Snapshotter::start(log, snapshots)?;
+        let handle = Handle(inner);
+        handle.resume(recovered);
+        Ok(Runtime {
+            handle,
+            snapshotter: Some(snapshotter),
+        })
+    }
+}
+
+impl Handle {
+    /// Brings what was recovered to life: after this, calls are made.
+    fn resume(&self, recovered: Recovered) {
+        let inner = &self.0;
+        let intakes: HashMap<_, _> = recovered
+            .apis
+            .iter()
+            .map(|(id, api)| {
+                let intake = Intake::new(IntakeOptions {
+                    log: inner.log.clone(),
+                    clock: Arc::clone(&inner.clock),
+                    api: Arc::clone(&api.api),
+                    offsets: api.offsets.clone(),
+                });
+                (*id, intake)
+            })
+            .collect();
+        inner.directory.fill(&recovered, intakes);
+        for api in recovered.apis.values() {
+            inner.registry.add_api(Arc::clone(&api.api), api.head);
+        }
+        let position = recovered.position;
+        for subscription in recovered.subscriptions.into_values() {
+            if !subscription.state.is_over() {
+                inner
+                    .registry
+                    .spawn(subscription.state, subscription.version);
+            }
+        }
+        inner.registry.begin(position);
+        let apis: Vec<_> = inner.directory.read().apis.values().cloned().collect();
+        for entry in apis {
+            inner.sources.update(&entry.api, entry.intake);
+        }
+    }
+}
+
+/// What a shutdown left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ShutdownReport {
+    /// Subscriptions whose calls had not ended in time; their messages are sent again after the
+    /// next start, with the same `webhook-id`.
+    pub unfinished: usize,
+}
+
+/// A running gateway, owned. See [`Handle`] for what can be done with it.
+pub struct Runtime {
+    handle: Handle,
+    snapshotter: Option<Snapshotter>,
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Runtime").field(&self.handle).finish()
+    }
+}
+
+impl Runtime {
+    /// How to start a runtime on this data directory, which is made when it is missing.
+    pub fn builder(data: impl AsRef<Path>) -> Builder {
+        Builder::new(data.as_ref())
+    }
+
+    /// What can be done with it. Clone it freely; it keeps nothing alive that shutting down ends.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Ends intake, lets calls end for at most `timeout`, makes their outcomes durable, saves a
+    /// snapshot, and closes the data directory, which may be opened again at once.
+    pub async fn shutdown(mut self, timeout: Duration) -> ShutdownReport {
+        let inner = Arc::clone(&self.handle.0);
+        inner.sources.stop();
+        let unfinished = inner.registry.drain(timeout).await;
+        let snapshotter = self.snapshotter.take();
+        let ended = spawn_blocking(move || inner.close(snapshotter));
+        if let Err(panic) = ended.await {
+            std::panic::resume_unwind(panic.into_panic());
+        }
+        ShutdownReport { unfinished }
+    }
+}
+
+#[cfg(feature = "testing")]
+impl Runtime {
+    /// Ends at once, as a killed process would as far as one process can: no call ends, no
+    /// snapshot is saved. Blocks.
+    pub fn crash(mut self) {
+        self.handle.0.close(None);
+        if let Some(snapshotter) = self.snapshotter.take() {
+            snapshotter.abandon();
+        }
+    }
+}
+
+impl Inner {
+    fn close(&self, snapshotter: Option<Snapshotter>) {
+        self.sources.stop();
+        self.registry.stop();
+        if let Some(snapshotter) = snapshotter {
+            snapshotter.stop();
+        }
+        self.projections.stop();
+        self.log.close();
+    }
+}
+
+impl Drop for Runtime {
+    /// As a shutdown that waits for no call.
+    fn drop(&mut self) {
+        if let Some(snapshotter) = self.snapshotter.take() {
+            self.handle.0.close(Some(snapshotter));
+        }
+    }
+}

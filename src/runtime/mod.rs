@@ -1,0 +1,27 @@
+//! Puts the rooms together: what a program embeds.
+//!
+//! ```text
+//! Builder ─start─▶ Runtime (owner: shuts down in order)
+//!                     └─ Handle (cheap clone: create, subscribe, publish, read, follow)
+//! ```
+//!
+//! Starting recovers everything from the log before the first call is made (G7). Shutting down
+//! ends intake, lets calls end, makes their outcomes durable, and saves a snapshot. A runtime that
+//! is dropped without shutting down loses nothing that was acknowledged: it is a crash in order.
+
+mod builder;
+mod control;
+mod directory;
+mod error;
+mod forward;
+mod handle;
+mod recovery;
+mod snapshotter;
+mod sources;
+
+pub use self::{
+    builder::{Builder, ShutdownReport},
+    error::{ControlError, StartError},
+    handle::Handle,
+};
+pub use crate::runtime::builder::Runtime;

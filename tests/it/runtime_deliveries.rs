@@ -1,0 +1,290 @@
+//! From publish to outcome, over the whole runtime.
+
+use std::time::Duration;
+
+use hooklog::{
+    model::{
+        Api, ApiId, ErrorClass, Message, MockSource, Qos, Source, Subscription, SubscriptionId,
+    },
+    projection::deliveries::{DeliveryOutcome, DeliveryQuery, DeliveryRow},
+    runtime::ControlError,
+    testing::{FakeAnswer, TestRuntime},
+};
+
+const DAY: Duration = Duration::from_hours(24);
+
+async fn started(data: &tempfile::TempDir) -> (TestRuntime, ApiId, SubscriptionId) {
+    let test = TestRuntime::start(data.path(), 7).await.unwrap();
+    let (api, subscription) = subscribed(&test, Api::named("orders")).await;
+    (test, api, subscription)
+}
+
+async fn subscribed(test: &TestRuntime, api: Api) -> (ApiId, SubscriptionId) {
+    let api = test.handle().create_api(api).await.unwrap();
+    let subscription = Subscription::to("https://example.com/hook").unwrap();
+    let subscription = test.handle().subscribe(api.id, subscription).await.unwrap();
+    (api.id, subscription.id)
+}
+
+async fn publish(test: &TestRuntime, api: ApiId, count: usize) {
+    let messages = (0..count)
+        .map(|i| Message::text(format!("message {i}")))
+        .collect();
+    test.handle().publish_batch(api, messages).await.unwrap();
+}
+
+fn rows(test: &TestRuntime, api: ApiId) -> Vec<DeliveryRow> {
+    test.handle()
+        .deliveries()
+        .list(&DeliveryQuery::newest(api, 1_000))
+        .unwrap()
+        .deliveries
+}
+
+fn outcomes(test: &TestRuntime, api: ApiId) -> Vec<DeliveryOutcome> {
+    rows(test, api).iter().map(|row| row.outcome).collect()
+}
+
+#[tokio::test]
+async fn a_published_message_is_delivered_once() {
+    let data = tempfile::tempdir().unwrap();
+    let (test, api, subscription) = started(&data).await;
+    publish(&test, api, 20).await;
+    test.settle().await;
+    assert_eq!(test.transport().calls_to(subscription).len(), 20);
+    assert_eq!(outcomes(&test, api), [DeliveryOutcome::Delivered; 20]);
+    test.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_failing_call_is_retried_until_it_succeeds() {
+    let data = tempfile::tempdir().unwrap();
+    let (test, api, _) = started(&data).await;
+    test.transport().script([
+        FakeAnswer::Status(500),
+        FakeAnswer::Error(ErrorClass::Timeout),
+        FakeAnswer::Status(200),
+    ]);
+    publish(&test, api, 1).await;
+    test.settle().await;
+    assert_eq!(outcomes(&test, api), [DeliveryOutcome::Retrying]);
+    test.run_until_idle(DAY).await;
+    let rows = rows(&test, api);
+    assert_eq!(
+        (rows[0].outcome, rows[0].attempts),
+        (DeliveryOutcome::Delivered, 3)
+    );
+    test.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_refused_message_goes_to_the_dead_letters_and_is_redelivered() {
+    let data = tempfile::tempdir().unwrap();
+    let (test, api, _) = started(&data).await;
+    test.transport().answer(|_| FakeAnswer::Status(400));
+    publish(&test, api, 3).await;
+    test.settle().await;
+    assert_eq!(test.handle().dead_letters().count(api).unwrap(), 3);
+    test.transport().answer(|_| FakeAnswer::Status(200));
+    let id = rows(&test, api)[0].id;
+    test.handle().redeliver(id).await.unwrap();
+    test.settle().await;
+    let row = test.handle().deliveries().delivery(id).unwrap().unwrap();
+    assert_eq!((row.outcome, row.attempts), (DeliveryOutcome::Delivered, 2));
+    assert_eq!(test.handle().dead_letters().count(api).unwrap(), 2);
+    test.shutdown().await;
+}
+
+#[tokio::test]
+async fn g9_what_was_in_flight_at_a_crash_is_sent_again_with_the_same_id() {
+    let data = tempfile::tempdir().unwrap();
+    let (test, api, subscription) = started(&data).await;
+    test.transport().hold();
+    publish(&test, api, 12).await;
+    test.settle().await;
+    assert_eq!(test.transport().held(), 5);
+    let test = test.crash_and_reopen().await.unwrap();
+    test.transport().release();
+    test.settle().await;
+    assert_eq!(outcomes(&test, api), [DeliveryOutcome::Delivered; 12]);
+    let calls = test.transport().calls_to(subscription);
+    let mut ids: Vec<_> = calls.iter().map(|call| call.message).collect();
+    assert_eq!(ids.len(), 17);
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), 12);
+    test.shutdown().await;
+}
+
+#[tokio::test]
+async fn under_at_most_once_what_was_in_flight_at_a_crash_is_not_sent_again() {
+    let data = tempfile::tempdir().unwrap();
+    let test = TestRuntime::start(data.path(), 3).await.unwrap();
+    let mut api = Api::named("orders");
+    api.entrypoint.qos = Qos::AtMostOnce;
+    let (api, subscription) = subscribed(&test, api).await;
+    test.transport().hold();
+    publish(&test, api, 8).await;
+    test.settle().await;
+    let test = test.crash_and_reopen().await.unwrap();
+    test.transport().release();
+    test.settle().await;
+    let outcomes = outcomes(&test, api);
+    let count = |wanted| {
+        outcomes
+            .iter()
+            .filter(|outcome| **outcome == wanted)
+            .count()
+    };
+    assert_eq!(count(DeliveryOutcome::Discarded), 5);
+    assert_eq!(count(DeliveryOutcome::Delivered), 3);
+    assert_eq!(test.transport().calls_to(subscription).len(), 8);
+    test.shutdown().await;
+}
+
+#[tokio::test]
+async fn retries_come_back_after_a_crash() {
+    let data = tempfile::tempdir().unwrap();
+    let (test, api, _) = started(&data).await;
+    test.transport().answer(|_| FakeAnswer::Status(503));
+    publish(&test, api, 2).await;
+    test.settle().await;
+    let test = test.crash_and_reopen().await.unwrap();
+    test.transport().answer(|_| FakeAnswer::Status(204));
+    test.run_until_idle(DAY).await;
+    assert_eq!(outcomes(&test, api), [DeliveryOutcome::Delivered; 2]);
+    assert!(rows(&test, api).iter().all(|row| row.attempts == 2));
+    test.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_paused_subscription_keeps_its_messages() {
+    let data = tempfile::tempdir().unwrap();
+    let (test, api, subscription) = started(&data).await;
+    test.handle().pause(subscription).await.unwrap();
+    publish(&test, api, 4).await;
+    test.settle().await;
+    assert!(test.transport().calls().is_empty());
+    let inspection = test.handle().inspect(subscription).await.unwrap();
+    assert_eq!(inspection.pending, 4);
+    test.handle()
+        .resume_subscription(subscription)
+        .await
+        .unwrap();
+    test.settle().await;
+    assert_eq!(test.transport().calls().len(), 4);
+    test.shutdown().await;
+}
+
+#[tokio::test]
+async fn g12_a_dead_callback_costs_its_own_subscription_alone() {
+    let data = tempfile::tempdir().unwrap();
+    let (test, api, dead) = started(&data).await;
+    let (other_api, healthy) = subscribed(&test, Api::named("invoices")).await;
+    test.transport().answer(move |request| {
+        let down = request.subscription == dead;
+        FakeAnswer::Status(if down { 500 } else { 200 })
+    });
+    publish(&test, api, 30).await;
+    publish(&test, other_api, 30).await;
+    test.settle().await;
+    assert_eq!(outcomes(&test, other_api), [DeliveryOutcome::Delivered; 30]);
+    assert_eq!(test.transport().calls_to(healthy).len(), 30);
+    assert!(
+        test.handle()
+            .inspect(dead)
+            .await
+            .unwrap()
+            .state
+            .circuit
+            .is_open()
+    );
+    assert!(test.transport().calls_to(dead).len() < 20);
+    test.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_actor_that_panics_is_started_again_and_its_siblings_feel_nothing() {
+    let data = tempfile::tempdir().unwrap();
+    let (test, api, subscription) = started(&data).await;
+    let (other_api, _) = subscribed(&test, Api::named("invoices")).await;
+    let mut panics = 1;
+    test.transport().answer(move |request| {
+        if request.subscription == subscription && panics > 0 {
+            panics -= 1;
+            return FakeAnswer::Panic;
+        }
+        FakeAnswer::Status(200)
+    });
+    publish(&test, api, 3).await;
+    publish(&test, other_api, 3).await;
+    let deliveries = test.handle().deliveries();
+    while deliveries.count(api).unwrap() < 3 || deliveries.count(other_api).unwrap() < 3 {
+        deliveries.changed(deliveries.position()).await.unwrap();
+    }
+    assert_eq!(outcomes(&test, api), [DeliveryOutcome::Delivered; 3]);
+    assert_eq!(outcomes(&test, other_api), [DeliveryOutcome::Delivered; 3]);
+    test.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_mock_source_goes_on_where_it_stopped() {
+    let data = tempfile::tempdir().unwrap();
+    let test = TestRuntime::start(data.path(), 5).await.unwrap();
+    let mut api = Api::named("ticks");
+    api.source = Source::Mock(MockSource {
+        message_interval_ms: 1_000,
+        message_count: Some(10),
+        ..MockSource::default()
+    });
+    let (api, _) = subscribed(&test, api).await;
+    test.run_until_idle(Duration::from_secs(4)).await;
+    let test = test.crash_and_reopen().await.unwrap();
+    test.run_until_idle(DAY).await;
+    let stream = hooklog::log::StreamId::messages(api);
+    assert_eq!(test.handle().log().stream_version(stream).get(), 10);
+    test.shutdown().await;
+}
+
+#[tokio::test]
+async fn impossible_settings_are_refused_with_the_field_and_the_reason() {
+    let data = tempfile::tempdir().unwrap();
+    let (test, api, _) = started(&data).await;
+    let taken = test
+        .handle()
+        .create_api(Api::named("orders"))
+        .await
+        .unwrap_err();
+    assert!(
+        taken.to_string().contains("/entrypoint/contextPath"),
+        "{taken}"
+    );
+    let mut late = Api::named("late");
+    late.entrypoint.retry.initial_delay_seconds = 90;
+    late.entrypoint.http.read_timeout_ms = 0;
+    let refused = test
+        .handle()
+        .create_api(late)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        refused.contains("/entrypoint/retry/initialDelaySeconds"),
+        "{refused}"
+    );
+    assert!(
+        refused.contains("/entrypoint/http/readTimeoutMs"),
+        "{refused}"
+    );
+    let inner = Subscription::to("http://10.0.0.1/").unwrap();
+    let denied = test.handle().subscribe(api, inner).await.unwrap_err();
+    assert!(matches!(denied, ControlError::Invalid(_)), "{denied}");
+    assert!(
+        denied.to_string().contains("/configuration/callbackUrl"),
+        "{denied}"
+    );
+    let large = Message::new(vec![0; 1024 * 1024 + 1], "text/plain");
+    let refused = test.handle().publish(api, large).await.unwrap_err();
+    assert!(refused.to_string().contains("1 MiB"), "{refused}");
+    test.shutdown().await;
+}
