@@ -1,6 +1,9 @@
 //! A webhook gateway whose every delivery is an event.
 
+pub mod activity;
 pub mod actor;
+#[cfg(feature = "server")]
+pub mod cli;
 pub mod clock;
 pub mod delivery;
 pub mod log;

@@ -1,2 +1,7 @@
-//! The hooklog command.
-fn main() {}
+//! The `hooklog` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    hooklog::cli::main()
+}

@@ -13,7 +13,6 @@
 //!
 //! actix is imported here and nowhere else, and no type of it shows.
 
-mod activity;
 mod outbox;
 mod registry;
 mod signal;
@@ -22,10 +21,7 @@ mod system;
 
 use futures_util::future::BoxFuture;
 
-pub use self::{
-    activity::{Activity, Busy},
-    registry::{ExecuteError, Inspection, Registry, RegistryOptions},
-};
+pub use self::registry::{ExecuteError, Inspection, Registry, RegistryOptions};
 use crate::{
     log::ReadError,
     model::{DeadLetterQueue, MessageRef, SubscriptionId},

@@ -4,8 +4,9 @@ use std::collections::VecDeque;
 
 use tokio::sync::oneshot;
 
-use super::{Busy, registry::ExecuteError};
+use super::registry::ExecuteError;
 use crate::{
+    activity::Busy,
     log::Urgency,
     model::{Position, SubscriptionEvent},
 };

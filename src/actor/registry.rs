@@ -16,12 +16,13 @@ use futures_util::future::{self, Either};
 use tokio::sync::{Notify, watch};
 
 use super::{
-    Activity, Forwarder, RestartError,
+    Forwarder, RestartError,
     signal::Signal,
     subscription_actor::{Drain, Execute, Inspect, Seed, SubscriptionActor, Wake},
     system::Threads,
 };
 use crate::{
+    activity::Activity,
     clock::SharedClock,
     delivery::Transport,
     log::{AppendError, EventLog, ExpectedVersion, StreamId, StreamKind, Urgency},

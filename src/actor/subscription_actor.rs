@@ -10,12 +10,13 @@ use actix::{
 use tokio::sync::oneshot;
 
 use super::{
-    Busy, DeadLetter, Inspection,
+    DeadLetter,
     outbox::{Decision, Outbox, Reply},
-    registry::{ExecuteError, Group, Shared},
+    registry::{ExecuteError, Group, Inspection, Shared},
     signal::Signal,
 };
 use crate::{
+    activity::Busy,
     delivery::{AttemptRequest, Transport},
     log::{AppendError, Appended, ExpectedVersion, ReadError, RecordedEvent, StreamId, Urgency},
     model::{

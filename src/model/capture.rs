@@ -43,8 +43,8 @@ pub struct CapturedHeader {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CapturedBody {
     /// The bytes kept, at most the capture limit (64 KiB by default).
-    #[serde(with = "serde_bytes")]
-    #[schemars(with = "Vec<u8>")]
+    #[serde(with = "super::content")]
+    #[schemars(schema_with = "super::content::schema")]
     pub bytes: Vec<u8>,
     /// Size of the whole body in bytes, or of what was read of it before the limit.
     pub size: u64,

@@ -338,8 +338,8 @@ payload! {
         /// Its identity, `webhook-id` of each call.
         id: MessageId,
         /// Its content, byte for byte.
-        #[serde(with = "bytes_field")]
-        #[schemars(with = "Vec<u8>")]
+        #[serde(with = "super::content")]
+        #[schemars(schema_with = "super::content::schema")]
         content: Bytes,
         /// `Content-Type` of each call.
         content_type: String,
@@ -360,20 +360,6 @@ payload! {
         coordinate: Option<Coordinate>,
         /// Whether the API's sample took it: its deliveries get log entries.
         sampled: bool,
-    }
-}
-
-/// Content as `MessagePack` binary, not as an array of numbers.
-mod bytes_field {
-    use bytes::Bytes;
-    use serde::{Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(bytes: &Bytes, s: S) -> Result<S::Ok, S::Error> {
-        serde_bytes::serialize(bytes.as_ref(), s)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Bytes, D::Error> {
-        serde_bytes::deserialize::<Vec<u8>, D>(d).map(Bytes::from)
     }
 }
 

@@ -10,6 +10,7 @@ mod application;
 mod attempt;
 mod auth;
 mod capture;
+mod content;
 mod entrypoint;
 mod event;
 mod header;

@@ -17,7 +17,8 @@ use super::{
     recovery::Recovered, snapshotter::Snapshotter, sources::Sources,
 };
 use crate::{
-    actor::{Activity, Forwarder, Registry, RegistryOptions},
+    activity::Activity,
+    actor::{Forwarder, Registry, RegistryOptions},
     clock::{SharedClock, SystemClock},
     delivery::{CaptureOptions, Egress, HttpTransport, Transport},
     log::{Durability, EventLog, LogOptions, SnapshotStore},
@@ -30,7 +31,7 @@ use crate::{
 };
 
 /// Directory of the rows of projections, in the data directory.
-const PROJECTIONS_DIRECTORY: &str = "projections";
+pub const PROJECTIONS_DIRECTORY: &str = "projections";
 
 type StartProjection =
     Box<dyn FnOnce(&mut Projections) -> Result<(), projection::StartError> + Send>;
@@ -193,7 +194,7 @@ impl Builder {
         })?;
         let inner = Arc::new(Inner {
             directory: Directory::default(),
-            sources: Sources::new(tasks),
+            sources: Sources::new(tasks, activity.clone()),
             log: log.clone(),
             clock: self.clock,
             registry,
@@ -226,6 +227,7 @@ impl Handle {
                     log: inner.log.clone(),
                     clock: Arc::clone(&inner.clock),
                     api: Arc::clone(&api.api),
+                    activity: inner.activity.clone(),
                     offsets: api.offsets.clone(),
                 });
                 (*id, intake)

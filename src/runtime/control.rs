@@ -43,6 +43,7 @@ impl Handle {
             log: self.0.log.clone(),
             clock: Arc::clone(&self.0.clock),
             api: Arc::clone(&shared),
+            activity: self.0.activity.clone(),
             offsets: HashMap::new(),
         });
         self.0.registry.add_api(Arc::clone(&shared), Version::ZERO);

@@ -4,7 +4,8 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use super::{ControlError, directory::Directory, sources::Sources};
 use crate::{
-    actor::{Activity, Inspection, Registry},
+    activity::Activity,
+    actor::{Inspection, Registry},
     clock::SharedClock,
     delivery::{Egress, Transport},
     log::EventLog,

@@ -20,8 +20,7 @@ mod snapshotter;
 mod sources;
 
 pub use self::{
-    builder::{Builder, ShutdownReport},
+    builder::{Builder, PROJECTIONS_DIRECTORY, Runtime, ShutdownReport},
     error::{ControlError, StartError},
     handle::Handle,
 };
-pub use crate::runtime::builder::Runtime;

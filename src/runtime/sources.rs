@@ -9,6 +9,7 @@ use std::{
 use tokio::{runtime, task::AbortHandle};
 
 use crate::{
+    activity::{Activity, Busy},
     model::{Api, ApiId, ApiState, Source},
     source::{Intake, MessageSource, Mock, PublishError, SourceError},
 };
@@ -21,14 +22,16 @@ const PAUSE_MAX: Duration = Duration::from_mins(1);
 /// The sources that run.
 pub(super) struct Sources {
     tasks: runtime::Handle,
+    activity: Activity,
     running: Mutex<HashMap<ApiId, AbortHandle>>,
 }
 
 impl Sources {
     /// None yet; they will run on this tokio runtime.
-    pub(super) fn new(tasks: runtime::Handle) -> Self {
+    pub(super) fn new(tasks: runtime::Handle, activity: Activity) -> Self {
         Self {
             tasks,
+            activity,
             running: Mutex::default(),
         }
     }
@@ -46,7 +49,9 @@ impl Sources {
             Source::Publish => return,
             Source::Mock(settings) => Box::new(Mock::new(settings.clone())),
         };
-        let task = self.tasks.spawn(run(source, intake));
+        let task = self
+            .tasks
+            .spawn(begun(run(source, intake), self.activity.begin()));
         running.insert(api.id, task.abort_handle());
     }
 
@@ -63,6 +68,18 @@ impl Sources {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         running.drain().for_each(|(_, task)| task.abort());
     }
+}
+
+/// Counts a source as under way until it waits for something, which then counts by itself.
+async fn begun(source: impl Future<Output = ()>, busy: Busy) {
+    let mut source = std::pin::pin!(source);
+    let mut busy = Some(busy);
+    std::future::poll_fn(|context| {
+        let polled = source.as_mut().poll(context);
+        busy.take();
+        polled
+    })
+    .await;
 }
 
 async fn run(mut source: Box<dyn MessageSource>, intake: Intake) {

@@ -6,6 +6,7 @@ use std::{
 };
 
 use crate::{
+    activity::Activity,
     clock::SharedClock,
     log::{AppendError, EventLog, ExpectedVersion, StreamId, Urgency},
     model::{
@@ -75,6 +76,8 @@ pub struct IntakeOptions {
     pub clock: SharedClock,
     /// The API.
     pub api: Arc<Api>,
+    /// Counts messages that are on their way into the log.
+    pub activity: Activity,
     /// The last coordinate of each partition that is in the log.
     pub offsets: HashMap<String, u64>,
 }
@@ -87,6 +90,7 @@ struct Inner {
     log: EventLog,
     clock: SharedClock,
     stream: StreamId,
+    activity: Activity,
     api: RwLock<Arc<Api>>,
     sampler: Mutex<Sampler>,
     offsets: Mutex<HashMap<String, u64>>,
@@ -99,12 +103,14 @@ impl Intake {
             log,
             clock,
             api,
+            activity,
             offsets,
         } = options;
         Self(Arc::new(Inner {
             log,
             clock,
             stream: StreamId::messages(api.id),
+            activity,
             sampler: Mutex::new(Sampler::new(&api.analytics.sampling)),
             api: RwLock::new(api),
             offsets: Mutex::new(offsets),
@@ -174,6 +180,7 @@ impl Intake {
         messages: Vec<Message>,
     ) -> Result<Vec<Receipt>, PublishError> {
         self.check(&messages)?;
+        let _busy = self.0.activity.begin();
         let mut receipts = Vec::with_capacity(messages.len());
         let mut events: Vec<Event> = Vec::with_capacity(messages.len());
         let mut coordinates = Vec::new();

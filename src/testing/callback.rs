@@ -134,6 +134,8 @@ struct Shared {
     clock: SharedClock,
     answers: Box<Answers>,
     calls: Mutex<Vec<ReceivedCall>>,
+    /// Whether `calls` is kept.
+    keeps: bool,
     count: watch::Sender<usize>,
     /// How often [`CallbackServer::release`] was called, and whether all answers are held.
     gate: watch::Sender<Gate>,
@@ -151,12 +153,30 @@ impl CallbackServer {
         clock: SharedClock,
         answers: impl Fn(&ReceivedCall) -> Answer + Send + Sync + 'static,
     ) -> io::Result<Self> {
+        Self::serving(clock, answers, true).await
+    }
+
+    /// As [`start`](Self::start), for a server that runs long: it counts what it gets and keeps
+    /// none of it, so [`received`](Self::received) is empty.
+    pub async fn start_without_ledger(
+        clock: SharedClock,
+        answers: impl Fn(&ReceivedCall) -> Answer + Send + Sync + 'static,
+    ) -> io::Result<Self> {
+        Self::serving(clock, answers, false).await
+    }
+
+    async fn serving(
+        clock: SharedClock,
+        answers: impl Fn(&ReceivedCall) -> Answer + Send + Sync + 'static,
+        keeps: bool,
+    ) -> io::Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             clock,
             answers: Box::new(answers),
             calls: Mutex::default(),
+            keeps,
             count: watch::Sender::new(0),
             gate: watch::Sender::default(),
         });
@@ -275,17 +295,10 @@ impl Shared {
         let answer = (self.answers)(&call);
         let mut gate = self.gate.subscribe();
         let Gate { releases, holding } = *gate.borrow_and_update();
-        let count = {
-            let mut calls = lock(&self.calls);
-            calls.push(call);
-            calls.len()
-        };
-        // Two requests may get here in either order; the count only grows.
-        self.count.send_if_modified(|known| {
-            let grown = count > *known;
-            *known = count.max(*known);
-            grown
-        });
+        if self.keeps {
+            lock(&self.calls).push(call);
+        }
+        self.count.send_modify(|count| *count += 1);
         if holding || answer.held {
             let released = gate.wait_for(|gate| gate.releases > releases).await;
             drop(released.expect("the server outlives its connections"));

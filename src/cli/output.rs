@@ -1,0 +1,170 @@
+//! How answers are written: tables for people, JSON for programs.
+
+use std::io::{self, BufWriter, IsTerminal, Stdout, Write, stderr, stdout};
+
+use clap::ValueEnum;
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets::UTF8_FULL_CONDENSED};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+
+/// How answers are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(super) enum Format {
+    /// Tables and sentences.
+    #[default]
+    Table,
+    /// JSON, one value a line.
+    Json,
+}
+
+/// Where answers go.
+pub(super) struct Output {
+    format: Format,
+    out: BufWriter<Stdout>,
+}
+
+impl Output {
+    pub(super) fn new(format: Format) -> Self {
+        Self {
+            format,
+            out: BufWriter::new(stdout()),
+        }
+    }
+
+    pub(super) fn is_json(&self) -> bool {
+        self.format == Format::Json
+    }
+
+    /// Writes one value as a line of JSON.
+    pub(super) fn json(&mut self, value: &impl Serialize) -> io::Result<()> {
+        serde_json::to_writer(&mut self.out, value)?;
+        writeln!(self.out)
+    }
+
+    /// Writes a line for people.
+    pub(super) fn line(&mut self, text: impl AsRef<str>) -> io::Result<()> {
+        writeln!(self.out, "{}", clean(text.as_ref()))
+    }
+
+    /// Writes a table under its heading; `none` instead when it has no rows.
+    pub(super) fn table(&mut self, table: &Rows, none: &str) -> io::Result<()> {
+        if table.cells.is_empty() {
+            self.line(none)
+        } else {
+            writeln!(self.out, "{}", table.draw())
+        }
+    }
+
+    /// Everything written so far is on its way.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// A table being made.
+pub(super) struct Rows {
+    head: Vec<&'static str>,
+    numbers: Vec<usize>,
+    cells: Vec<Vec<String>>,
+}
+
+impl Rows {
+    /// A table with this heading.
+    pub(super) fn new(head: impl IntoIterator<Item = &'static str>) -> Self {
+        Self {
+            head: head.into_iter().collect(),
+            numbers: Vec::new(),
+            cells: Vec::new(),
+        }
+    }
+
+    /// The same table, these columns being numbers.
+    pub(super) fn numbers(mut self, columns: impl IntoIterator<Item = usize>) -> Self {
+        self.numbers = columns.into_iter().collect();
+        self
+    }
+
+    /// Adds a row. Control characters are taken out of what comes from outside.
+    pub(super) fn push(&mut self, row: impl IntoIterator<Item = String>) {
+        self.cells
+            .push(row.into_iter().map(|cell| clean(&cell)).collect());
+    }
+
+    fn draw(&self) -> Table {
+        let mut table = Table::new();
+        table.load_style(UTF8_FULL_CONDENSED);
+        let arrangement = if stdout().is_terminal() {
+            ContentArrangement::Dynamic
+        } else {
+            ContentArrangement::Disabled
+        };
+        table.set_content_arrangement(arrangement);
+        table.set_header(self.head.clone());
+        table.add_rows(self.cells.iter().map(|row| row.iter().map(String::as_str)));
+        for column in &self.numbers {
+            if let Some(column) = table.column_mut(*column) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        table
+    }
+}
+
+/// Text without control characters, so that nothing from outside moves the cursor or colours the
+/// screen.
+pub(super) fn clean(text: &str) -> String {
+    let plain = |c: char| {
+        if c.is_control() && c != '\n' {
+            '\u{fffd}'
+        } else {
+            c
+        }
+    };
+    text.chars().map(plain).collect()
+}
+
+/// A bar on standard error, where that is a terminal.
+pub(super) fn progress(len: u64, what: &'static str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(len), draw_target());
+    let style = ProgressStyle::with_template("{prefix} {bar:30} {human_pos}/{human_len} {msg}");
+    bar.with_style(style.expect("the template is well formed"))
+        .with_prefix(what)
+}
+
+/// Where progress is drawn.
+pub(super) fn draw_target() -> ProgressDrawTarget {
+    if stderr().is_terminal() {
+        ProgressDrawTarget::stderr_with_hz(8)
+    } else {
+        ProgressDrawTarget::hidden()
+    }
+}
+
+/// A duration in the unit that reads best.
+pub(super) fn duration(duration: std::time::Duration) -> String {
+    let us = duration.as_micros();
+    match us {
+        0..1_000 => format!("{us} µs"),
+        1_000..10_000 => format!("{:.1} ms", us as f64 / 1e3),
+        10_000..1_000_000 => format!("{} ms", us / 1_000),
+        _ => format!("{:.1} s", us as f64 / 1e6),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn what_comes_from_outside_cannot_steer_the_terminal() {
+        assert_eq!(clean("a\x1b[31mb\rc\nd"), "a\u{fffd}[31mb\u{fffd}c\nd");
+    }
+
+    #[test]
+    fn durations_read_well() {
+        let texts = [740, 1_250, 45_900, 2_340_000].map(|us| duration(Duration::from_micros(us)));
+        assert_eq!(texts, ["740 µs", "1.2 ms", "45 ms", "2.3 s"]);
+    }
+}
