@@ -1,41 +1,23 @@
 //! `hooklog receiver`: the demo's callbacks in a process of their own.
 
-use std::{
-    fs::OpenOptions,
-    io::Write,
-    path::PathBuf,
-    sync::{Mutex, PoisonError},
-};
-
 use clap::Args;
 
 use super::{CliError, demo::Callbacks};
 
 #[derive(Debug, Args)]
-pub(super) struct ReceiverArgs {
-    /// A file that gets one line per request: path, message, attempt.
-    #[arg(long, value_name = "FILE")]
-    ledger: PathBuf,
-}
+pub(super) struct ReceiverArgs {}
 
-/// Prints the base URL of the callbacks and serves them until standard input ends.
-pub(super) fn run(args: ReceiverArgs) -> Result<(), CliError> {
+/// Prints the base URL of the callbacks, serves them until standard input ends, and prints a line
+/// for each request before it is answered: path, message, attempt.
+pub(super) fn run(_: ReceiverArgs) -> Result<(), CliError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let ledger = OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(args.ledger)?;
-    let ledger = Mutex::new(ledger);
     runtime.block_on(async {
-        let callbacks = Callbacks::start_with(move |call| {
+        let callbacks = Callbacks::start_with(|call| {
             let message = call.header("webhook-id").unwrap_or("-");
             let attempt = call.header("webhook-attempt").unwrap_or("-");
-            let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Err(error) = writeln!(ledger, "{} {message} {attempt}", call.target) {
-                eprintln!("error: the ledger: {error}");
-            }
+            println!("{} {message} {attempt}", call.target);
         })
         .await?;
         println!("{}", callbacks.base());

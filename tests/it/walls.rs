@@ -1,0 +1,333 @@
+//! Who may import whom, and where the crates that could be swapped are seen.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use syn::{
+    Fields, File, Item, ItemMod, Signature, Type, UseTree, Visibility,
+    visit::{self, Visit},
+};
+
+/// Each room with the rooms it may import. A room that is not listed may import nothing.
+const ROOMS: &[(&str, &[&str])] = &[
+    ("model", &[]),
+    ("activity", &[]),
+    ("clock", &["model"]),
+    ("log", &["model", "clock"]),
+    ("subscription", &["model"]),
+    ("vault", &["model", "clock"]),
+    ("projection", &["model", "clock", "log"]),
+    ("delivery", &["model", "clock"]),
+    (
+        "actor",
+        &[
+            "model",
+            "clock",
+            "activity",
+            "log",
+            "subscription",
+            "delivery",
+        ],
+    ),
+    ("source", &["model", "clock", "activity", "log"]),
+    (
+        "runtime",
+        &[
+            "model",
+            "clock",
+            "activity",
+            "log",
+            "subscription",
+            "vault",
+            "projection",
+            "delivery",
+            "actor",
+            "source",
+        ],
+    ),
+    (
+        "cli",
+        &[
+            "model",
+            "clock",
+            "log",
+            "projection",
+            "delivery",
+            "runtime",
+            "testing",
+        ],
+    ),
+    (
+        "testing",
+        &[
+            "model",
+            "clock",
+            "log",
+            "subscription",
+            "projection",
+            "delivery",
+            "runtime",
+        ],
+    ),
+];
+
+/// Crates that could be swapped, and where alone they are seen.
+const CRATES: &[(&str, &[&str])] = &[
+    ("sled", &["log/sled_storage", "projection/sled_store"]),
+    ("actix", &["actor/"]),
+    ("actix_rt", &["actor/"]),
+    ("reqwest", &["delivery/"]),
+    ("rustls", &["delivery/"]),
+    ("clap", &["cli/"]),
+    ("comfy_table", &["cli/"]),
+    ("indicatif", &["cli/"]),
+];
+
+/// What the pure core must not touch, beside the rooms it may not import.
+const IMPURE: &[&str] = &[
+    "tokio",
+    "actix",
+    "sled",
+    "reqwest",
+    "getrandom",
+    "futures_util",
+    "tracing",
+];
+
+/// One source file: where it is below `src`, and what it names.
+struct Source {
+    path: String,
+    file: File,
+}
+
+impl Source {
+    fn room(&self) -> &str {
+        let first = self.path.split('/').next().unwrap();
+        first.trim_end_matches(".rs")
+    }
+
+    fn paths(&self) -> BTreeSet<Vec<String>> {
+        let mut paths = Paths::default();
+        paths.visit_file(&self.file);
+        paths.0
+    }
+}
+
+/// Every path that a file names outside its tests, each as its segments.
+#[derive(Default)]
+struct Paths(BTreeSet<Vec<String>>);
+
+impl Paths {
+    fn add_tree(&mut self, tree: &UseTree, before: &[String]) {
+        let with = |name: String| [before, &[name]].concat();
+        match tree {
+            UseTree::Path(path) => self.add_tree(&path.tree, &with(path.ident.to_string())),
+            UseTree::Group(group) => group
+                .items
+                .iter()
+                .for_each(|tree| self.add_tree(tree, before)),
+            UseTree::Name(name) => drop(self.0.insert(with(name.ident.to_string()))),
+            UseTree::Rename(name) => drop(self.0.insert(with(name.ident.to_string()))),
+            UseTree::Glob(_) => drop(self.0.insert(before.to_vec())),
+        }
+    }
+}
+
+impl Visit<'_> for Paths {
+    fn visit_item_mod(&mut self, module: &ItemMod) {
+        let is_test = module.attrs.iter().any(|attribute| {
+            attribute.path().is_ident("cfg")
+                && attribute
+                    .parse_args::<syn::Path>()
+                    .is_ok_and(|path| path.is_ident("test"))
+        });
+        if !is_test {
+            visit::visit_item_mod(self, module);
+        }
+    }
+
+    fn visit_item_use(&mut self, item: &syn::ItemUse) {
+        self.add_tree(&item.tree, &[]);
+    }
+
+    fn visit_path(&mut self, path: &syn::Path) {
+        let segments = path.segments.iter();
+        self.0
+            .insert(segments.map(|s| s.ident.to_string()).collect());
+        visit::visit_path(self, path);
+    }
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut sources = Vec::new();
+    let mut directories: Vec<PathBuf> = vec![root.clone()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let below = path.strip_prefix(&root).unwrap();
+                sources.push(Source {
+                    path: below.to_str().unwrap().to_owned(),
+                    file: syn::parse_file(&fs::read_to_string(&path).unwrap()).unwrap(),
+                });
+            }
+        }
+    }
+    sources.sort_by(|a, b| a.path.cmp(&b.path));
+    assert!(sources.len() > 100, "the sources were not found");
+    sources
+}
+
+#[test]
+fn rooms_import_only_the_rooms_below_them() {
+    for source in sources() {
+        let room = source.room();
+        if room == "lib" || room == "main" {
+            continue;
+        }
+        let rule = ROOMS.iter().find(|(name, _)| *name == room);
+        let (_, below) = rule.unwrap_or_else(|| panic!("{} has no rule in ROOMS", source.path));
+        for path in source.paths() {
+            let [root, other, ..] = path.as_slice() else {
+                continue;
+            };
+            let is_room = ROOMS.iter().any(|(name, _)| name == other);
+            assert!(
+                root != "crate" || !is_room || other == room || below.contains(&other.as_str()),
+                "src/{} imports crate::{other}; {room} may import {below:?}",
+                source.path
+            );
+        }
+    }
+}
+
+#[test]
+fn no_path_climbs_out_of_its_room() {
+    for source in sources() {
+        // `a/mod.rs` is the module a, `a/b.rs` the module a::b: so deep below its room's door.
+        let parts = source.path.trim_end_matches(".rs").trim_end_matches("/mod");
+        let depth = parts.split('/').count() - 1;
+        for path in source.paths() {
+            let climbs = path.iter().take_while(|name| *name == "super").count();
+            assert!(
+                climbs <= depth,
+                "src/{} names {}, which is outside its room: name it from crate",
+                source.path,
+                path.join("::")
+            );
+        }
+    }
+}
+
+#[test]
+fn a_crate_that_could_be_swapped_is_seen_in_its_room_alone() {
+    for source in sources() {
+        for path in source.paths() {
+            let rule = CRATES.iter().find(|(name, _)| *name == path[0]);
+            let Some((name, places)) = rule else { continue };
+            assert!(
+                places.iter().any(|place| source.path.starts_with(place)),
+                "src/{} imports {name}, which is seen in {places:?} alone",
+                source.path
+            );
+        }
+    }
+}
+
+#[test]
+fn the_pure_core_touches_no_clock_no_disk_no_socket_and_no_chance() {
+    for source in sources() {
+        if source.room() != "subscription" {
+            continue;
+        }
+        for path in source.paths() {
+            let names: Vec<&str> = path.iter().map(String::as_str).collect();
+            let impure = IMPURE.contains(&names[0])
+                || matches!(
+                    names.as_slice(),
+                    ["std", "fs" | "net" | "thread" | "process" | "env", ..]
+                        | ["std", "time", "Instant" | "SystemTime", ..]
+                );
+            assert!(!impure, "src/{} names {}", source.path, path.join("::"));
+        }
+    }
+}
+
+const NOT_SHOWN: [&str; 4] = ["sled", "actix", "actix_rt", "reqwest"];
+
+/// What a file imports of the crates that must not show, by the name it goes by there.
+fn foreign_names(source: &Source) -> BTreeSet<String> {
+    let mut imported = Paths::default();
+    for item in &source.file.items {
+        if let Item::Use(item) = item {
+            imported.visit_item_use(item);
+        }
+    }
+    let foreign = imported.0.into_iter();
+    let foreign = foreign.filter(|path| NOT_SHOWN.contains(&path[0].as_str()));
+    let names = foreign.filter_map(|path| path.last().cloned());
+    names.chain(NOT_SHOWN.map(str::to_owned)).collect()
+}
+
+/// The types that an item shows to whoever uses the crate.
+fn shown(item: &Item) -> Vec<Type> {
+    let is_public = |visibility: &Visibility| matches!(visibility, Visibility::Public(_));
+    let fields = |fields: &Fields, all: bool| -> Vec<Type> {
+        let shown = fields.iter().filter(|field| all || is_public(&field.vis));
+        shown.map(|field| field.ty.clone()).collect()
+    };
+    match item {
+        Item::Struct(item) if is_public(&item.vis) => fields(&item.fields, false),
+        Item::Enum(item) if is_public(&item.vis) => {
+            let variants = item.variants.iter();
+            variants.flat_map(|v| fields(&v.fields, true)).collect()
+        }
+        Item::Fn(item) if is_public(&item.vis) => signature(&item.sig),
+        Item::Trait(item) if is_public(&item.vis) => {
+            let methods = item.items.iter().filter_map(|item| match item {
+                syn::TraitItem::Fn(method) => Some(signature(&method.sig)),
+                _ => None,
+            });
+            methods.flatten().collect()
+        }
+        Item::Impl(item) => {
+            let methods = item.items.iter().filter_map(|item| match item {
+                syn::ImplItem::Fn(method) if is_public(&method.vis) => Some(signature(&method.sig)),
+                _ => None,
+            });
+            methods.flatten().collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn signature(signature: &Signature) -> Vec<Type> {
+    let inputs = signature.inputs.iter().filter_map(|input| match input {
+        syn::FnArg::Typed(typed) => Some((*typed.ty).clone()),
+        syn::FnArg::Receiver(_) => None,
+    });
+    let output = match &signature.output {
+        syn::ReturnType::Type(_, output) => Some((**output).clone()),
+        syn::ReturnType::Default => None,
+    };
+    inputs.chain(output).collect()
+}
+
+#[test]
+fn no_type_of_actix_sled_or_reqwest_shows_in_the_public_api() {
+    for source in sources() {
+        let foreign = foreign_names(&source);
+        for shown in source.file.items.iter().flat_map(shown) {
+            let mut paths = Paths::default();
+            paths.visit_type(&shown);
+            let shown = paths.0.iter().find(|path| foreign.contains(&path[0]));
+            assert_eq!(shown, None, "src/{} shows it", source.path);
+        }
+    }
+}
