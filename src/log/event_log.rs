@@ -132,6 +132,26 @@ impl EventLog {
         queue.push_when_room(request, urgency).await?.await
     }
 
+    /// Puts an append into the writer's queue, in order, once it has room. What is returned
+    /// resolves when the append is as durable as configured.
+    ///
+    /// Cancel safety: dropped before it returns, nothing is appended.
+    pub async fn enqueue_when_room(
+        &self,
+        stream: StreamId,
+        expected: ExpectedVersion,
+        events: Vec<Event>,
+        urgency: Urgency,
+    ) -> Result<PendingAppend, AppendError> {
+        let part = StreamAppend {
+            stream,
+            expected,
+            events,
+        };
+        let request = AppendRequest::encode(vec![part])?;
+        self.queue()?.push_when_room(request, urgency).await
+    }
+
     /// Puts an append into the writer's queue, in order, without waiting;
     /// [`AppendError::Busy`] when the queue is full.
     pub fn enqueue(

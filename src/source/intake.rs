@@ -8,7 +8,7 @@ use std::{
 use crate::{
     activity::Activity,
     clock::SharedClock,
-    log::{AppendError, EventLog, ExpectedVersion, StreamId, Urgency},
+    log::{AppendError, EventLog, ExpectedVersion, PendingAppend, StreamId, Urgency},
     model::{
         Api, ApiId, ApiState, Coordinate, Event, Invalid, Message, MessageId, MessagePublished,
         Moment, Position, Sampler,
@@ -82,6 +82,36 @@ pub struct IntakeOptions {
     pub offsets: HashMap<String, u64>,
 }
 
+/// What a batch of messages comes to.
+#[derive(Default)]
+struct Batch {
+    receipts: Vec<Receipt>,
+    events: Vec<Event>,
+    coordinates: Vec<Coordinate>,
+}
+
+impl Batch {
+    fn holds(&self, coordinate: &Coordinate) -> bool {
+        let mut same = self.coordinates.iter();
+        same.any(|c| c.partition == coordinate.partition && c.offset >= coordinate.offset)
+    }
+
+    /// The receipts with their positions: what is new stands from `first` on, a duplicate's
+    /// position is the log's head.
+    fn placed(mut self, first: Position, head: Position) -> Vec<Receipt> {
+        let mut next = first;
+        for receipt in &mut self.receipts {
+            if receipt.duplicate {
+                receipt.position = head;
+            } else {
+                receipt.position = next;
+                next = next.next();
+            }
+        }
+        self.receipts
+    }
+}
+
 /// Accepts the messages of one API. Cheap to clone.
 #[derive(Clone)]
 pub struct Intake(Arc<Inner>);
@@ -94,6 +124,15 @@ struct Inner {
     api: RwLock<Arc<Api>>,
     sampler: Mutex<Sampler>,
     offsets: Mutex<HashMap<String, u64>>,
+    /// Held while messages with coordinates are on their way into the log.
+    begun: tokio::sync::Mutex<Option<Begun>>,
+}
+
+/// An append of messages with coordinates whose answer is not known yet. It is made even when its
+/// caller went away, so whoever comes next learns its answer first.
+struct Begun {
+    coordinates: Vec<Coordinate>,
+    append: PendingAppend,
 }
 
 impl Intake {
@@ -114,6 +153,7 @@ impl Intake {
             sampler: Mutex::new(Sampler::new(&api.analytics.sampling)),
             api: RwLock::new(api),
             offsets: Mutex::new(offsets),
+            begun: tokio::sync::Mutex::new(None),
         }))
     }
 
@@ -181,51 +221,81 @@ impl Intake {
     ) -> Result<Vec<Receipt>, PublishError> {
         self.check(&messages)?;
         let _busy = self.0.activity.begin();
-        let mut receipts = Vec::with_capacity(messages.len());
-        let mut events: Vec<Event> = Vec::with_capacity(messages.len());
-        let mut coordinates = Vec::new();
+        if messages.iter().any(|message| message.coordinate.is_some()) {
+            return self.publish_once(messages).await;
+        }
+        let mut batch = self.batch(messages);
+        let events = std::mem::take(&mut batch.events);
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        let appended = self.enqueue(events).await?.await?;
+        Ok(batch.placed(appended.first, appended.last))
+    }
+
+    /// Accepts what is not in the log yet. One batch at a time, so that a coordinate is known
+    /// before it can come again.
+    async fn publish_once(&self, messages: Vec<Message>) -> Result<Vec<Receipt>, PublishError> {
+        let mut begun = self.0.begun.lock().await;
+        // An error was its caller's, who went away; what was not written is not known.
+        let _ = self.end(&mut begun).await;
+        let mut batch = self.batch(messages);
+        let events = std::mem::take(&mut batch.events);
+        let mut first = Position::ZERO;
+        if !events.is_empty() {
+            *begun = Some(Begun {
+                coordinates: std::mem::take(&mut batch.coordinates),
+                append: self.enqueue(events).await?,
+            });
+            first = self.end(&mut begun).await?;
+        }
+        Ok(batch.placed(first, self.0.log.head()))
+    }
+
+    /// Waits for the append that was begun, if there is one, and learns its coordinates. Gives the
+    /// position of its first event.
+    async fn end(&self, begun: &mut Option<Begun>) -> Result<Position, AppendError> {
+        let Some(Begun { append, .. }) = begun else {
+            return Ok(Position::ZERO);
+        };
+        let answer = append.await;
+        let coordinates = begun.take().map(|begun| begun.coordinates);
+        let appended = answer?;
+        self.learn(coordinates.unwrap_or_default());
+        Ok(appended.first)
+    }
+
+    async fn enqueue(&self, events: Vec<Event>) -> Result<PendingAppend, AppendError> {
+        let (log, stream) = (&self.0.log, self.0.stream);
+        log.enqueue_when_room(stream, ExpectedVersion::Any, events, Urgency::Now)
+            .await
+    }
+
+    /// The events of what is new among these messages.
+    fn batch(&self, messages: Vec<Message>) -> Batch {
+        let mut batch = Batch::default();
         for message in messages {
-            let duplicate = message
-                .coordinate
+            let coordinate = message.coordinate.clone();
+            let duplicate = coordinate
                 .as_ref()
-                .is_some_and(|c| self.is_known(c));
+                .is_some_and(|c| self.is_known(c) || batch.holds(c));
             let moment = self.0.clock.moment();
             let id = message
                 .id
                 .unwrap_or_else(|| MessageId::from_moment(&moment));
-            receipts.push(Receipt {
+            batch.receipts.push(Receipt {
                 id,
                 position: Position::ZERO,
                 duplicate,
             });
             if !duplicate {
-                coordinates.extend(message.coordinate.clone());
-                events.push(self.published(id, message, &moment).into());
+                batch.coordinates.extend(coordinate);
+                batch
+                    .events
+                    .push(self.published(id, message, &moment).into());
             }
         }
-        let first = self.append(events).await?;
-        self.learn(coordinates);
-        let mut next = first;
-        for receipt in &mut receipts {
-            if receipt.duplicate {
-                receipt.position = self.0.log.head();
-            } else {
-                receipt.position = next;
-                next = next.next();
-            }
-        }
-        Ok(receipts)
-    }
-
-    async fn append(&self, events: Vec<Event>) -> Result<Position, PublishError> {
-        if events.is_empty() {
-            return Ok(Position::ZERO);
-        }
-        let log = &self.0.log;
-        let appended = log
-            .append(self.0.stream, ExpectedVersion::Any, events, Urgency::Now)
-            .await?;
-        Ok(appended.first)
+        batch
     }
 
     fn check(&self, messages: &[Message]) -> Result<(), PublishError> {

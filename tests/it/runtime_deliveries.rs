@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use hooklog::{
     model::{
-        Api, ApiId, ErrorClass, Message, MockSource, Qos, Source, Subscription, SubscriptionId,
+        Api, ApiId, Coordinate, ErrorClass, Message, MockSource, Qos, Source, Subscription,
+        SubscriptionId,
     },
     projection::deliveries::{DeliveryOutcome, DeliveryQuery, DeliveryRow},
     runtime::ControlError,
@@ -287,4 +288,47 @@ async fn impossible_settings_are_refused_with_the_field_and_the_reason() {
     let refused = test.handle().publish(api, large).await.unwrap_err();
     assert!(refused.to_string().contains("1 MiB"), "{refused}");
     test.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_publish_whose_caller_went_away_is_known_to_the_next() {
+    use hooklog::source::{Intake, IntakeOptions};
+    let data = tempfile::tempdir().unwrap();
+    let log =
+        hooklog::log::EventLog::open(data.path(), hooklog::log::LogOptions::default()).unwrap();
+    let mut api = Api::named("ticks");
+    api.id = hooklog::model::ApiId::from_uuid(uuid::Uuid::from_u128(1));
+    let intake = Intake::new(IntakeOptions {
+        log: log.clone(),
+        clock: hooklog::clock::SystemClock::shared(),
+        api: std::sync::Arc::new(api),
+        activity: hooklog::activity::Activity::default(),
+        offsets: std::collections::HashMap::new(),
+    });
+    let message = |offset| {
+        let mut message = Message::text("tick");
+        message.coordinate = Some(Coordinate {
+            partition: "p".to_owned(),
+            offset,
+        });
+        message
+    };
+    for offset in 0..50 {
+        let mut abandoned = Box::pin(intake.publish(message(offset)));
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        let _ = abandoned.as_mut().poll(&mut context);
+        drop(abandoned);
+        let again = intake.publish(message(offset)).await.unwrap();
+        assert!(again.is_duplicate());
+    }
+    let twice = intake
+        .publish_batch(vec![message(50), message(50)])
+        .await
+        .unwrap();
+    assert_eq!(
+        twice.iter().map(|r| r.is_duplicate()).collect::<Vec<_>>(),
+        [false, true]
+    );
+    assert_eq!(log.head().get(), 51);
+    assert_eq!(intake.publish_batch(Vec::new()).await.unwrap(), []);
 }
