@@ -13,7 +13,6 @@
 //!
 //! actix is imported here and nowhere else, and no type of it shows.
 
-mod outbox;
 mod registry;
 mod signal;
 mod subscription_actor;
@@ -23,13 +22,16 @@ use futures_util::future::BoxFuture;
 
 pub use self::registry::{ExecuteError, Inspection, Registry, RegistryOptions};
 use crate::{
-    log::ReadError,
-    model::{DeadLetterQueue, MessageRef, SubscriptionId},
+    log::{AppendError, ReadError},
+    model::{ApiId, DeadLetterQueue, MessageRef, SubscriptionId, Version},
+    subscription::SubscriptionState,
 };
 
 /// A dead letter on its way to the place its entrypoint names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadLetter {
+    /// The API whose message it is.
+    pub api: ApiId,
     /// The subscription that gave it up.
     pub subscription: SubscriptionId,
     /// The message.
@@ -44,6 +46,15 @@ pub trait Forwarder: Send + Sync + 'static {
     fn forward(&self, letter: DeadLetter) -> BoxFuture<'static, Result<(), String>>;
 }
 
+/// Finds what a subscription was, for an actor that is started again.
+pub trait Recall: Send + Sync + 'static {
+    /// Its state as the log tells it, and the last version of its stream.
+    fn recall(
+        &self,
+        id: SubscriptionId,
+    ) -> BoxFuture<'static, Result<(SubscriptionState, Version), RestartError>>;
+}
+
 /// Why an actor could not be started again.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -51,4 +62,7 @@ pub enum RestartError {
     /// Its events could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// That it was interrupted is not on record.
+    #[error(transparent)]
+    Append(#[from] AppendError),
 }

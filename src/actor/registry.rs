@@ -6,7 +6,7 @@ use std::{
     io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -16,8 +16,8 @@ use futures_util::future::{self, Either};
 use tokio::sync::{Notify, watch};
 
 use super::{
-    Forwarder, RestartError,
-    signal::Signal,
+    Forwarder, Recall, RestartError,
+    signal::{Down, Signal},
     subscription_actor::{Drain, Execute, Inspect, Seed, SubscriptionActor, Wake},
     system::Threads,
 };
@@ -27,19 +27,16 @@ use crate::{
     delivery::Transport,
     log::{AppendError, EventLog, ExpectedVersion, StreamId, StreamKind, Urgency},
     model::{
-        Api, ApiId, FailureCause, Policy, Position, SubscriptionId, Version, WebhookEntrypoint,
+        Api, ApiId, ConsumerConfiguration, FailureCause, Policy, Position, SubscriptionId, Version,
+        WebhookEntrypoint,
     },
     subscription::{Command, Rejection, SubscriptionState, apply, decide},
 };
 
 /// Events looked at before the waker gives its thread to others.
 const WAKE_EVENTS: usize = 4_096;
-/// Events read at a time when an actor is started again.
-const RESTART_EVENTS: usize = 1_024;
 /// Panics in a row after which a subscription is interrupted instead of started again.
 const CRASHES_MAX: u32 = 5;
-/// Wait before an actor is started again that stopped because its append failed.
-const RESTART_PAUSE: Duration = Duration::from_millis(500);
 
 /// Why a command was not carried out.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -69,6 +66,8 @@ pub struct RegistryOptions {
     pub transport: Arc<dyn Transport>,
     /// Their dead letters' way out.
     pub forwarder: Arc<dyn Forwarder>,
+    /// What they were, when they are started again.
+    pub recall: Arc<dyn Recall>,
     /// Threads that make calls.
     pub workers: usize,
     /// Counts what is under way.
@@ -92,8 +91,17 @@ pub(super) struct Shared {
     pub(super) clock: SharedClock,
     pub(super) forwarder: Arc<dyn Forwarder>,
     pub(super) activity: Activity,
-    /// Rung by an actor that is gone and wants to be started again.
+    /// Rung by an actor that is gone.
     pub(super) down: Notify,
+    draining: AtomicBool,
+    recall: Arc<dyn Recall>,
+}
+
+impl Shared {
+    /// Whether nothing is to be begun any more.
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
 }
 
 /// What the actors of one API share.
@@ -144,6 +152,8 @@ impl Registry {
             forwarder: options.forwarder,
             activity: options.activity,
             down: Notify::new(),
+            draining: AtomicBool::new(false),
+            recall: options.recall,
         };
         Ok(Self(Arc::new(Inner {
             shared: Arc::new(shared),
@@ -198,12 +208,13 @@ impl Registry {
             return;
         }
         let signal = Arc::new(Signal::default());
-        let addr = self.start_actor(state, version, worker, &group, &signal);
+        // A member first: what is published once the actor has looked must wake it.
         group
             .members
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(id);
+        let addr = self.start_actor(state, version, worker, &group, &signal);
         entries.insert(
             id,
             Entry {
@@ -260,7 +271,7 @@ impl Registry {
             loop {
                 shared.down.notified().await;
                 let Some(inner) = weak.upgrade() else { return };
-                Self(inner).restart_down().await;
+                Self(inner).look_down();
             }
         });
     }
@@ -373,6 +384,7 @@ impl Registry {
     /// Lets every actor end its calls and begin no more. Returns when all are quiet, or after
     /// `timeout`; gives the number that were not quiet by then.
     pub async fn drain(&self, timeout: Duration) -> usize {
+        self.0.shared.draining.store(true, Ordering::Release);
         let asked: Vec<_> = {
             let entries = self.entries();
             entries
@@ -401,51 +413,56 @@ impl Registry {
         self.0.threads.stop();
     }
 
-    async fn restart_down(&self) {
-        let down: Vec<(SubscriptionId, Arc<Signal>)> = {
-            let entries = self.entries();
-            let down = entries.iter().filter(|(_, entry)| entry.signal.take_down());
-            down.map(|(id, entry)| (*id, Arc::clone(&entry.signal)))
-                .collect()
-        };
-        for (id, signal) in down {
-            let crashes = signal.crashes();
-            tracing::warn!(subscription = %id, crashes, "the actor is started again from the log");
-            if let Err(error) = self.restart(id, crashes).await {
-                tracing::error!(subscription = %id, %error, "the actor cannot be started again yet");
-                self.0.shared.clock.sleep(RESTART_PAUSE).await;
-                signal.set_down(false);
-                self.0.shared.down.notify_one();
+    /// Sees to the actors that are gone: those that are over are forgotten, the others are started
+    /// again, each after its own wait.
+    fn look_down(&self) {
+        let (mut finished, mut down) = (Vec::new(), Vec::new());
+        for (id, entry) in self.entries().iter() {
+            if entry.signal.is_finished() {
+                finished.push(*id);
+            } else if let Some(failed) = entry.signal.take_down() {
+                down.push((*id, failed));
             }
+        }
+        for id in finished {
+            self.remove(id);
+        }
+        if self.0.shared.is_draining() {
+            return;
+        }
+        for (id, failed) in down {
+            let weak = Arc::downgrade(&self.0);
+            let shared = Arc::clone(&self.0.shared);
+            self.0.threads.control.spawn(async move {
+                if !failed.pause.is_zero() {
+                    shared.clock.sleep(failed.pause).await;
+                }
+                if let Some(inner) = weak.upgrade() {
+                    Self(inner).start_again(id, failed).await;
+                }
+            });
+        }
+    }
+
+    async fn start_again(&self, id: SubscriptionId, failed: Down) {
+        let crashes = failed.crashes;
+        tracing::warn!(subscription = %id, crashes, "the actor is started again from the log");
+        if let Err(error) = self.restart(id, crashes).await {
+            tracing::error!(subscription = %id, %error, "the actor cannot be started again yet");
+            let elapsed = self.0.shared.clock.elapsed();
+            if let Some(entry) = self.entries().get(&id) {
+                entry.signal.set_down(false, elapsed);
+            }
+            self.0.shared.down.notify_one();
         }
     }
 
     async fn restart(&self, id: SubscriptionId, crashes: u32) -> Result<(), RestartError> {
         let _busy = self.0.shared.activity.begin();
-        let (mut state, mut version) = self.recall(id).await?;
+        let (mut state, mut version) = self.0.shared.recall.recall(id).await?;
         if crashes >= CRASHES_MAX && state.is_running() {
-            let log = &self.0.shared.log;
-            let policy = Policy::of(
-                &WebhookEntrypoint::at("/"),
-                &crate::model::ConsumerConfiguration::default(),
-            );
-            let command = Command::Fail {
-                cause: FailureCause::Restarts { count: crashes },
-            };
-            let moment = self.0.shared.clock.moment();
-            let events = decide(&state, command, &policy, &moment).unwrap_or_default();
-            for event in &events {
-                apply(&mut state, event);
-            }
-            let expected = ExpectedVersion::Exact(version);
-            let events: Vec<_> = events.into_iter().map(Into::into).collect();
-            let stream = StreamId::subscription(id);
-            match log.append(stream, expected, events, Urgency::Now).await {
-                Ok(appended) => version = appended.last_version,
-                Err(error) => {
-                    tracing::error!(subscription = %id, %error, "the interruption is not on record");
-                }
-            }
+            let cause = FailureCause::Restarts { count: crashes };
+            version = self.interrupt(&mut state, version, cause).await?;
         }
         let mut entries = self.entries();
         if let Some(entry) = entries.get_mut(&id) {
@@ -459,32 +476,34 @@ impl Registry {
         Ok(())
     }
 
-    /// The state of a subscription as the log tells it.
-    async fn recall(
+    /// Puts on record that a subscription without an actor is interrupted. Gives the new version of
+    /// its stream.
+    pub async fn interrupt(
         &self,
-        id: SubscriptionId,
-    ) -> Result<(SubscriptionState, Version), RestartError> {
-        let mut state = SubscriptionState::new(id);
-        let mut version = Version::ZERO;
-        let stream = StreamId::subscription(id);
-        loop {
-            let events = self
-                .0
-                .shared
-                .log
-                .read_stream_async(stream, version, RESTART_EVENTS)
-                .await?;
-            let Some(last) = events.last() else {
-                return Ok((state, version));
-            };
-            version = last.version;
-            for event in events
-                .iter()
-                .filter_map(|recorded| recorded.event.as_subscription())
-            {
-                apply(&mut state, event);
-            }
+        state: &mut SubscriptionState,
+        version: Version,
+        cause: FailureCause,
+    ) -> Result<Version, AppendError> {
+        let policy = Policy::of(
+            &WebhookEntrypoint::at("/"),
+            &ConsumerConfiguration::default(),
+        );
+        let moment = self.0.shared.clock.moment();
+        let decided = decide(state, Command::Fail { cause }, &policy, &moment);
+        // One that is over or interrupted already stays so.
+        let events = decided.unwrap_or_default();
+        if events.is_empty() {
+            return Ok(version);
         }
+        let stream = StreamId::subscription(state.id);
+        let expected = ExpectedVersion::Exact(version);
+        let batch = events.iter().cloned().map(Into::into).collect();
+        let log = &self.0.shared.log;
+        let appended = log.append(stream, expected, batch, Urgency::Now).await?;
+        for event in &events {
+            apply(state, event);
+        }
+        Ok(appended.last_version)
     }
 
     fn addr(&self, id: SubscriptionId) -> Option<Addr<SubscriptionActor>> {

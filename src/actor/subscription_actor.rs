@@ -1,5 +1,5 @@
-//! The shell around one subscription's core: it does what the core plans and tells it what came
-//! of it.
+//! The actix shell around one subscription's driver: it does the jobs that the driver gives and
+//! tells it what came of them.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -11,22 +11,19 @@ use tokio::sync::oneshot;
 
 use super::{
     DeadLetter,
-    outbox::{Decision, Outbox, Reply},
     registry::{ExecuteError, Group, Inspection, Shared},
     signal::Signal,
 };
 use crate::{
     activity::Busy,
+    clock::Clock,
     delivery::{AttemptRequest, Transport},
     log::{AppendError, Appended, ExpectedVersion, ReadError, RecordedEvent, StreamId, Urgency},
     model::{
-        Api, AttemptNumber, AttemptReport, DeadLetterQueue, DeliveryId, Event, MessagePublished,
-        MessageRef, Policy, Position, SubscriptionEvent, SubscriptionId, Version,
+        AttemptReport, DeadLetterQueue, DeliveryId, Event, MessagePublished, MessageRef, Moment,
+        Position, SubscriptionEvent, SubscriptionId, Version,
     },
-    subscription::{
-        Action, Command, Effect, Flight, MessageMeta, Now, SubscriptionState, apply, decide,
-        effects,
-    },
+    subscription::{Call, Command, Driver, Effect, Job, MessageMeta, Now, SubscriptionState, Time},
 };
 
 /// Wake-ups and commands that may wait. A wake-up that finds it full is not lost: its mark is
@@ -34,8 +31,11 @@ use crate::{
 const MAILBOX_MESSAGES: usize = 16;
 /// Wait before an append is tried again that the log had no room for.
 const FULL_PAUSE: Duration = Duration::from_secs(1);
-/// Wait before messages are read again that could not be read.
+/// Wait before something is read again that could not be read just now.
 const READ_PAUSE: Duration = Duration::from_secs(1);
+
+/// Who waits for a decision to be durable.
+type Reply = oneshot::Sender<Result<Position, ExecuteError>>;
 
 /// What an actor is started from.
 pub(super) struct Seed {
@@ -52,23 +52,17 @@ pub(super) struct Seed {
 /// One subscription, live.
 pub(super) struct SubscriptionActor {
     id: SubscriptionId,
-    state: SubscriptionState,
-    flight: Flight,
-    /// The last version of its stream that is durable.
-    version: Version,
-    outbox: Outbox,
+    driver: Driver<Reply>,
     shared: Arc<Shared>,
     group: Arc<Group>,
     signal: Arc<Signal>,
     transport: Arc<dyn Transport>,
-    api: Arc<Api>,
-    policy: Arc<Policy>,
     /// Messages read and not yet called with.
     bodies: HashMap<Version, Arc<RecordedEvent>>,
-    /// Takes that are decided and not yet durable.
-    taking: Vec<MessageRef>,
     timer: Option<SpawnHandle>,
     draining: Vec<oneshot::Sender<()>>,
+    /// Why the log takes nothing more. Then nothing is begun, for nothing could be recorded.
+    stuck: Option<AppendError>,
     stopped_in_order: bool,
     starting: Option<Busy>,
 }
@@ -104,26 +98,49 @@ impl Message for Drain {
     type Result = ();
 }
 
+/// The runtime's clock, as a driver sees it.
+struct Live<'a>(&'a dyn Clock);
+
+impl Time for Live<'_> {
+    fn now(&self) -> Now {
+        Now {
+            wall: self.0.now(),
+            elapsed: self.0.elapsed(),
+        }
+    }
+
+    fn moment(&self) -> Moment {
+        self.0.moment()
+    }
+}
+
+/// What a call came to.
+enum Ended {
+    /// It was made.
+    Made {
+        report: Box<AttemptReport>,
+        sampled: bool,
+    },
+    /// Its message cannot be read, and never will be.
+    Unsendable(String),
+    /// The log was closed meanwhile; nothing matters any more.
+    Closed,
+}
+
 impl SubscriptionActor {
     pub(super) fn new(seed: Seed) -> Self {
-        let api = seed.group.api();
-        let policy = policy_of(&api, &seed.state);
+        let time = Live(seed.shared.clock.as_ref());
         Self {
             id: seed.state.id,
-            state: seed.state,
-            flight: Flight::new(),
-            version: seed.version,
-            outbox: Outbox::default(),
+            driver: Driver::new(seed.state, seed.version, seed.group.api(), &time),
             shared: seed.shared,
             group: seed.group,
             signal: seed.signal,
             transport: seed.transport,
-            api,
-            policy,
             bodies: HashMap::new(),
-            taking: Vec::new(),
             timer: None,
             draining: Vec::new(),
+            stuck: None,
             stopped_in_order: false,
             starting: Some(seed.starting),
         }
@@ -132,129 +149,100 @@ impl SubscriptionActor {
     /// Does everything that can be done now.
     fn plan(&mut self, ctx: &mut Context<Self>) {
         self.signal.take();
-        if !self.draining.is_empty() {
-            self.answer_drain();
+        if self.stuck.is_some() {
             return;
         }
-        self.refresh_policy();
-        if let Some(timer) = self.timer.take() {
-            ctx.cancel_future(timer);
-        }
+        self.refresh();
+        let shared = Arc::clone(&self.shared);
+        let time = Live(shared.clock.as_ref());
+        let mut wake;
         loop {
-            let now = Now {
-                wall: self.shared.clock.now(),
-                elapsed: self.shared.clock.elapsed(),
-            };
-            let actions = self
-                .flight
-                .next(&self.state, &self.policy, now, self.group.head());
+            wake = None;
             let mut again = false;
-            for action in actions {
-                again |= self.act(action, ctx);
+            for job in self.driver.plan(&time, self.group.head()) {
+                match job {
+                    Job::Wake { after } => wake = Some(after),
+                    Job::Read { after, limit } => again |= self.read(after, limit, ctx),
+                    job => self.begin(job, ctx),
+                }
             }
             if !again {
                 break;
             }
         }
+        self.wake_after(wake, ctx);
         self.forget_bodies();
-    }
-
-    /// Does one thing. True when that may have made room for another.
-    fn act(&mut self, action: Action, ctx: &mut Context<Self>) -> bool {
-        match action {
-            Action::Read { after, limit } => self.read(after, limit, ctx),
-            Action::Send {
-                message,
-                attempt,
-                probe,
-            } => {
-                self.send(message, attempt, probe, ctx);
-                false
-            }
-            Action::Record(command) => {
-                if let Command::Take { message } = &command {
-                    self.taking.push(*message);
-                }
-                self.record(command, Urgency::Linger, None, ctx);
-                true
-            }
-            Action::Forward { message, target } => {
-                self.forward(message, target, ctx);
-                false
-            }
-            Action::Wake { after } => {
-                let mut sleep = self.shared.clock.sleep(after);
-                let activity = self.shared.activity.clone();
-                let sleep = async move {
-                    (&mut sleep).await;
-                    activity.begin()
-                };
-                let wake = sleep.into_actor(self).map(|busy, actor, ctx| {
-                    actor.timer = None;
-                    actor.plan(ctx);
-                    drop(busy);
-                });
-                self.timer = Some(ctx.spawn(wake));
-                false
-            }
+        self.answer_drain();
+        if self.driver.is_finished() {
+            self.stopped_in_order = true;
+            self.signal.set_finished();
+            self.shared.down.notify_one();
+            ctx.stop();
         }
     }
 
-    /// Takes over what the entrypoint or the subscription changed.
-    fn refresh_policy(&mut self) {
+    /// Takes over what changed outside.
+    fn refresh(&mut self) {
         let api = self.group.api();
-        if !Arc::ptr_eq(&api, &self.api) {
-            self.policy = policy_of(&api, &self.state);
-            self.api = api;
+        if !Arc::ptr_eq(&api, self.driver.api()) {
+            let shared = Arc::clone(&self.shared);
+            self.driver.set_api(api, &Live(shared.clock.as_ref()));
         }
+        if self.shared.is_draining() {
+            self.driver.drain();
+        }
+    }
+
+    fn begin(&mut self, job: Job<Reply>, ctx: &mut Context<Self>) {
+        match job {
+            Job::Send(call) => self.send(call, ctx),
+            Job::Forward { message, target } => self.forward(message, target, ctx),
+            Job::Append {
+                expected,
+                events,
+                urgent,
+            } => self.append(expected, events, urgent, ctx),
+            // What holds as of now needed no event.
+            Job::Answer(reply) => answer(reply, Ok(self.shared.log.head())),
+            Job::Read { .. } | Job::Wake { .. } => {}
+        }
+    }
+
+    /// Sets the one timer, in place of the one before.
+    fn wake_after(&mut self, after: Option<Duration>, ctx: &mut Context<Self>) {
+        if let Some(timer) = self.timer.take() {
+            ctx.cancel_future(timer);
+        }
+        let Some(after) = after else { return };
+        let mut sleep = self.shared.clock.sleep(after);
+        let activity = self.shared.activity.clone();
+        let sleep = async move {
+            (&mut sleep).await;
+            activity.begin()
+        };
+        let wake = sleep.into_actor(self).map(|busy, actor, ctx| {
+            actor.timer = None;
+            actor.plan(ctx);
+            drop(busy);
+        });
+        self.timer = Some(ctx.spawn(wake));
     }
 
     /// Reads messages. True when they were at hand and are offered already.
     fn read(&mut self, after: Version, limit: usize, ctx: &mut Context<Self>) -> bool {
-        let log = self.shared.log.clone();
-        let stream = StreamId::messages(self.api.id);
-        if let Some(events) = log.cached_stream(stream, after, limit) {
+        let stream = StreamId::messages(self.driver.api().id);
+        if let Some(events) = self.shared.log.cached_stream(stream, after, limit) {
             self.offer(events);
             return true;
         }
-        let busy = self.shared.activity.begin();
-        let read = async move { log.read_stream_async(stream, after, limit).await };
+        let read = read_messages(Arc::clone(&self.shared), stream, after, limit);
         ctx.spawn(read.into_actor(self).map(move |read, actor, ctx| {
-            actor.have_read(after, limit, read, ctx);
-            drop(busy);
+            if let Some((events, _busy)) = read {
+                actor.offer(events);
+                actor.plan(ctx);
+            }
         }));
         false
-    }
-
-    fn have_read(
-        &mut self,
-        after: Version,
-        limit: usize,
-        read: Result<Vec<Arc<RecordedEvent>>, ReadError>,
-        ctx: &mut Context<Self>,
-    ) {
-        match read {
-            Ok(events) => {
-                self.offer(events);
-                self.plan(ctx);
-            }
-            // What retention cut is gone: the read goes on where the log begins, and the core
-            // sees the gap.
-            Err(ReadError::StreamGone { first, .. }) => {
-                if self.read(first.previous(), limit, ctx) {
-                    self.plan(ctx);
-                }
-            }
-            Err(error) => {
-                tracing::error!(subscription = %self.id, %error, "messages cannot be read yet");
-                let pause = self.shared.clock.sleep(READ_PAUSE);
-                ctx.spawn(pause.into_actor(self).map(move |(), actor, ctx| {
-                    if actor.read(after, limit, ctx) {
-                        actor.plan(ctx);
-                    }
-                }));
-            }
-        }
     }
 
     fn offer(&mut self, events: Vec<Arc<RecordedEvent>>) {
@@ -265,102 +253,72 @@ impl SubscriptionActor {
         for recorded in events {
             self.bodies.insert(recorded.version, recorded);
         }
-        self.flight.offer(metas);
+        self.driver.offer(metas);
     }
 
-    /// Keeps the bodies of messages that are read ahead or about to be called with, no others.
+    /// Keeps the bodies of the messages that are sent next, no others: they are read again.
     fn forget_bodies(&mut self) {
-        if self.bodies.len() > usize::from(self.policy.max_in_flight) * 2 {
-            let state = &self.state;
-            let flight = &self.flight;
-            self.bodies
-                .retain(|version, _| !state.is_seen(*version) || flight.is_in_flight(*version));
+        let kept = usize::from(self.driver.policy().max_in_flight);
+        if self.bodies.len() > kept {
+            let next: Vec<_> = self.driver.next_up(kept).collect();
+            self.bodies.retain(|version, _| next.contains(version));
         }
     }
 
     /// Makes a call.
-    fn send(
-        &mut self,
-        message: MessageRef,
-        attempt: AttemptNumber,
-        probe: bool,
-        ctx: &mut Context<Self>,
-    ) {
+    fn send(&mut self, call: Call, ctx: &mut Context<Self>) {
         let busy = self.shared.activity.begin();
-        let body = self.bodies.remove(&message.version);
-        let log = self.shared.log.clone();
+        let body = self.bodies.remove(&call.message.version);
+        let shared = Arc::clone(&self.shared);
         let transport = Arc::clone(&self.transport);
-        let policy = Arc::clone(&self.policy);
-        let (api, subscription) = (self.api.id, self.id);
-        let call = async move {
-            let recorded = match body {
-                Some(recorded) => Some(recorded),
-                None => log.get_async(message.position).await?,
+        let (api, subscription) = (self.driver.api().id, self.id);
+        let made = call.clone();
+        let send = async move {
+            let (recorded, busy) = match body {
+                Some(recorded) => (Ok(recorded), busy),
+                None => read_message(&shared, made.message.position, busy).await,
             };
-            let Some(published) = recorded.as_ref().and_then(|r| r.event.as_published()) else {
-                return Err(ReadError::Corrupt {
-                    from: message.position,
-                    to: message.position,
-                    reason: "there is no message where one was read before".to_owned(),
-                });
+            let published = match &recorded {
+                Ok(recorded) => recorded.event.as_published(),
+                Err(Unread::Closed) => return (Ended::Closed, busy),
+                Err(Unread::Never(detail)) => return (Ended::Unsendable(detail.clone()), busy),
+            };
+            let Some(published) = published else {
+                let detail = format!("position {} holds no message", made.message.position);
+                return (Ended::Unsendable(detail), busy);
             };
             let sampled = published.sampled;
             let request = AttemptRequest {
-                delivery: DeliveryId::of(message.id, subscription),
+                delivery: DeliveryId::of(made.message.id, subscription),
                 api,
                 subscription,
-                attempt,
-                probe,
+                attempt: made.attempt,
+                probe: made.probe,
                 message: Arc::new(MessagePublished::clone(published)),
-                policy: Arc::clone(&policy),
+                policy: made.policy,
                 gravitee_client_identifier: false,
             };
-            Ok((transport.send(request).await, sampled, policy))
+            let report = Box::new(transport.send(request).await);
+            (Ended::Made { report, sampled }, busy)
         };
-        ctx.spawn(call.into_actor(self).map(move |ended, actor, ctx| {
-            actor.ended(message, attempt, probe, ended, ctx);
+        ctx.spawn(send.into_actor(self).map(move |(ended, busy), actor, ctx| {
+            actor.ended(&call, ended, ctx);
             drop(busy);
         }));
     }
 
-    fn ended(
-        &mut self,
-        message: MessageRef,
-        attempt: AttemptNumber,
-        probe: bool,
-        ended: Result<(AttemptReport, bool, Arc<Policy>), ReadError>,
-        ctx: &mut Context<Self>,
-    ) {
-        let (report, sampled, policy) = match ended {
-            Ok(ended) => ended,
-            Err(error) => {
-                tracing::error!(subscription = %self.id, message = %message.id, %error, "a message cannot be read; it is tried again");
-                self.flight.released(message.version);
-                let pause = self.shared.clock.sleep(READ_PAUSE);
-                ctx.spawn(pause.into_actor(self).map(|(), actor, ctx| actor.plan(ctx)));
-                return;
+    fn ended(&mut self, call: &Call, ended: Ended, ctx: &mut Context<Self>) {
+        let time = Live(self.shared.clock.as_ref());
+        let recorded = match ended {
+            Ended::Made { report, sampled } => self.driver.ended(call, report, sampled, &time),
+            Ended::Unsendable(detail) => {
+                tracing::error!(subscription = %self.id, message = %call.message.id, %detail, "a message cannot be sent");
+                self.driver.unsendable(call, detail, &time)
             }
+            Ended::Closed => return,
         };
-        let report = Box::new(report);
-        let command = Command::Record {
-            message,
-            attempt,
-            probe,
-            report,
-            sampled,
-        };
-        let moment = self.shared.clock.moment();
-        // A call ends under the policy it began with.
-        match decide(&self.state, command, &policy, &moment) {
-            Ok(events) => {
-                self.take_over(events, 1, Urgency::Linger, None, ctx);
-                self.flight.ended(message.version);
-            }
-            Err(rejection) => {
-                tracing::debug!(subscription = %self.id, %rejection, "an outcome is not recorded");
-                self.flight.ended(message.version);
-                self.flight.durable(1);
-            }
+        if let Err(rejection) = recorded {
+            tracing::debug!(subscription = %self.id, %rejection, "an outcome is not recorded");
         }
         self.plan(ctx);
     }
@@ -368,187 +326,181 @@ impl SubscriptionActor {
     fn forward(&mut self, message: MessageRef, target: DeadLetterQueue, ctx: &mut Context<Self>) {
         let busy = self.shared.activity.begin();
         let letter = DeadLetter {
+            api: self.driver.api().id,
             subscription: self.id,
             message,
             target,
         };
         let forward = self.shared.forwarder.forward(letter);
         ctx.spawn(forward.into_actor(self).map(move |forwarded, actor, ctx| {
-            let command = match forwarded {
-                Ok(()) => Command::Forwarded { message },
-                Err(reason) => Command::ForwardFailed { message, reason },
-            };
-            actor.record(command, Urgency::Linger, None, ctx);
-            actor.flight.forward_ended();
+            let time = Live(actor.shared.clock.as_ref());
+            if let Err(rejection) = actor.driver.forward_ended(message, forwarded, &time) {
+                tracing::debug!(subscription = %actor.id, %rejection, "a forward is not recorded");
+            }
             actor.plan(ctx);
             drop(busy);
         }));
     }
 
-    /// Decides a command under the present policy and takes over what follows.
-    fn record(
+    fn append(
         &mut self,
-        command: Command,
-        urgency: Urgency,
-        reply: Option<Reply>,
-        ctx: &mut Context<Self>,
-    ) {
-        let moment = self.shared.clock.moment();
-        match decide(&self.state, command, &self.policy, &moment) {
-            Ok(events) => self.take_over(events, 0, urgency, reply, ctx),
-            Err(rejection) => match reply {
-                // Who asked may have stopped waiting.
-                Some(reply) => drop(reply.send(Err(rejection.into()))),
-                None => {
-                    tracing::debug!(subscription = %self.id, %rejection, "a plan is out of date");
-                }
-            },
-        }
-    }
-
-    /// Applies what was decided at once and sends it to the log. A call may begin before it is
-    /// durable: after a crash the message is sent again, and [`Flight`] bounds how many can be.
-    fn take_over(
-        &mut self,
+        expected: Version,
         events: Vec<SubscriptionEvent>,
-        outcomes: usize,
-        urgency: Urgency,
-        reply: Option<Reply>,
+        urgent: bool,
         ctx: &mut Context<Self>,
     ) {
-        let mut policy_changed = false;
-        for event in &events {
-            apply(&mut self.state, event);
-            policy_changed |= matches!(
-                event,
-                SubscriptionEvent::Created(_) | SubscriptionEvent::Updated(_)
-            );
-        }
-        if policy_changed {
-            self.policy = policy_of(&self.api, &self.state);
-        }
         let busy = self.shared.activity.begin();
-        self.outbox.push(Decision {
-            events,
-            outcomes,
-            urgency,
-            reply,
-            busy,
-        });
-        self.append(ctx);
-    }
-
-    /// Appends what waits, if no append is under way.
-    fn append(&mut self, ctx: &mut Context<Self>) {
-        let Some((events, urgency)) = self.outbox.begin() else {
-            return;
-        };
-        if events.is_empty() {
-            // Nothing had to be decided, so what the log holds is the answer.
-            self.outbox.durable(self.shared.log.head());
-            self.append(ctx);
-            return;
-        }
-        let taken = std::mem::take(&mut self.taking);
         let shared = Arc::clone(&self.shared);
         let stream = StreamId::subscription(self.id);
-        let expected = ExpectedVersion::Exact(self.version);
+        let expected = ExpectedVersion::Exact(expected);
+        let urgency = if urgent {
+            Urgency::Now
+        } else {
+            Urgency::Linger
+        };
         let append = async move {
             loop {
                 let batch = events.iter().cloned().map(Event::from).collect();
                 match shared.log.append(stream, expected, batch, urgency).await {
                     Err(AppendError::Full { .. }) => shared.clock.sleep(FULL_PAUSE).await,
-                    answer => return (answer, events),
+                    answer => return answer,
                 }
             }
         };
-        ctx.spawn(
-            append
-                .into_actor(self)
-                .map(move |(answer, events), actor, ctx| {
-                    actor.appended(answer, &events, taken, ctx);
-                }),
-        );
+        ctx.spawn(append.into_actor(self).map(move |answer, actor, ctx| {
+            actor.appended(answer, ctx);
+            drop(busy);
+        }));
     }
 
-    fn appended(
-        &mut self,
-        answer: Result<Appended, AppendError>,
-        events: &[SubscriptionEvent],
-        taken: Vec<MessageRef>,
-        ctx: &mut Context<Self>,
-    ) {
-        let appended = match answer {
-            Ok(appended) => appended,
-            Err(error) => {
-                // What was applied is not in the log, or may not be: only the log knows.
-                tracing::error!(subscription = %self.id, %error, "outcomes are not on record");
-                self.outbox.fail(&error.into());
-                ctx.stop();
-                return;
-            }
-        };
-        self.version = appended.last_version;
-        let (outcomes, _) = self.outbox.durable(appended.last);
-        if outcomes > 0 {
-            self.signal.forgive();
-        }
-        self.flight.durable(outcomes);
-        for message in taken {
-            self.flight.taken(message.version);
-        }
-        for effect in events.iter().flat_map(|event| effects(&self.state, event)) {
-            match effect {
-                Effect::Stopped => tracing::info!(subscription = %self.id, "over"),
-                Effect::Interrupted { cause } => {
-                    tracing::warn!(subscription = %self.id, %cause, "interrupted");
+    fn appended(&mut self, appended: Result<Appended, AppendError>, ctx: &mut Context<Self>) {
+        match appended {
+            Ok(appended) => {
+                let durable = self.driver.appended(appended.last_version);
+                for reply in durable.replies {
+                    answer(reply, Ok(appended.last));
                 }
+                if durable.outcomes > 0 {
+                    self.signal.forgive(self.shared.clock.elapsed());
+                }
+                durable
+                    .effects
+                    .into_iter()
+                    .for_each(|effect| self.tell(&effect));
+                self.plan(ctx);
             }
+            Err(error) => self.append_failed(&error, ctx),
         }
-        self.append(ctx);
-        self.plan(ctx);
     }
 
-    fn is_quiet(&self) -> bool {
-        self.outbox.is_empty() && self.flight.in_flight().is_empty()
+    /// What was applied is not in the log, or may not be: only the log knows. Where it takes
+    /// nothing any more, starting again would send the same messages again and again.
+    fn append_failed(&mut self, error: &AppendError, ctx: &mut Context<Self>) {
+        tracing::error!(subscription = %self.id, %error, "outcomes are not on record");
+        for reply in self.driver.append_failed() {
+            answer(reply, Err(error.clone().into()));
+        }
+        if takes_nothing_more(error) {
+            self.stuck = Some(error.clone());
+            self.wake_after(None, ctx);
+            self.draining.clear();
+        } else {
+            ctx.stop();
+        }
+    }
+
+    fn tell(&self, effect: &Effect) {
+        match effect {
+            Effect::Stopped => tracing::info!(subscription = %self.id, "over"),
+            Effect::Interrupted { cause } => {
+                tracing::warn!(subscription = %self.id, %cause, "interrupted");
+            }
+        }
     }
 
     fn answer_drain(&mut self) {
-        if self.is_quiet() {
-            for quiet in self.draining.split_off(0) {
+        if !self.draining.is_empty() && self.driver.is_quiet() {
+            for quiet in self.draining.drain(..) {
                 // Who asked may have stopped waiting.
                 let _ = quiet.send(());
             }
-            // Stay drained: nothing begins any more.
-            self.draining.push(oneshot::channel().0);
-        }
-    }
-
-    /// Fills in what only the live side knows.
-    fn complete(&self, command: Command) -> Command {
-        match command {
-            Command::Close { .. } => Command::Close {
-                in_flight: self.flight.in_flight(),
-            },
-            Command::Discard { message, past, .. } => {
-                let in_flight = self.flight.is_in_flight(message.version);
-                Command::Discard {
-                    message,
-                    past,
-                    in_flight,
-                }
-            }
-            other => other,
         }
     }
 }
 
-fn policy_of(api: &Api, state: &SubscriptionState) -> Arc<Policy> {
-    let configuration = state.subscription.as_ref().map(|s| s.configuration.clone());
-    Arc::new(Policy::of(
-        &api.entrypoint,
-        &configuration.unwrap_or_default(),
-    ))
+fn answer(reply: Reply, answer: Result<Position, ExecuteError>) {
+    // Who asked may have stopped waiting.
+    let _ = reply.send(answer);
+}
+
+/// Whether the log refuses every append until it is opened again.
+const fn takes_nothing_more(error: &AppendError) -> bool {
+    matches!(
+        error,
+        AppendError::Poisoned
+            | AppendError::Closed
+            | AppendError::ReadOnly
+            | AppendError::TailDamaged { .. }
+    )
+}
+
+/// Reads messages after `after`, those that retention has cut apart. `None` when the log was
+/// closed. What fails for the moment is tried until it does not; that wait counts as no work.
+async fn read_messages(
+    shared: Arc<Shared>,
+    stream: StreamId,
+    mut after: Version,
+    limit: usize,
+) -> Option<(Vec<Arc<RecordedEvent>>, Busy)> {
+    let mut busy = shared.activity.begin();
+    loop {
+        match shared.log.read_stream_async(stream, after, limit).await {
+            Ok(events) => return Some((events, busy)),
+            // The core sees the gap.
+            Err(ReadError::StreamGone { first, .. }) => after = first.previous(),
+            Err(ReadError::Closed) => return None,
+            Err(error) => {
+                tracing::error!(%stream, %error, "messages cannot be read yet");
+                busy = paused(&shared, busy).await;
+            }
+        }
+    }
+}
+
+/// Why a message was not read.
+enum Unread {
+    /// It is gone or damaged, for this reason.
+    Never(String),
+    /// The log was closed.
+    Closed,
+}
+
+async fn read_message(
+    shared: &Shared,
+    position: Position,
+    mut busy: Busy,
+) -> (Result<Arc<RecordedEvent>, Unread>, Busy) {
+    loop {
+        let read = match shared.log.get_async(position).await {
+            Ok(Some(recorded)) => Ok(recorded),
+            Ok(None) => Err(Unread::Never(format!("position {position} holds nothing"))),
+            Err(ReadError::Closed) => Err(Unread::Closed),
+            Err(ReadError::Storage(error)) => {
+                tracing::error!(%position, %error, "a message cannot be read yet");
+                busy = paused(shared, busy).await;
+                continue;
+            }
+            Err(error) => Err(Unread::Never(error.to_string())),
+        };
+        return (read, busy);
+    }
+}
+
+async fn paused(shared: &Shared, busy: Busy) -> Busy {
+    let mut sleep = shared.clock.sleep(READ_PAUSE);
+    drop(busy);
+    (&mut sleep).await;
+    shared.activity.begin()
 }
 
 fn meta_of(recorded: &RecordedEvent) -> Option<MessageMeta> {
@@ -571,7 +523,6 @@ impl Actor for SubscriptionActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.set_mailbox_capacity(MAILBOX_MESSAGES);
-        self.record(Command::RecoverInterrupted, Urgency::Linger, None, ctx);
         self.plan(ctx);
         self.starting = None;
     }
@@ -580,7 +531,8 @@ impl Actor for SubscriptionActor {
 impl Drop for SubscriptionActor {
     fn drop(&mut self) {
         if !self.stopped_in_order {
-            self.signal.set_down(std::thread::panicking());
+            let crashed = std::thread::panicking();
+            self.signal.set_down(crashed, self.shared.clock.elapsed());
             self.shared.down.notify_one();
         }
     }
@@ -598,13 +550,19 @@ impl Handler<Execute> for SubscriptionActor {
     type Result = ResponseFuture<Result<Position, ExecuteError>>;
 
     fn handle(&mut self, execute: Execute, ctx: &mut Self::Context) -> Self::Result {
-        let (reply, answer) = oneshot::channel();
-        let command = self.complete(execute.command);
-        self.record(command, Urgency::Now, Some(reply), ctx);
-        self.plan(ctx);
         let (id, busy) = (self.id, execute.busy);
+        let (reply, answered) = oneshot::channel();
+        if let Some(error) = &self.stuck {
+            answer(reply, Err(error.clone().into()));
+        } else {
+            let time = Live(self.shared.clock.as_ref());
+            if let Err((reply, rejection)) = self.driver.execute(execute.command, reply, &time) {
+                answer(reply, Err(rejection.into()));
+            }
+        }
+        self.plan(ctx);
         Box::pin(async move {
-            let answer = answer.await.unwrap_or(Err(ExecuteError::Restarting(id)));
+            let answer = answered.await.unwrap_or(Err(ExecuteError::Restarting(id)));
             drop(busy);
             answer
         })
@@ -618,10 +576,11 @@ impl Handler<Inspect> for SubscriptionActor {
         if self.signal.take() {
             self.plan(ctx);
         }
+        let state = self.driver.state();
         MessageResult(Inspection {
-            state: self.state.clone(),
-            in_flight: self.flight.in_flight().len(),
-            pending: self.state.pending(self.group.head()),
+            pending: state.pending(self.group.head()),
+            state: state.clone(),
+            in_flight: self.driver.in_flight().len(),
         })
     }
 }
@@ -631,7 +590,10 @@ impl Handler<Drain> for SubscriptionActor {
 
     fn handle(&mut self, _: Drain, ctx: &mut Self::Context) -> Self::Result {
         let (reply, quiet) = oneshot::channel();
-        self.draining.push(reply);
+        self.driver.drain();
+        if self.stuck.is_none() {
+            self.draining.push(reply);
+        }
         self.plan(ctx);
         Box::pin(async move {
             // An actor that goes away is quiet.

@@ -103,6 +103,18 @@ impl SnapshotStore {
         }
     }
 
+    /// One row, and the position that the snapshot is of; `None` when there is no such row, or it
+    /// is damaged. Blocks.
+    pub fn row(&self, key: &[u8]) -> Result<Option<(Position, Vec<u8>)>, StorageError> {
+        let _saving = self.lock();
+        let Some(summary) = self.summary()? else {
+            return Ok(None);
+        };
+        let row = self.store.get(&[&[ROWS], key].concat())?;
+        let row = row.as_deref().and_then(unsealed);
+        Ok(row.map(|row| (summary.position, row.to_vec())))
+    }
+
     /// Removes every row. Blocks.
     pub fn discard(&self) -> Result<(), StorageError> {
         let _saving = self.lock();

@@ -200,7 +200,7 @@ family! {
         "subscription.closed", 1 => Closed(SubscriptionClosed),
         /// A message is about to be sent (only where it must not be sent twice).
         "delivery.taken", 1 => Taken(DeliveryTaken),
-        /// A run of messages is not for this subscription.
+        /// A run of messages is passed over.
         "delivery.filtered", 1 => Filtered(DeliveryFiltered),
         /// A call was answered with 2xx: the message is delivered.
         "attempt.succeeded", 1 => AttemptSucceeded(AttemptSucceeded),
@@ -483,12 +483,15 @@ payload! {
     }
 }
 payload! {
-    /// A run of messages is not for this subscription: another channel, or filtered out.
+    /// A run of messages is passed over.
     DeliveryFiltered {
         /// The first of the run.
         first: Version,
         /// The last of the run.
         last: Version,
+        /// Why.
+        #[serde(default, skip_serializing_if = "FilterReason::is_default")]
+        reason: FilterReason,
     }
 }
 payload! {
@@ -663,6 +666,8 @@ pub enum FailureCause {
         /// How often it was restarted.
         count: u32,
     },
+    /// Part of its history in the log is damaged: what it was is not known for sure.
+    DamagedHistory,
 }
 
 impl fmt::Display for FailureCause {
@@ -683,6 +688,9 @@ impl fmt::Display for FailureCause {
                     Some(error) => write!(f, ", the last failed: {error}"),
                     None => write!(f, ", the last status was {status}"),
                 }
+            }
+            Self::DamagedHistory => {
+                f.write_str("part of its history is damaged; look at its settings, then resume it")
             }
             Self::Restarts { count } => {
                 write!(f, "its actor failed and was restarted {count} times")
@@ -725,6 +733,37 @@ impl DeadLetterReason {
 impl fmt::Display for DeadLetterReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// Why messages are passed over.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Default,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum FilterReason {
+    /// They are not for this subscription: another channel, or filtered out.
+    #[default]
+    NotForIt,
+    /// They cannot be read any more: retention dropped them, or they are damaged.
+    Unreadable,
+}
+
+impl FilterReason {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+    fn is_default(&self) -> bool {
+        *self == Self::default()
     }
 }
 

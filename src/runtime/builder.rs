@@ -13,8 +13,13 @@ use std::{
 use tokio::{runtime, task::spawn_blocking};
 
 use super::{
-    Handle, StartError, directory::Directory, forward::Forwards, handle::Inner,
-    recovery::Recovered, snapshotter::Snapshotter, sources::Sources,
+    Handle, StartError,
+    directory::Directory,
+    forward::Forwards,
+    handle::Inner,
+    recovery::{Recalls, Recovered, RecoveredSubscription},
+    snapshotter::Snapshotter,
+    sources::Sources,
 };
 use crate::{
     activity::Activity,
@@ -22,6 +27,7 @@ use crate::{
     clock::{SharedClock, SystemClock},
     delivery::{CaptureOptions, Egress, HttpTransport, Transport},
     log::{Durability, EventLog, LogOptions, SnapshotStore},
+    model::FailureCause,
     projection::{
         self, OnBadEvent, Projection, Projections, dead_letters::DeadLetters,
         deliveries::Deliveries, metrics::Metrics, subscriptions::Subscriptions,
@@ -189,6 +195,10 @@ impl Builder {
             clock: Arc::clone(&self.clock),
             transport: Arc::clone(&transport),
             forwarder: Arc::clone(&forwards) as Arc<dyn Forwarder>,
+            recall: Arc::new(Recalls {
+                log: log.clone(),
+                snapshots: snapshots.clone(),
+            }),
             workers: self.workers,
             activity: activity.clone(),
         })?;
@@ -207,7 +217,7 @@ impl Builder {
         forwards.connect(&inner);
         let snapshotter = Snapshotter::start(log, snapshots)?;
         let handle = Handle(inner);
-        handle.resume(recovered);
+        handle.resume(recovered)?;
         Ok(Runtime {
             handle,
             snapshotter: Some(snapshotter),
@@ -217,7 +227,7 @@ impl Builder {
 
 impl Handle {
     /// Brings what was recovered to life: after this, calls are made.
-    fn resume(&self, recovered: Recovered) {
+    fn resume(&self, recovered: Recovered) -> Result<(), StartError> {
         let inner = &self.0;
         let intakes: HashMap<_, _> = recovered
             .apis
@@ -238,18 +248,27 @@ impl Handle {
             inner.registry.add_api(Arc::clone(&api.api), api.head);
         }
         let position = recovered.position;
-        for subscription in recovered.subscriptions.into_values() {
-            if !subscription.state.is_over() {
-                inner
-                    .registry
-                    .spawn(subscription.state, subscription.version);
+        for (id, subscription) in recovered.subscriptions {
+            let RecoveredSubscription {
+                mut state,
+                mut version,
+            } = subscription;
+            if recovered.unknown.contains(&id) || state.has_ended() {
+                continue;
             }
+            if recovered.damaged.contains(&id) {
+                let cause = FailureCause::DamagedHistory;
+                let interrupt = inner.registry.interrupt(&mut state, version, cause);
+                version = inner.sources.tasks().block_on(interrupt)?;
+            }
+            inner.registry.spawn(state, version);
         }
         inner.registry.begin(position);
         let apis: Vec<_> = inner.directory.read().apis.values().cloned().collect();
         for entry in apis {
             inner.sources.update(&entry.api, entry.intake);
         }
+        Ok(())
     }
 }
 

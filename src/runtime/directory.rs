@@ -118,7 +118,8 @@ impl Directory {
             }
         }
         things.applications.clone_from(&recovered.applications);
-        for (id, subscription) in &recovered.subscriptions {
+        let open = recovered.subscriptions.iter();
+        for (id, subscription) in open.filter(|(_, open)| !open.state.is_over()) {
             if let Some(definition) = &subscription.state.subscription {
                 things.subscriptions.insert(*id, owner(definition));
             }

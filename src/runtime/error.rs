@@ -29,6 +29,9 @@ pub enum StartError {
     /// The secrets could not be opened.
     #[error(transparent)]
     Vault(#[from] VaultError),
+    /// What was found could not be put on record.
+    #[error("failed to recover: {0}")]
+    Append(#[from] AppendError),
     /// Threads could not be started.
     #[error("failed to start a thread: {0}")]
     Threads(#[from] io::Error),

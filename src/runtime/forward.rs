@@ -82,10 +82,6 @@ async fn post(
     letter: &DeadLetter,
     url: &CallbackUrl,
 ) -> Result<(), String> {
-    let owner = inner
-        .directory
-        .owner(letter.subscription)
-        .map_err(|error| error.to_string())?;
     let configuration = ConsumerConfiguration {
         callback_url: Some(url.clone()),
         ..ConsumerConfiguration::default()
@@ -94,7 +90,7 @@ async fn post(
         .transport
         .send(AttemptRequest {
             delivery: DeliveryId::of(message.id, letter.subscription),
-            api: owner.api,
+            api: letter.api,
             subscription: letter.subscription,
             attempt: AttemptNumber::FIRST,
             probe: false,

@@ -6,9 +6,12 @@ use std::{
     sync::Arc,
 };
 
+use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
+use tokio::task::spawn_blocking;
 
 use crate::{
+    actor::{Recall, RestartError},
     log::{EventLog, ReadError, RecordedEvent, SnapshotStore, StreamId, StreamKind},
     model::{
         Api, ApiEvent, ApiId, ApiState, Application, ApplicationEvent, ApplicationId, Event,
@@ -53,6 +56,10 @@ pub(crate) struct Recovered {
     pub(crate) applications: HashMap<ApplicationId, (Application, Version)>,
     /// Every subscription, ended ones included.
     pub(crate) subscriptions: HashMap<SubscriptionId, RecoveredSubscription>,
+    /// Subscriptions of whose history something is damaged.
+    pub(crate) damaged: HashSet<SubscriptionId>,
+    /// Subscriptions with an event that this program does not know: what they are cannot be told.
+    pub(crate) unknown: HashSet<SubscriptionId>,
     /// What changed since the snapshot it was read from.
     changed: HashSet<StreamId>,
 }
@@ -68,29 +75,74 @@ enum Row {
 impl Recovered {
     /// Reads the newest snapshot, if one is to be believed, and the log from there to its head.
     pub(crate) fn read(log: &EventLog, snapshots: &SnapshotStore) -> Result<Self, ReadError> {
-        let mut recovered = match snapshots.load() {
-            Ok(Some((position, rows))) if position <= log.head() => {
-                Self::from_rows(position, &rows).unwrap_or_default()
-            }
-            Ok(_) => Self::default(),
-            Err(error) => {
-                tracing::warn!(%error, "the snapshot is not believed; reading the whole log");
-                Self::default()
-            }
-        };
+        let mut recovered = Self::snapshot(log, snapshots).unwrap_or_default();
         recovered.catch_up(log)?;
+        recovered.compare(log);
         Ok(recovered)
     }
 
-    /// Folds in what the log holds after this.
-    pub(crate) fn catch_up(&mut self, log: &EventLog) -> Result<(), ReadError> {
-        loop {
-            let events = log.read(self.position, READ_EVENTS)?;
-            if events.is_empty() {
-                return Ok(());
+    /// The newest snapshot. One that is not believed is thrown away: what is saved later must not
+    /// be laid over it.
+    fn snapshot(log: &EventLog, snapshots: &SnapshotStore) -> Option<Self> {
+        let loaded = match snapshots.load() {
+            Ok(loaded) => loaded?,
+            Err(error) => {
+                tracing::warn!(%error, "the snapshot cannot be read; reading the whole log");
+                return None;
             }
+        };
+        let (position, rows) = loaded;
+        let believed = (position <= log.head())
+            .then(|| Self::from_rows(position, &rows))
+            .flatten();
+        if believed.is_none() {
+            tracing::warn!(%position, head = %log.head(), "the snapshot is of another log; it is thrown away");
+            if let Err(error) = snapshots.discard() {
+                tracing::warn!(%error, "the snapshot cannot be thrown away");
+            }
+        }
+        believed
+    }
+
+    /// Folds in what the log holds after this. A damaged range is passed over (G11); whose history
+    /// it holds is told by [`compare`](Self::compare).
+    pub(crate) fn catch_up(&mut self, log: &EventLog) -> Result<(), ReadError> {
+        let mut after = self.position;
+        loop {
+            let events = match log.read(after, READ_EVENTS) {
+                Ok(events) => events,
+                Err(ReadError::Corrupt { from, to, reason }) if to > after => {
+                    tracing::error!(%from, %to, %reason, "damaged events are passed over");
+                    after = to;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let Some(last) = events.last() else {
+                return Ok(());
+            };
+            after = last.position;
             for recorded in events {
                 self.fold(&recorded);
+            }
+        }
+    }
+
+    /// Finds whose history has a gap: the log knows of later versions than could be read.
+    fn compare(&mut self, log: &EventLog) {
+        for (id, api) in &mut self.apis {
+            api.version = api.version.max(log.stream_version(StreamId::api(*id)));
+            api.head = api.head.max(log.stream_version(StreamId::messages(*id)));
+        }
+        for (id, (_, version)) in &mut self.applications {
+            *version = (*version).max(log.stream_version(StreamId::application(*id)));
+        }
+        for (id, subscription) in &mut self.subscriptions {
+            let version = log.stream_version(StreamId::subscription(*id));
+            if version > subscription.version {
+                tracing::error!(subscription = %id, "some of its history is damaged");
+                subscription.version = version;
+                self.damaged.insert(*id);
             }
         }
     }
@@ -119,11 +171,25 @@ impl Recovered {
                     }
                 }
             }
-            (event, _) => tracing::warn!(
-                position = %recorded.position,
-                event_type = %event.event_type(),
-                "an event of an unknown type is passed over"
-            ),
+            (event, _) => self.fold_unknown(recorded, event),
+        }
+    }
+
+    /// A newer program wrote it. Definitions stand as they were; a subscription is not run.
+    fn fold_unknown(&mut self, recorded: &RecordedEvent, event: &Event) {
+        let (stream, version) = (recorded.stream, recorded.version);
+        tracing::error!(%stream, %version, event_type = %event.event_type(), "an event of an unknown type");
+        if let Some(api) = stream.as_api().and_then(|id| self.apis.get_mut(&id)) {
+            api.version = version;
+        } else if let Some(id) = stream.as_subscription() {
+            self.unknown.insert(id);
+            if let Some(subscription) = self.subscriptions.get_mut(&id) {
+                subscription.version = version;
+            }
+        } else if let Some(application) = stream.as_application()
+            && let Some((_, last)) = self.applications.get_mut(&application)
+        {
+            *last = version;
         }
     }
 
@@ -249,6 +315,57 @@ impl Recovered {
             }
         }
         Some(recovered)
+    }
+}
+
+/// Finds what a subscription was from its row of the snapshot and the log after it.
+pub(super) struct Recalls {
+    pub(super) log: EventLog,
+    pub(super) snapshots: SnapshotStore,
+}
+
+impl Recall for Recalls {
+    fn recall(
+        &self,
+        id: SubscriptionId,
+    ) -> BoxFuture<'static, Result<(SubscriptionState, Version), RestartError>> {
+        let (log, snapshots) = (self.log.clone(), self.snapshots.clone());
+        Box::pin(async move {
+            let recalled = spawn_blocking(move || recall(&log, &snapshots, id)).await;
+            recalled.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+        })
+    }
+}
+
+fn recall(
+    log: &EventLog,
+    snapshots: &SnapshotStore,
+    id: SubscriptionId,
+) -> Result<(SubscriptionState, Version), RestartError> {
+    let stream = StreamId::subscription(id);
+    let mut subscription = RecoveredSubscription {
+        state: SubscriptionState::new(id),
+        version: Version::ZERO,
+    };
+    let row = snapshots.row(&stream.to_bytes()).unwrap_or_default();
+    if let Some((position, row)) = row
+        && position <= log.head()
+        && let Ok(Row::Subscription(found)) = rmp_serde::from_slice(&row)
+        && found.version <= log.stream_version(stream)
+    {
+        subscription = *found;
+    }
+    loop {
+        let events = log.read_stream(stream, subscription.version, READ_EVENTS)?;
+        let Some(last) = events.last() else {
+            return Ok((subscription.state, subscription.version));
+        };
+        subscription.version = last.version;
+        for recorded in &events {
+            if let Some(event) = recorded.event.as_subscription() {
+                apply(&mut subscription.state, event);
+            }
+        }
     }
 }
 

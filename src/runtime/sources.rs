@@ -36,6 +36,11 @@ impl Sources {
         }
     }
 
+    /// Where they run.
+    pub(super) const fn tasks(&self) -> &runtime::Handle {
+        &self.tasks
+    }
+
     /// Starts, replaces or stops the source of an API, as its definition says.
     pub(super) fn update(&self, api: &Api, intake: Intake) {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);

@@ -83,6 +83,9 @@ fn updated(state: &mut SubscriptionState, event: &SubscriptionUpdated) {
     if state.calls_elsewhere(&event.subscription) {
         state.hold = None;
         state.circuit = Circuit::default();
+        for open in state.open.values_mut() {
+            open.retry = None;
+        }
     }
     state.subscription = Some(event.subscription.clone());
 }
@@ -91,7 +94,9 @@ fn failed(state: &mut SubscriptionState, event: &SubscriptionFailed) {
     state.consumer_status = event.consumer_status;
     state.failure_cause = Some(event.cause.clone());
     if let Some(message) = event.message {
-        open(state, message).retry = None;
+        let open = open(state, message);
+        open.retry = None;
+        open.taken = false;
     }
 }
 

@@ -1,8 +1,8 @@
 //! What may be asked of a subscription, and why it may be refused.
 
 use crate::model::{
-    AttemptError, AttemptNumber, AttemptReport, FailureCause, MessageRef, Subscription,
-    SubscriptionId, SubscriptionStatus, Version,
+    AttemptError, AttemptNumber, AttemptReport, FailureCause, FilterReason, MessageRef,
+    Subscription, SubscriptionId, SubscriptionStatus, Version,
 };
 
 /// What may be asked of a subscription.
@@ -69,12 +69,24 @@ pub enum Command {
         /// The messages, ascending.
         messages: Vec<MessageRef>,
     },
-    /// Pass over a run of messages that are not for this subscription.
+    /// Give up a message that cannot be sent and never will: it cannot be read any more.
+    Unsendable {
+        /// The message.
+        message: MessageRef,
+        /// Why.
+        detail: String,
+    },
+    /// The callback is another one than before, without an update of its own: the entrypoint's
+    /// changed. What was thought of the old one is forgotten.
+    CallbackMoved,
+    /// Pass over a run of messages.
     Filtered {
         /// The first.
         first: Version,
         /// The last.
         last: Version,
+        /// Why.
+        reason: FilterReason,
     },
     /// Make a past delivery again, whatever its fate was, with a fresh budget.
     Redeliver {

@@ -10,10 +10,11 @@ use crate::model::{
     AttemptError, AttemptNumber, CircuitClosed, ConsumerStatus, DeadLetterForwardFailed,
     DeadLetterForwarded, DeadLetterQueue, DeadLetterReason, DeliveryDeadLettered,
     DeliveryDiscarded, DeliveryFiltered, DeliveryRedelivered, DeliveryTaken, DiscardReason,
-    FailureCause, Fault, MessageRef, Moment, OnFailure, Policy, Subscription, SubscriptionAccepted,
-    SubscriptionClosed, SubscriptionCreated, SubscriptionEvent, SubscriptionFailed,
-    SubscriptionPaused, SubscriptionRecovered, SubscriptionRejected, SubscriptionResumed,
-    SubscriptionStatus, SubscriptionUpdated, Version,
+    ErrorClass, FailureCause, Fault, FilterReason, MessageRef, Moment, OnFailure, Policy,
+    RetryAfter, Subscription, SubscriptionAccepted, SubscriptionClosed, SubscriptionCreated,
+    SubscriptionEvent, SubscriptionFailed, SubscriptionHeld, SubscriptionPaused,
+    SubscriptionRecovered, SubscriptionRejected, SubscriptionResumed, SubscriptionStatus,
+    SubscriptionUpdated, Version,
 };
 use std::time::Duration;
 
@@ -73,7 +74,13 @@ pub fn decide(
             record(state, call, *report, policy, moment)
         }
         Command::Expire { messages } => Ok(expire(state, &messages, policy, moment)),
-        Command::Filtered { first, last } => filtered(state, first, last),
+        Command::Unsendable { message, detail } => unsendable(state, message, detail, policy),
+        Command::CallbackMoved => Ok(callback_moved(state, moment)),
+        Command::Filtered {
+            first,
+            last,
+            reason,
+        } => filtered(state, first, last, reason),
         Command::Redeliver { message, past } => redeliver(state, message, &past),
         Command::Discard {
             message,
@@ -243,11 +250,63 @@ fn take(state: &SubscriptionState, message: MessageRef) -> Decision {
     Ok(vec![DeliveryTaken { message, attempt }.into()])
 }
 
-fn filtered(state: &SubscriptionState, first: Version, last: Version) -> Decision {
+fn filtered(
+    state: &SubscriptionState,
+    first: Version,
+    last: Version,
+    reason: FilterReason,
+) -> Decision {
     if last < first || first <= state.cursor || state.beyond.intersects(first, last) {
         return Err(Rejection::Overlap { first, last });
     }
-    Ok(vec![DeliveryFiltered { first, last }.into()])
+    Ok(vec![
+        DeliveryFiltered {
+            first,
+            last,
+            reason,
+        }
+        .into(),
+    ])
+}
+
+/// Gives up a message that cannot be sent: trying again would change nothing.
+fn unsendable(
+    state: &SubscriptionState,
+    message: MessageRef,
+    detail: String,
+    policy: &Policy,
+) -> Decision {
+    if !state.open.contains_key(&message.version) && state.is_seen(message.version) {
+        return Err(Rejection::Ended(message));
+    }
+    let mut tally = Tally::of(state, message);
+    tally.past.error = Some(AttemptError::new(ErrorClass::Internal, detail));
+    if state.is_over() {
+        return Ok(vec![tally.discarded(DiscardReason::SubscriptionClosed)]);
+    }
+    let event = tally.given_up(DeadLetterReason::Unsendable, policy);
+    let interrupts = matches!(event, SubscriptionEvent::Failed(_));
+    // The delivery that interrupted it waits already; this one waits with it.
+    if interrupts && state.consumer_status != ConsumerStatus::Started {
+        return Ok(Vec::new());
+    }
+    Ok(vec![event])
+}
+
+fn callback_moved(state: &SubscriptionState, moment: &Moment) -> Vec<SubscriptionEvent> {
+    let mut events = Vec::new();
+    if state.circuit.is_open() {
+        events.push(CircuitClosed {}.into());
+    }
+    if state.hold.is_some() {
+        let ended = SubscriptionHeld {
+            until: moment.now,
+            retry_after: RetryAfter::from_seconds(0),
+            status: 0,
+        };
+        events.push(ended.into());
+    }
+    events
 }
 
 fn expire(

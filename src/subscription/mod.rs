@@ -6,6 +6,9 @@
 //!               state ◀── apply(&mut state, &event) ◀───────┘──▶ effects (live only)
 //!
 //! Flight::next(&state, &policy, now, head) ─▶ actions: read, send, record, forward, wake
+//!
+//! Driver: all of it for one subscription. It gives jobs (read, send, forward, append, wake) and is
+//!         told what came of them, so an actor and a simulation run the very same code.
 //! ```
 //!
 //! It promises:
@@ -20,6 +23,7 @@ mod apply;
 pub mod circuit;
 mod command;
 mod decide;
+mod driver;
 mod effect;
 mod flight;
 pub mod outcome;
@@ -34,6 +38,7 @@ pub use self::{
     apply::apply,
     command::{Command, PastDelivery, Rejection},
     decide::{FORWARD_JITTER_PERCENT, FORWARD_PAUSE_FIRST, FORWARD_PAUSE_MAX, decide},
+    driver::{Call, Driver, Durable, Job, Time},
     effect::{Effect, effects},
     flight::{
         Action, Flight, KEYED_LOOK_AHEAD, MessageMeta, Now, OPEN_DELIVERIES_MAX,

@@ -177,7 +177,7 @@ impl Failure<'_> {
         }
         let counted = self.counted();
         let final_failure = retry.retry_option == RetryOption::NoRetry;
-        if final_failure || (counted > schedule::retries_allowed(retry) && !down) {
+        if (final_failure || counted > schedule::retries_allowed(retry)) && !down {
             return self.give_up(DeadLetterReason::AttemptsSpent);
         }
         let delay = self.wait_at_least(schedule::delay(retry, counted, draws));

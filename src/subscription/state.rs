@@ -199,6 +199,12 @@ impl SubscriptionState {
         )
     }
 
+    /// Whether it is over and nothing of it is left to do: no open delivery to settle, no dead
+    /// letter to forward.
+    pub fn has_ended(&self) -> bool {
+        self.is_over() && self.open.is_empty() && self.forwards.is_empty()
+    }
+
     /// Whether a new definition names another callback than the present one.
     pub(super) fn calls_elsewhere(&self, new: &Subscription) -> bool {
         let current = self.subscription.as_ref();

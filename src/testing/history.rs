@@ -11,9 +11,9 @@ use crate::{
         AttemptRecord, AttemptSucceeded, CallbackUrl, CircuitClosed, CircuitOpened, ConsumerStatus,
         DeadLetterForwardFailed, DeadLetterForwarded, DeadLetterQueue, DeadLetterReason,
         DeliveryDeadLettered, DeliveryDiscarded, DeliveryFiltered, DeliveryRedelivered,
-        DiscardReason, Draws, ErrorClass, Event, FailureCause, KeepFailures, MessageId,
-        MessagePublished, MessageRef, Method, Moment, Position, RetryAfter, RetryScheduled,
-        Sampler, Sampling, Subscription, SubscriptionClosed, SubscriptionCreated,
+        DiscardReason, Draws, ErrorClass, Event, FailureCause, FilterReason, KeepFailures,
+        MessageId, MessagePublished, MessageRef, Method, Moment, Position, RetryAfter,
+        RetryScheduled, Sampler, Sampling, Subscription, SubscriptionClosed, SubscriptionCreated,
         SubscriptionFailed, SubscriptionHeld, SubscriptionId, SubscriptionPaused,
         SubscriptionRecovered, SubscriptionResumed, SubscriptionUpdated, Timestamp, Timings,
         Version,
@@ -268,6 +268,7 @@ impl Generator {
             let filtered = DeliveryFiltered {
                 first: message.version,
                 last: message.version,
+                reason: FilterReason::default(),
             };
             self.record(self.stream(index), filtered);
         } else {

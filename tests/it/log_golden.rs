@@ -208,6 +208,7 @@ fn of_deliveries() -> Vec<Event> {
         DeliveryFiltered {
             first: Version::new(1),
             last: Version::new(2),
+            reason: FilterReason::NotForIt,
         }
         .into(),
         AttemptSucceeded {

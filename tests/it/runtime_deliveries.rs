@@ -292,7 +292,7 @@ async fn impossible_settings_are_refused_with_the_field_and_the_reason() {
 
 #[tokio::test]
 async fn a_publish_whose_caller_went_away_is_known_to_the_next() {
-    use hooklog::source::{Intake, IntakeOptions};
+    use hooklog::source::{Intake, IntakeOptions, Receipt};
     let data = tempfile::tempdir().unwrap();
     let log =
         hooklog::log::EventLog::open(data.path(), hooklog::log::LogOptions::default()).unwrap();
@@ -326,7 +326,7 @@ async fn a_publish_whose_caller_went_away_is_known_to_the_next() {
         .await
         .unwrap();
     assert_eq!(
-        twice.iter().map(|r| r.is_duplicate()).collect::<Vec<_>>(),
+        twice.iter().map(Receipt::is_duplicate).collect::<Vec<_>>(),
         [false, true]
     );
     assert_eq!(log.head().get(), 51);

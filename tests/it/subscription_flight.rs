@@ -86,13 +86,7 @@ impl Bench {
                     Action::Wake { .. } => {}
                     Action::Read { after, limit } => {
                         let last = self.head.min(after.get() + limit as u64);
-                        let metas = (after.get() + 1..=last).map(|version| MessageMeta {
-                            message: message(version),
-                            key: (self.key)(version),
-                            channel: None,
-                            matches: true,
-                        });
-                        self.flight.offer(metas.collect());
+                        self.offer(after.get() + 1, last);
                         worked = true;
                     }
                     Action::Send { message, probe, .. } => {
@@ -109,6 +103,16 @@ impl Bench {
                 return None;
             }
         }
+    }
+
+    fn offer(&mut self, first: u64, last: u64) {
+        let metas = (first..=last).map(|version| MessageMeta {
+            message: message(version),
+            key: (self.key)(version),
+            channel: None,
+            matches: true,
+        });
+        self.flight.offer(metas.collect());
     }
 
     fn end(&mut self, version: u64, result: AttemptResult) {
@@ -155,7 +159,7 @@ fn no_more_is_read_or_sent_than_may_be_in_flight() {
         }]
     );
     assert_eq!(bench.next(), []);
-    bench.flight.read_failed();
+    bench.offer(1, 5);
     bench.rest();
     assert_eq!(bench.sent(), [1, 2, 3, 4, 5]);
     bench.end(3, status(200));

@@ -6,8 +6,8 @@ use hooklog::{
     model::{
         ApiId, AttemptError, AttemptNumber, AttemptReport, AttemptResult, CircuitClosed,
         ConsumerConfiguration, ConsumerStatus, DeadLetterQueue, DeadLetterReason, DiscardReason,
-        ErrorClass, FailureCause, Fault, MessageId, MessageRef, Moment, OnFailure, Policy,
-        Position, Retry, RetryAfter, Subscription, SubscriptionClosed, SubscriptionCreated,
+        ErrorClass, FailureCause, Fault, FilterReason, MessageId, MessageRef, Moment, OnFailure,
+        Policy, Position, Retry, RetryAfter, Subscription, SubscriptionClosed, SubscriptionCreated,
         SubscriptionEvent, SubscriptionRecovered, SubscriptionStatus, Timestamp, Timings, Version,
         WebhookEntrypoint,
     },
@@ -606,6 +606,7 @@ fn messages_that_are_not_for_it_are_passed_over_once() {
     let run = |first, last| Command::Filtered {
         first: Version::new(first),
         last: Version::new(last),
+        reason: FilterReason::NotForIt,
     };
     let after = created().when(run(1, 5)).then_types(&["delivery.filtered"]);
     assert_eq!(after.state.cursor, Version::new(5));

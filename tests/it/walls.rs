@@ -191,15 +191,15 @@ fn rooms_import_only_the_rooms_below_them() {
         if room == "lib" || room == "main" {
             continue;
         }
-        let rule = ROOMS.iter().find(|(name, _)| *name == room);
-        let (_, below) = rule.unwrap_or_else(|| panic!("{} has no rule in ROOMS", source.path));
+        let allowed = ROOMS.iter().find(|(name, _)| *name == room);
+        let (_, below) = allowed.unwrap_or_else(|| panic!("{} has no rule in ROOMS", source.path));
         for path in source.paths() {
-            let [root, other, ..] = path.as_slice() else {
+            let [start, other, ..] = path.as_slice() else {
                 continue;
             };
             let is_room = ROOMS.iter().any(|(name, _)| name == other);
             assert!(
-                root != "crate" || !is_room || other == room || below.contains(&other.as_str()),
+                start != "crate" || !is_room || other == room || below.contains(&other.as_str()),
                 "src/{} imports crate::{other}; {room} may import {below:?}",
                 source.path
             );

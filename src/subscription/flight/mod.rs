@@ -21,6 +21,9 @@ pub const OUTCOMES_NOT_DURABLE_MAX: usize = 256;
 pub const OPEN_DELIVERIES_MAX: usize = 1_000;
 /// Most messages read ahead in keyed mode, where a waiting key must not hide the others.
 pub const KEYED_LOOK_AHEAD: usize = 1_000;
+/// Longest wait for a date. Waits count monotonic time, and the wall clock may be set forward
+/// past the date meanwhile.
+const DATE_LOOK_MAX: Duration = Duration::from_secs(60);
 /// Longest run of messages passed over before it is recorded.
 const FILTERED_RUN_MAX: u64 = 1_000;
 
@@ -127,8 +130,10 @@ pub struct Flight {
     calls: BTreeMap<Version, Call>,
     /// Messages read and not begun.
     ahead: BTreeMap<Version, MessageMeta>,
-    /// Messages read that are not for this subscription, or that retention has cut.
+    /// Messages read that are not for this subscription.
     skipped: Runs,
+    /// Messages that cannot be read: retention has dropped them, or they are damaged.
+    lost: Runs,
     read_to: Option<Version>,
     reading: Option<Reading>,
     /// The head at which a read came back empty.
@@ -161,11 +166,6 @@ impl Flight {
         }
     }
 
-    /// The read that was asked for failed; it is asked for again.
-    pub fn read_failed(&mut self) {
-        self.reading = None;
-    }
-
     fn read_ahead(&mut self, after: Version, messages: Vec<MessageMeta>) {
         let last = messages.last().map(|meta| meta.message.version);
         let Some(last) = last else {
@@ -175,8 +175,12 @@ impl Flight {
         let mut expected = after.next();
         for meta in messages {
             let version = meta.message.version;
-            self.skipped.insert(expected, version.previous());
+            self.lost.insert(expected, version.previous());
             expected = version.next();
+            // Its call has begun, whatever the definition says now.
+            if self.calls.contains_key(&version) {
+                continue;
+            }
             let channel_differs = self.channel.is_some() && self.channel != meta.channel;
             if channel_differs || !meta.matches {
                 self.skipped.insert(version, version);
@@ -202,14 +206,6 @@ impl Flight {
         }
     }
 
-    /// The call of this message will not be made after all, and there is no outcome. Not for a
-    /// message that was taken: nobody can tell whether it was sent, so it is recorded as failed.
-    pub fn released(&mut self, version: Version) {
-        if let Some(call) = self.calls.remove(&version) {
-            self.ahead.insert(version, call.meta);
-        }
-    }
-
     /// So many outcomes have become durable.
     pub fn durable(&mut self, outcomes: usize) {
         self.not_durable = self.not_durable.saturating_sub(outcomes);
@@ -227,6 +223,16 @@ impl Flight {
             .iter()
             .filter(|(_, call)| call.stage == Stage::Sent);
         sent.map(|(version, _)| *version).collect()
+    }
+
+    /// Whether no call has begun and no dead letter is on its way.
+    pub fn is_quiet(&self) -> bool {
+        self.forwarding.is_none() && self.calls.values().all(|call| call.stage != Stage::Sent)
+    }
+
+    /// The first `limit` messages that were read ahead and not begun.
+    pub fn next_up(&self, limit: usize) -> impl Iterator<Item = Version> {
+        self.ahead.keys().take(limit).copied()
     }
 
     /// Whether a call of this message has begun.
@@ -261,6 +267,7 @@ impl Flight {
             self.channel = channel;
             self.ahead.clear();
             self.skipped = Runs::default();
+            self.lost = Runs::default();
             self.read_to = None;
             if let Some(reading) = &mut self.reading {
                 reading.purpose = Purpose::Stale;
@@ -271,10 +278,12 @@ impl Flight {
         }
         self.drop_refused_takes(state);
         self.ahead.retain(|version, _| !state.is_seen(*version));
-        self.skipped.remove_through(state.cursor);
-        if !self.skipped.is_empty() {
-            for (first, last) in state.beyond.iter() {
-                self.skipped.remove(first, last);
+        for runs in [&mut self.skipped, &mut self.lost] {
+            runs.remove_through(state.cursor);
+            if !runs.is_empty() {
+                for (first, last) in state.beyond.iter() {
+                    runs.remove(first, last);
+                }
             }
         }
         self.keys

@@ -3,11 +3,11 @@
 use std::{collections::BTreeSet, ops::ControlFlow, time::Duration};
 
 use super::{
-    Action, Call, FILTERED_RUN_MAX, Flight, KEYED_LOOK_AHEAD, MessageMeta, Now,
+    Action, Call, DATE_LOOK_MAX, FILTERED_RUN_MAX, Flight, KEYED_LOOK_AHEAD, MessageMeta, Now,
     OPEN_DELIVERIES_MAX, OUTCOMES_NOT_DURABLE_MAX, Purpose, Reading, Stage,
 };
 use crate::{
-    model::{AttemptNumber, DeliveryMode, Policy, Timestamp, Version},
+    model::{AttemptNumber, DeliveryMode, FilterReason, Policy, Timestamp, Version},
     subscription::{
         Command, OpenDelivery, SubscriptionState, circuit::Circuit, decide::FORWARD_PAUSE_MAX,
         schedule, timers::Timer,
@@ -73,6 +73,11 @@ impl<'a> Plan<'a> {
         self.read();
     }
 
+    /// Waits for a date by the wall clock, which may be set forward meanwhile.
+    fn wake_at(&mut self, date: Timestamp) {
+        self.wake_after(date.since(self.now.wall).min(DATE_LOOK_MAX));
+    }
+
     fn wake_after(&mut self, wait: Duration) {
         if !wait.is_zero() {
             self.wake = Some(self.wake.map_or(wait, |wake| wake.min(wait)));
@@ -91,11 +96,11 @@ impl<'a> Plan<'a> {
             .starting_at
             .filter(|start| *start > self.now.wall)
         {
-            self.wake_after(start.since(self.now.wall));
+            self.wake_at(start);
             return false;
         }
         if let Some(end) = subscription.ending_at {
-            self.wake_after(end.since(self.now.wall));
+            self.wake_at(end);
             return end > self.now.wall;
         }
         true
@@ -129,11 +134,21 @@ impl<'a> Plan<'a> {
     /// Records runs that are not for this subscription once they cannot grow, or have grown long.
     fn skip(&mut self) {
         let read_to = self.flight.read_to.unwrap_or(Version::ZERO);
-        for (first, last) in self.flight.skipped.iter() {
-            let long = last.distance_from(first) + 1 >= FILTERED_RUN_MAX;
-            if last < read_to || last >= self.head || long {
-                let filtered = Command::Filtered { first, last };
-                self.actions.push(Action::Record(filtered));
+        let runs = [
+            (&self.flight.skipped, FilterReason::NotForIt),
+            (&self.flight.lost, FilterReason::Unreadable),
+        ];
+        for (runs, reason) in runs {
+            for (first, last) in runs.iter() {
+                let long = last.distance_from(first) + 1 >= FILTERED_RUN_MAX;
+                if last < read_to || last >= self.head || long {
+                    let filtered = Command::Filtered {
+                        first,
+                        last,
+                        reason,
+                    };
+                    self.actions.push(Action::Record(filtered));
+                }
             }
         }
     }
@@ -166,7 +181,7 @@ impl<'a> Plan<'a> {
             self.actions.push(Action::Record(expire));
         }
         if let Some(next) = next {
-            self.wake_after(next.since(now));
+            self.wake_at(next);
         }
     }
 
