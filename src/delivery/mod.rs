@@ -32,7 +32,7 @@ mod tls;
 mod transport;
 
 pub use self::{
-    capture::{CaptureOptions, redacted_url},
+    capture::CaptureOptions,
     egress::{Blocked, BlockedReason, Egress},
     http::{HttpTransport, HttpTransportBuilder, RESPONSE_BYTES_MAX},
     resolve::{Resolve, SystemResolver},

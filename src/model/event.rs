@@ -510,7 +510,7 @@ payload! {
         timings: Timings,
         /// Its method.
         method: Method,
-        /// Where it went.
+        /// Where it went, [redacted](CallbackUrl::redacted).
         callback_url: CallbackUrl,
         /// The status of the response, 0 when there was none.
         status: u16,

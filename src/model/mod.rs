@@ -19,6 +19,7 @@ mod message;
 mod moment;
 mod policy;
 mod position;
+mod redact;
 mod retry;
 mod sampling;
 mod secret;
@@ -58,6 +59,7 @@ pub use self::{
     moment::{Draws, Moment},
     policy::Policy,
     position::{Position, Version},
+    redact::{REDACTED, redacted_url},
     retry::{Retry, RetryOption, RetryStrategy, STANDARD_WEBHOOKS_SCHEDULE_SECONDS},
     sampling::{Sampler, Sampling},
     secret::{Secret, Secrets},

@@ -6,7 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use url::{Host, Url};
 
-use super::Invalid;
+use super::{Invalid, redacted_url};
 
 /// Longest callback URL, in bytes.
 const URL_BYTES_MAX: usize = 2_048;
@@ -28,6 +28,25 @@ impl CallbackUrl {
     /// The parsed URL.
     pub fn to_url(&self) -> Url {
         Url::parse(&self.0).expect("the text was made by a Url")
+    }
+
+    /// The same URL without the values of query keys that name a secret: what may be written down
+    /// of a call. What is redacted once stays as it is.
+    ///
+    /// ```
+    /// use hooklog::model::CallbackUrl;
+    /// let url: CallbackUrl = "https://example.com/h?id=1&token=s3".parse()?;
+    /// assert_eq!(url.redacted().as_str(), "https://example.com/h?id=1&token=[redacted]");
+    /// # Ok::<(), hooklog::model::Invalid>(())
+    /// ```
+    #[must_use]
+    pub fn redacted(&self) -> Self {
+        if self.0.contains('?') {
+            // Brackets in a query are part of the normal form, so this is one as well.
+            Self(redacted_url(&self.0).into())
+        } else {
+            self.clone()
+        }
     }
 }
 
@@ -113,6 +132,18 @@ mod tests {
     fn only_the_normal_form_is_kept() {
         let url: CallbackUrl = "HTTPS://Example.COM:443/a/../b".parse().unwrap();
         assert_eq!(url.as_str(), "https://example.com/b");
+    }
+
+    #[test]
+    fn a_redacted_url_is_in_its_normal_form_and_stays_as_it_is() {
+        let url: CallbackUrl = "https://example.com/b?t%6Fken=canary&x=1".parse().unwrap();
+        let redacted = url.redacted();
+        assert_eq!(
+            redacted.as_str(),
+            "https://example.com/b?t%6Fken=[redacted]&x=1"
+        );
+        assert_eq!(redacted.as_str().parse(), Ok(redacted.clone()));
+        assert_eq!(redacted.redacted(), redacted);
     }
 
     #[test]

@@ -90,7 +90,7 @@ fn attempt(call: &Call, report: &AttemptReport, policy: &Policy) -> Option<Attem
         started_at: report.started_at,
         timings: report.timings,
         method: policy.method,
-        callback_url: policy.callback_url.clone()?,
+        callback_url: policy.callback_url.as_ref()?.redacted(),
         status: report.result.status(),
         captured: report.captured.clone(),
     })

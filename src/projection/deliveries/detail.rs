@@ -22,7 +22,7 @@ pub struct RequestDetail {
     pub date: Timestamp,
     /// Its method.
     pub method: Method,
-    /// Where it went.
+    /// Where it went, redacted.
     pub callback_url: CallbackUrl,
     /// Headers and body, where they are logged.
     pub logged: CapturedPart,

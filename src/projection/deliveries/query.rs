@@ -48,7 +48,8 @@ impl StatusFilter {
 pub struct DeliveryFilter {
     /// The last status is one of these; empty takes every one.
     pub status: Vec<StatusFilter>,
-    /// The last call went here.
+    /// The last call went here. Deliveries are kept with their URL redacted, and so it is matched:
+    /// URLs that differ in a secret alone are not told apart.
     pub callback_url: Option<CallbackUrl>,
     /// Of this application.
     pub application: Option<ApplicationId>,
@@ -77,7 +78,7 @@ impl DeliveryFilter {
             wanted.is_none() || wanted == is
         }
         (self.status.is_empty() || self.status.iter().any(|status| status.holds(row.status)))
-            && wants(self.callback_url.as_ref(), row.callback_url.as_ref())
+            && wants(self.redacted_url().as_ref(), row.callback_url.as_ref())
             && wants(self.application.as_ref(), Some(&row.application))
             && wants(self.subscription.as_ref(), Some(&row.subscription))
             && self.from.is_none_or(|from| row.started_at >= from)
@@ -91,6 +92,10 @@ impl DeliveryFilter {
             && wants(self.message.as_ref(), Some(&row.message.id))
     }
 
+    fn redacted_url(&self) -> Option<CallbackUrl> {
+        self.callback_url.as_ref().map(CallbackUrl::redacted)
+    }
+
     /// What the index can tell: a row must have one term of each group.
     fn groups(&self) -> Vec<Vec<Term>> {
         let status = self.status.iter().map(|status| match status {
@@ -99,7 +104,7 @@ impl DeliveryFilter {
         });
         let one = |term: Term| vec![term];
         let mut groups: Vec<Vec<Term>> = vec![status.collect()];
-        groups.extend(self.callback_url.as_ref().map(Term::url).map(one));
+        groups.extend(self.redacted_url().as_ref().map(Term::url).map(one));
         groups.extend(self.application.map(Term::application).map(one));
         groups.extend(self.subscription.map(Term::subscription).map(one));
         groups.extend(self.sent_to_dlq.map(Term::dlq).map(one));
@@ -151,7 +156,7 @@ pub struct DeliveryPage {
 /// What the pickers of the list offer.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
 pub struct PickerValues {
-    /// Every callback URL that a delivery went to.
+    /// Every callback URL that a delivery went to, redacted.
     pub callback_urls: Vec<CallbackUrl>,
     /// Every application that has a delivery.
     pub applications: Vec<ApplicationId>,

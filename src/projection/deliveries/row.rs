@@ -120,7 +120,7 @@ pub struct DeliveryRow {
     pub subscription: SubscriptionId,
     /// The message.
     pub message: MessageRef,
-    /// Where the last call went; `None` when none was made.
+    /// Where the last call went, redacted; `None` when none was made.
     pub callback_url: Option<CallbackUrl>,
     /// The method of the last call.
     pub method: Method,
