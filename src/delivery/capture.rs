@@ -55,6 +55,8 @@ impl Default for CaptureOptions {
 pub(super) struct Body {
     pub(super) kept: Vec<u8>,
     pub(super) size: u64,
+    /// Its size as its headers tell, where they do.
+    pub(super) declared: Option<u64>,
     /// Whether the read stopped before its end.
     pub(super) cut: bool,
 }
@@ -67,6 +69,11 @@ impl Body {
             let room = RESPONSE_BYTES_MAX - self.kept.len();
             self.kept.extend_from_slice(&chunk[..chunk.len().min(room)]);
         }
+    }
+
+    /// The size of the whole body, as far as it is known.
+    fn whole(&self) -> u64 {
+        self.size.max(self.declared.unwrap_or_default())
     }
 }
 
@@ -99,7 +106,7 @@ impl<'a> Capture<'a> {
 
     pub(super) fn response(&mut self, headers: &HeaderMap, body: Body) {
         if self.logging.captures() {
-            let mut part = self.part(self.logging.response, headers, &body.kept, body.size);
+            let mut part = self.part(self.logging.response, headers, &body.kept, body.whole());
             if let Some(shown) = &mut part.body {
                 shown.truncated |= body.cut;
             }

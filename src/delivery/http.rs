@@ -5,6 +5,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use futures_util::future::BoxFuture;
 use http::HeaderMap;
 use hyper_util::client::legacy::connect::HttpInfo;
+use tokio::time::Instant;
 
 use super::{
     AttemptRequest, CaptureOptions, Egress, NoSecrets, Resolve, SystemResolver, Transport,
@@ -156,8 +157,9 @@ impl HttpTransport {
         let mut capture = Capture::of(&request, &self.shared.capture);
         let outcome = match self.prepare(&request, &mut capture) {
             Ok(prepared) => {
-                let exchange = self.exchange(prepared, &probe, capture.keeps_response_body());
-                within(&request.policy.http, &probe, exchange).await
+                let limits = Limits::from_now(request.policy.http);
+                self.exchange(prepared, &limits, &probe, capture.keeps_response_body())
+                    .await
             }
             Err(error) => Err(error),
         };
@@ -226,17 +228,25 @@ impl HttpTransport {
         })
     }
 
-    /// Sends the request and reads the response to its end, or to the limit.
+    /// Sends the request and reads the response to its end, or to a limit.
+    ///
+    /// Once its head is there the callback has answered, and its status decides: a body that stalls
+    /// or breaks is cut where it stood. To call that "no response" would send the message again to
+    /// a callback that took it, and lose a `Retry-After` or a 410.
     async fn exchange(
         &self,
         prepared: Prepared,
+        limits: &Limits,
         probe: &Arc<Probe>,
         keep_body: bool,
     ) -> Result<Answer, AttemptError> {
         let Prepared { client, request } = prepared;
-        let failed = |error| classify::classify(error, probe.marks().stage);
         let sending = Arc::clone(probe).follow(client.execute(request));
-        let mut response = sending.await.map_err(failed)?;
+        let mut response = limits
+            .within(probe, sending)
+            .await
+            .ok_or_else(|| limits.spent())?
+            .map_err(|error| classify::classify(error, probe.marks().stage))?;
         let first_byte = self.shared.clock.elapsed();
         let local = response
             .extensions()
@@ -244,14 +254,13 @@ impl HttpTransport {
             .map(HttpInfo::local_addr);
         let status = response.status().as_u16();
         let headers = std::mem::take(response.headers_mut());
-        let length = response.content_length();
-        let mut body = Body::default();
-        while let Some(chunk) = response.chunk().await.map_err(failed)? {
-            body.take(&chunk, keep_body);
-            if body.size >= RESPONSE_BYTES_MAX as u64 {
-                body.cut = length != Some(body.size);
-                break;
-            }
+        let mut body = Body {
+            declared: response.content_length(),
+            ..Body::default()
+        };
+        let reading = read_body(response, &mut body, keep_body);
+        if !matches!(limits.within(probe, reading).await, Some(Ok(()))) {
+            body.cut = true;
         }
         Ok(Answer {
             status,
@@ -275,37 +284,72 @@ impl HttpTransport {
     }
 }
 
-/// Ends `exchange` when its time is up: the read time, counted from the connection, which itself
-/// has at most the connect time. One timer on the road that most calls take.
-async fn within(
-    http: &HttpOptions,
-    probe: &Probe,
-    exchange: impl Future<Output = Result<Answer, AttemptError>>,
-) -> Result<Answer, AttemptError> {
-    let read = Duration::from_millis(http.read_timeout_ms);
-    let began = tokio::time::Instant::now();
-    let timer = tokio::time::sleep_until(began + read);
-    tokio::pin!(timer, exchange);
-    loop {
-        tokio::select! {
-            biased;
-            done = &mut exchange => return done,
-            () = &mut timer => {}
+/// Reads a body to its end or to the limit; what has come stays in `body` when this is given up.
+async fn read_body(
+    mut response: reqwest::Response,
+    body: &mut Body,
+    keep: bool,
+) -> Result<(), reqwest::Error> {
+    while let Some(chunk) = response.chunk().await? {
+        body.take(&chunk, keep);
+        if body.size >= RESPONSE_BYTES_MAX as u64 {
+            body.cut = body.declared != Some(body.size);
+            break;
         }
-        // A connection was made on the way: the read time began when it stood.
+    }
+    Ok(())
+}
+
+/// The time limits of a call: the read time, counted from the connection, which itself has at most
+/// the connect time.
+struct Limits {
+    http: HttpOptions,
+    began: Instant,
+}
+
+impl Limits {
+    fn from_now(http: HttpOptions) -> Self {
+        Self {
+            http,
+            began: Instant::now(),
+        }
+    }
+
+    /// Runs `part` of the call; `None` when its time was up before. A part that is ready at once,
+    /// as most bodies are, arms no timer.
+    async fn within<T>(&self, probe: &Probe, part: impl Future<Output = T>) -> Option<T> {
+        let timer = tokio::time::sleep_until(self.until(probe));
+        tokio::pin!(timer, part);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut part => return Some(done),
+                () = &mut timer => {}
+            }
+            // A connection was made on the way: the read time began when it stood.
+            let until = self.until(probe);
+            if until <= timer.deadline() {
+                return None;
+            }
+            timer.as_mut().reset(until);
+        }
+    }
+
+    fn until(&self, probe: &Probe) -> Instant {
+        let read = Duration::from_millis(self.http.read_timeout_ms);
+        let total = self.began + self.http.total_timeout();
         let marks = probe.marks();
-        let until = match marks.connected_at {
-            Some(connected) => connected + read,
-            None if marks.dialling() => began + http.total_timeout(),
-            None => began + read,
-        };
-        let until = until.min(began + http.total_timeout());
-        if until <= timer.deadline() {
-            let limit = http.read_timeout_ms;
-            let detail = format!("no complete response within {limit} ms");
-            return Err(AttemptError::new(ErrorClass::Timeout, detail));
+        match marks.connected_at {
+            Some(connected) => (connected + read).min(total),
+            None if marks.dialling() => total,
+            None => self.began + read,
         }
-        timer.as_mut().reset(until);
+    }
+
+    fn spent(&self) -> AttemptError {
+        let limit = self.http.read_timeout_ms;
+        let detail = format!("no response within {limit} ms");
+        AttemptError::new(ErrorClass::Timeout, detail)
     }
 }
 

@@ -193,7 +193,8 @@ pub struct Timings {
 /// What came of one call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AttemptResult {
-    /// The callback answered. An HTTP 500 is a response, not an error.
+    /// The callback answered: the head of its response came, whatever became of the body. An
+    /// HTTP 500 is a response, not an error.
     Responded {
         /// The status, 100 to 999.
         status: u16,

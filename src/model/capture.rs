@@ -46,7 +46,7 @@ pub struct CapturedBody {
     #[serde(with = "super::content")]
     #[schemars(schema_with = "super::content::schema")]
     pub bytes: Vec<u8>,
-    /// Size of the whole body in bytes, or of what was read of it before the limit.
+    /// Size of the whole body in bytes; of one that was cut and told no size, of what was read.
     pub size: u64,
     /// Whether more followed than was kept.
     #[serde(default)]
