@@ -47,6 +47,28 @@ fn yes() -> KeepFailures {
     KeepFailures(true)
 }
 
+/// Which calls with a message get an entry in the webhook log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LogEntry {
+    /// Every one: the sample took the message.
+    Every,
+    /// Those that fail.
+    Failures,
+    /// None.
+    None,
+}
+
+impl Analytics {
+    /// Which calls get an entry with a message that the sample took or did not take.
+    pub const fn entry(&self, sampled: bool) -> LogEntry {
+        match (sampled, self.keep_failures) {
+            (true, _) => LogEntry::Every,
+            (false, KeepFailures(true)) => LogEntry::Failures,
+            (false, KeepFailures(false)) => LogEntry::None,
+        }
+    }
+}
+
 /// A message API with one webhook entrypoint.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -30,7 +30,7 @@ mod url;
 mod validation;
 
 pub use self::{
-    api::{Analytics, Api, ApiState, KeepFailures},
+    api::{Analytics, Api, ApiState, KeepFailures, LogEntry},
     application::Application,
     attempt::{
         AttemptError, AttemptNumber, AttemptReport, AttemptResult, ErrorClass, Fault, RetryAfter,

@@ -1,7 +1,7 @@
 //! What may be asked of a subscription, and why it may be refused.
 
 use crate::model::{
-    AttemptError, AttemptNumber, AttemptReport, FailureCause, FilterReason, MessageRef,
+    AttemptError, AttemptNumber, AttemptReport, FailureCause, FilterReason, LogEntry, MessageRef,
     Subscription, SubscriptionId, SubscriptionStatus, Version,
 };
 
@@ -59,9 +59,8 @@ pub enum Command {
         probe: bool,
         /// What came of it.
         report: Box<AttemptReport>,
-        /// Whether the API's sample took the message; a success out of the sample is recorded
-        /// without its capture.
-        sampled: bool,
+        /// Which calls get a log entry; a call that gets none is recorded without its capture.
+        entry: LogEntry,
     },
     /// Give up messages whose deadline passed, tried or not. Those whose deadline has not passed
     /// are left alone.

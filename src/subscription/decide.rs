@@ -63,13 +63,13 @@ pub fn decide(
             attempt,
             probe,
             report,
-            sampled,
+            entry,
         } => {
             let call = Call {
                 message,
                 number: attempt,
                 probe,
-                sampled,
+                entry,
             };
             record(state, call, *report, policy, moment)
         }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::model::{
     AttemptFailed, AttemptNumber, AttemptRecord, AttemptReport, AttemptResult, AttemptSucceeded,
-    CircuitClosed, ConsumerStatus, DeadLetterReason, DiscardReason, Draws, FailureCause,
+    CircuitClosed, ConsumerStatus, DeadLetterReason, DiscardReason, Draws, FailureCause, LogEntry,
     MessageRef, Moment, Policy, RetryAfter, RetryOption, RetryScheduled, SubscriptionEvent,
     SubscriptionFailed, SubscriptionHeld, SubscriptionStatus,
 };
@@ -22,7 +22,7 @@ pub(super) struct Call {
     pub(super) message: MessageRef,
     pub(super) number: AttemptNumber,
     pub(super) probe: bool,
-    pub(super) sampled: bool,
+    pub(super) entry: LogEntry,
 }
 
 /// The events of a finished call, in this order: the attempt; what the callback asked for; the
@@ -35,12 +35,15 @@ pub(super) fn record(
     moment: &Moment,
 ) -> Decision {
     is_next(state, &call)?;
-    let Some(attempt) = attempt(&call, &report, policy) else {
+    let Some(mut attempt) = attempt(&call, &report, policy) else {
         return Err(Rejection::NoCallback(state.id));
     };
     let verdict = outcome::verdict(&report.result, &policy.retry);
+    if !has_entry(call.entry, verdict) {
+        attempt.captured = None;
+    }
     if verdict == Verdict::Delivered {
-        return Ok(delivered(state, &call, attempt));
+        return Ok(delivered(state, attempt));
     }
     let error = match &report.result {
         AttemptResult::Failed(error) => Some(error.clone()),
@@ -96,14 +99,15 @@ fn attempt(call: &Call, report: &AttemptReport, policy: &Policy) -> Option<Attem
     })
 }
 
-fn delivered(
-    state: &SubscriptionState,
-    call: &Call,
-    mut attempt: AttemptRecord,
-) -> Vec<SubscriptionEvent> {
-    if !call.sampled {
-        attempt.captured = None;
+fn has_entry(entry: LogEntry, verdict: Verdict) -> bool {
+    match entry {
+        LogEntry::Every => true,
+        LogEntry::Failures => verdict != Verdict::Delivered,
+        LogEntry::None => false,
     }
+}
+
+fn delivered(state: &SubscriptionState, attempt: AttemptRecord) -> Vec<SubscriptionEvent> {
     let mut events = vec![AttemptSucceeded { attempt }.into()];
     if state.circuit.is_open() {
         events.push(CircuitClosed {}.into());

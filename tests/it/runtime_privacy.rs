@@ -1,15 +1,23 @@
 //! What must not enter the log does not.
 
+use std::time::Duration;
+
 use hooklog::{
+    clock::SystemClock,
+    delivery::Egress,
     log::RecordedEvent,
-    model::{Api, ApiId, Message, Position, Subscription},
-    projection::deliveries::{DeliveryFilter, DeliveryQuery},
-    testing::{FakeAnswer, TestRuntime},
+    model::{Api, ApiId, KeepFailures, Logging, Message, Position, Sampling, Subscription},
+    projection::deliveries::{DeliveryFilter, DeliveryQuery, DeliveryRow},
+    runtime::{Handle, Runtime},
+    testing::{
+        FakeAnswer, TestRuntime,
+        callback::{Answer, CallbackServer},
+    },
 };
 
 /// Every event about deliveries as text.
-fn told(test: &TestRuntime) -> String {
-    let mut events = test.handle().log().read(Position::ZERO, 1_000).unwrap();
+fn told(handle: &Handle) -> String {
+    let mut events = handle.log().read(Position::ZERO, 1_000).unwrap();
     events.retain(|event| is_of_delivery(event));
     format!("{events:?}")
 }
@@ -49,7 +57,7 @@ async fn a_secret_in_a_callback_url_is_in_no_outcome_and_still_finds_its_deliver
         test.settle().await;
     }
 
-    let told = told(&test);
+    let told = told(&test.handle());
     assert!(
         told.contains("token=[redacted]") && !told.contains("canary"),
         "{told}"
@@ -72,4 +80,88 @@ async fn a_secret_in_a_callback_url_is_in_no_outcome_and_still_finds_its_deliver
     let offered = view.picker_values(api, 10).unwrap().callback_urls;
     assert_eq!(offered, [shown.parse().unwrap()]);
     test.shutdown().await;
+}
+
+/// A runtime that speaks HTTP to a callback with these answers; everything is captured.
+async fn captured(data: &tempfile::TempDir, api: Api, answers: &[u16]) -> (Runtime, ApiId) {
+    let body = |status: &u16| Answer::status(*status).with_body(format!("canary {status}"));
+    let answers: Vec<_> = answers.iter().map(body).collect();
+    let callback = CallbackServer::scripted(SystemClock::shared(), answers)
+        .await
+        .unwrap();
+    let runtime = Runtime::builder(data.path())
+        .egress(Egress::loopback())
+        .workers(1)
+        .start()
+        .await
+        .unwrap();
+    let handle = runtime.handle();
+    let mut api = api;
+    api.entrypoint.logging = Logging::ALL;
+    let api = handle.create_api(api).await.unwrap();
+    let subscription = Subscription::to(callback.url("/").as_str()).unwrap();
+    handle.subscribe(api.id, subscription).await.unwrap();
+    for _ in 0..2 {
+        handle
+            .publish(api.id, Message::text("hello"))
+            .await
+            .unwrap();
+        handle.settle().await;
+    }
+    if let Some(row) = rows(&handle, api.id).iter().find(|row| row.status == 400) {
+        handle.redeliver(row.id).await.unwrap();
+        handle.settle().await;
+    }
+    (runtime, api.id)
+}
+
+fn rows(handle: &Handle, api: ApiId) -> Vec<DeliveryRow> {
+    let page = handle.deliveries().list(&DeliveryQuery::newest(api, 10));
+    page.unwrap().deliveries
+}
+
+fn unsampled(keep_failures: bool) -> Api {
+    let mut api = Api::named("orders");
+    api.analytics.sampling = Sampling::Probability(0.0);
+    api.analytics.keep_failures = KeepFailures(keep_failures);
+    api
+}
+
+#[tokio::test]
+async fn of_a_call_without_an_entry_nothing_captured_is_kept() {
+    let data = tempfile::tempdir().unwrap();
+    let (runtime, api) = captured(&data, unsampled(false), &[400, 200]).await;
+    let told_of = told(&runtime.handle());
+    assert!(
+        told_of.contains("status: 400") && told_of.contains("status: 200"),
+        "{told_of}"
+    );
+    assert!(!told_of.contains("captured: Some"), "{told_of}");
+    assert!(rows(&runtime.handle(), api).is_empty());
+    runtime.shutdown(Duration::from_secs(1)).await;
+
+    let data = tempfile::tempdir().unwrap();
+    let (runtime, api) = captured(&data, unsampled(true), &[400, 200, 200]).await;
+    let captured = told(&runtime.handle()).matches("captured: Some").count();
+    assert_eq!((captured, rows(&runtime.handle(), api).len()), (1, 1));
+    runtime.shutdown(Duration::from_secs(1)).await;
+}
+
+#[tokio::test]
+async fn the_detail_shows_what_was_captured_of_each_attempt() {
+    let data = tempfile::tempdir().unwrap();
+    let (runtime, api) = captured(&data, Api::named("orders"), &[400, 200, 201]).await;
+    let handle = runtime.handle();
+    let row = rows(&handle, api)
+        .into_iter()
+        .find(|row| row.attempts == 2)
+        .unwrap();
+    let detail = handle.deliveries().detail(row.id).unwrap().unwrap();
+    let bodies: Vec<_> = detail
+        .attempts
+        .into_iter()
+        .map(|attempt| attempt.captured.unwrap().response.body.unwrap().bytes)
+        .collect();
+    assert_eq!(bodies, [b"canary 400", b"canary 201"]);
+    runtime.shutdown(Duration::from_secs(1)).await;
 }

@@ -130,7 +130,7 @@ impl Bench {
             attempt,
             probe,
             report: Box::new(report(result)),
-            sampled: true,
+            entry: hooklog::model::LogEntry::Every,
         });
         self.flight.ended(version);
     }

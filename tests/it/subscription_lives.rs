@@ -348,7 +348,7 @@ impl Life {
             attempt,
             probe,
             report,
-            sampled: true,
+            entry: hooklog::model::LogEntry::Every,
         };
         assert!(self.ask(record), "an outcome was refused");
         self.flight.ended(message.version);

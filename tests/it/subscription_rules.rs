@@ -91,7 +91,7 @@ fn record(version: u64, attempt: u32, result: AttemptResult) -> Command {
         attempt: AttemptNumber::new(attempt),
         probe: false,
         report: Box::new(report(result)),
-        sampled: true,
+        entry: hooklog::model::LogEntry::Every,
     }
 }
 
@@ -101,14 +101,14 @@ fn probe(version: u64, attempt: u32, result: AttemptResult) -> Command {
             message,
             attempt,
             report,
-            sampled,
+            entry,
             ..
         } => Command::Record {
             message,
             attempt,
             probe: true,
             report,
-            sampled,
+            entry,
         },
         other => other,
     }

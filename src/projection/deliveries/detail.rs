@@ -24,7 +24,7 @@ pub struct RequestDetail {
     pub method: Method,
     /// Where it went, redacted.
     pub callback_url: CallbackUrl,
-    /// Headers and body, where they are logged.
+    /// Headers and body of this call, where they are logged.
     pub logged: CapturedPart,
 }
 
@@ -36,7 +36,7 @@ pub struct ResponseDetail {
     pub status: u16,
     /// How long the call took, in microseconds.
     pub duration_us: u32,
-    /// Headers and body, where they are logged.
+    /// Headers and body of this call, where they are logged.
     pub logged: CapturedPart,
 }
 
@@ -60,6 +60,8 @@ pub struct AttemptDetail {
     pub status: u16,
     /// Why there was no response.
     pub error: Option<AttemptError>,
+    /// Headers and bodies of both sides, where they are logged; absent where nothing is.
+    pub captured: Option<Captured>,
 }
 
 /// Everything about one delivery.
@@ -74,7 +76,7 @@ pub struct DeliveryDetail {
     pub response: Option<ResponseDetail>,
     /// The last error.
     pub error: Option<AttemptError>,
-    /// Every call, first to last.
+    /// Every call, first to last, each with what was captured of it.
     pub attempts: Vec<AttemptDetail>,
     /// The dead letter queue, when it went there.
     pub dlq: Option<DlqEntry>,
@@ -121,6 +123,7 @@ fn assemble(row: DeliveryRow, events: &[Arc<RecordedEvent>], missing: u64) -> De
             timings: attempt.timings,
             status: attempt.status,
             error: error.cloned(),
+            captured: attempt.captured.as_deref().cloned(),
         });
     }
     let last = calls.last().map(|(_, attempt, _)| *attempt);

@@ -318,7 +318,7 @@ impl<R> Driver<R> {
             attempt: call.attempt,
             probe: call.probe,
             report,
-            sampled,
+            entry: self.api.analytics.entry(sampled),
         };
         self.conclude(call, command, time)
     }
