@@ -35,9 +35,9 @@ pub struct CaptureOptions {
     pub body_bytes_max: usize,
     /// JSON pointers of values that are shown as `[redacted]` in JSON bodies.
     ///
-    /// While there are any, a body that looks like JSON but cannot be read as such (cut short, or
-    /// compressed) is withheld as a whole, and JSON bodies are shown in compact form with sorted
-    /// keys.
+    /// While there are any, a body that says it is JSON or looks like it, but cannot be read as such
+    /// (cut short, compressed, in UTF-16, behind a prefix), is withheld as a whole, and JSON bodies
+    /// are shown in compact form with sorted keys.
     pub redact_json_pointers: Vec<String>,
 }
 
@@ -132,8 +132,7 @@ impl<'a> Capture<'a> {
     }
 
     fn shown_body(&self, headers: &HeaderMap, body: &[u8], size: u64) -> CapturedBody {
-        let encoded = headers.contains_key(header::CONTENT_ENCODING);
-        let shown = redacted_body(body, encoded, &self.options.redact_json_pointers);
+        let shown = redacted_body(headers, body, &self.options.redact_json_pointers);
         let kept = shown.len().min(self.options.body_bytes_max);
         CapturedBody {
             bytes: shown[..kept].to_vec(),
@@ -167,12 +166,45 @@ fn is_secret_header(name: &str) -> bool {
     SECRET_HEADERS.contains(&name) || SECRET_SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
 }
 
+/// The byte order mark of UTF-8, which many readers of JSON pass over.
+const UTF_8_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// Byte order marks of UTF-16; those of UTF-32 hold one of them.
+const UTF_16_MARKS: [&[u8]; 2] = [b"\xfe\xff", b"\xff\xfe"];
+
+/// Whether a receiver may read this body as JSON: it says so, it looks so, or what it looks like
+/// cannot be told.
+fn may_be_json(headers: &HeaderMap, body: &[u8]) -> bool {
+    let says = || {
+        let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+        types.any(|value| is_json_type(&value.as_bytes().to_ascii_lowercase()))
+    };
+    let hidden = || {
+        let wide = |mark: &&[u8]| body[..body.len().min(4)].windows(2).any(|two| two == *mark);
+        headers.contains_key(header::CONTENT_ENCODING) || UTF_16_MARKS.iter().any(wide)
+    };
+    let looks = || {
+        let text = body.strip_prefix(UTF_8_MARK).unwrap_or(body);
+        matches!(text.trim_ascii_start().first(), Some(b'{' | b'['))
+    };
+    says() || hidden() || looks()
+}
+
+/// Whether a content type, lower case, names JSON.
+fn is_json_type(value: &[u8]) -> bool {
+    let essence = value.split(|byte| *byte == b';').next().unwrap_or_default();
+    let essence = essence.trim_ascii();
+    [&b"/json"[..], b"+json"]
+        .iter()
+        .any(|end| essence.ends_with(end))
+}
+
 /// The body with the values at these JSON pointers replaced.
-fn redacted_body<'a>(body: &'a [u8], encoded: bool, pointers: &[String]) -> Cow<'a, [u8]> {
-    let looks_like_json = || matches!(body.trim_ascii_start().first(), Some(b'{' | b'['));
-    if pointers.is_empty() || body.is_empty() || !(encoded || looks_like_json()) {
+fn redacted_body<'a>(headers: &HeaderMap, body: &'a [u8], pointers: &[String]) -> Cow<'a, [u8]> {
+    if pointers.is_empty() || body.is_empty() || !may_be_json(headers, body) {
         return Cow::Borrowed(body);
     }
+    let body = body.strip_prefix(UTF_8_MARK).unwrap_or(body);
     let withheld = || Cow::Borrowed(REDACTED.as_bytes());
     // Written anew even when no pointer matches: of two equal keys only the last is looked at,
     // and only that one may be shown.
@@ -225,8 +257,50 @@ mod tests {
 
     fn body(text: &str, pointers: &[&str]) -> String {
         let pointers: Vec<_> = pointers.iter().map(ToString::to_string).collect();
-        let shown = redacted_body(text.as_bytes(), false, &pointers);
+        let shown = redacted_body(&HeaderMap::new(), text.as_bytes(), &pointers);
         String::from_utf8(shown.into_owned()).unwrap()
+    }
+
+    fn of_type(content_type: &'static str, body: &[u8]) -> Vec<u8> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+        redacted_body(&headers, body, &["/pin".to_owned()]).into_owned()
+    }
+
+    #[test]
+    fn no_prefix_or_encoding_gets_a_value_past_its_pointer() {
+        let wide: Vec<u8> = "\u{feff}{\"pin\":\"canary\"}"
+            .encode_utf16()
+            .flat_map(u16::to_le_bytes)
+            .collect();
+        for content_type in ["application/json", "text/plain", "application/x-ndjson"] {
+            let marked = of_type(content_type, b"\xef\xbb\xbf{\"pin\":\"canary\"}");
+            assert_eq!(marked, br#"{"pin":"[redacted]"}"#, "{content_type}");
+            assert_eq!(
+                of_type(content_type, &wide),
+                REDACTED.as_bytes(),
+                "{content_type}"
+            );
+        }
+        for content_type in [
+            "application/json",
+            "Application/JSON; charset=utf-16",
+            "application/problem+json",
+            "text/json ;q=1",
+        ] {
+            for body in [
+                &b")]}',\n{\"pin\":\"canary\"}"[..],
+                &wide[2..],
+                b"pin=canary",
+            ] {
+                assert_eq!(
+                    of_type(content_type, body),
+                    REDACTED.as_bytes(),
+                    "{content_type}"
+                );
+            }
+        }
+        assert_eq!(of_type("text/html", b"<b>json</b>"), b"<b>json</b>");
     }
 
     #[test]
@@ -249,8 +323,10 @@ mod tests {
         );
         assert_eq!(body("plain canary", &pointers), "plain canary");
         let pointers = pointers.map(str::to_owned);
+        let mut squeezed = HeaderMap::new();
+        squeezed.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         assert_eq!(
-            *redacted_body(b"\x1f\x8b", true, &pointers),
+            *redacted_body(&squeezed, b"\x1f\x8b", &pointers),
             *REDACTED.as_bytes()
         );
     }
