@@ -149,28 +149,14 @@ impl Clients {
                 egress: Arc::clone(&self.egress),
             });
         let builder = match &settings.proxy {
-            Some(proxy) => builder.proxy(self.proxy(proxy)?),
+            Some(proxy) => builder.proxy(self.authorized(proxy)?),
             None => builder,
         };
         builder.build().map_err(ClientError::Build)
     }
 
-    fn proxy(&self, proxy: &Proxy) -> Result<reqwest::Proxy, ClientError> {
-        self.egress.check_host(&proxy.host, proxy.port)?;
-        let scheme = match proxy.kind {
-            ProxyKind::Http => "http",
-            ProxyKind::Socks5 => "socks5",
-        };
-        let host = proxy.host.as_str();
-        let bracketed = if host.contains(':') && !host.starts_with('[') {
-            format!("[{host}]")
-        } else {
-            host.to_owned()
-        };
-        let url = format!("{scheme}://{bracketed}:{}", proxy.port);
-        let built = reqwest::Proxy::all(url).map_err(|_| ClientError::Proxy {
-            host: proxy.host.clone(),
-        })?;
+    fn authorized(&self, proxy: &Proxy) -> Result<reqwest::Proxy, ClientError> {
+        let built = self::proxy(proxy, &self.egress)?;
         let Some(username) = &proxy.username else {
             return Ok(built);
         };
@@ -182,4 +168,23 @@ impl Clients {
         };
         Ok(built.basic_auth(username, &password))
     }
+}
+
+/// The proxy without its credentials, if it may be called.
+pub(super) fn proxy(proxy: &Proxy, egress: &Egress) -> Result<reqwest::Proxy, ClientError> {
+    egress.check_host(&proxy.host, proxy.port)?;
+    let scheme = match proxy.kind {
+        ProxyKind::Http => "http",
+        ProxyKind::Socks5 => "socks5",
+    };
+    let host = proxy.host.as_str();
+    let bracketed = if host.contains(':') && !host.starts_with('[') {
+        format!("[{host}]")
+    } else {
+        host.to_owned()
+    };
+    let url = format!("{scheme}://{bracketed}:{}", proxy.port);
+    reqwest::Proxy::all(url).map_err(|_| ClientError::Proxy {
+        host: proxy.host.clone(),
+    })
 }

@@ -18,6 +18,7 @@
 
 mod auth;
 mod capture;
+mod check;
 mod classify;
 mod clients;
 mod connect;
@@ -33,9 +34,9 @@ mod transport;
 
 pub use self::{
     capture::CaptureOptions,
+    check::{check_configuration, check_proxy},
     egress::{Blocked, BlockedReason, Egress},
     http::{HttpTransport, HttpTransportBuilder, RESPONSE_BYTES_MAX},
     resolve::{Resolve, SystemResolver},
-    sign::{SignatureError, check_key},
     transport::{AttemptRequest, NoSecrets, Transport},
 };

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, NamedGroup, RootCertStore,
     SignatureScheme,
@@ -14,8 +15,10 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _},
 };
 
+use zeroize::Zeroizing;
+
 use super::probe::Probe;
-use crate::model::{Secrets, Ssl};
+use crate::model::{Invalid, Secrets, Ssl};
 
 /// TLS sessions remembered per client, to be resumed.
 const SESSIONS_MAX: usize = 256;
@@ -23,18 +26,77 @@ const SESSIONS_MAX: usize = 256;
 /// TLS options that cannot be used. No text of them is shown.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TlsOptionsError {
-    #[error("the trust store holds no certificate in PEM form")]
-    TrustStore,
+    #[error("the trust store {0}; it must hold certificates in PEM form")]
+    TrustStore(NotPem),
     #[error("the key store is not in the vault")]
     KeyStoreMissing,
-    #[error("the key store must hold a certificate chain and its private key in PEM form")]
-    KeyStore,
+    #[error(
+        "the key store {0}; it must hold a certificate chain and its unencrypted private key in \
+         PEM form"
+    )]
+    KeyStore(NotPem),
     #[error("the trust store holds no certificate that can be used: {0}")]
     Verifier(String),
     #[error("the certificate and private key of the key store cannot be used: {0}")]
     Identity(Error),
     #[error("no TLS version can be used: {0}")]
     Versions(Error),
+}
+
+/// What a store holds in place of PEM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum NotPem {
+    /// See RFC 7292: a sequence whose first part is the number 3.
+    #[error("is in PKCS12 form, which is not read: convert it with `openssl pkcs12 -nodes`")]
+    Pkcs12,
+    /// The key stores of Java.
+    #[error(
+        "is in JKS form, which is not read: convert it with `keytool -importkeystore` and `openssl pkcs12 -nodes`"
+    )]
+    Jks,
+    #[error("cannot be read")]
+    Other,
+}
+
+impl NotPem {
+    /// The form of this text: binary stores are written in base64.
+    fn of(text: &str) -> Self {
+        let compact: String = text.split_ascii_whitespace().collect();
+        let bytes = Zeroizing::new(STANDARD.decode(compact).unwrap_or_default());
+        let jks = [b"\xfe\xed\xfe\xed", b"\xce\xce\xce\xce"];
+        if jks.iter().any(|magic| bytes.starts_with(*magic)) {
+            return Self::Jks;
+        }
+        // A length above 127 says first in how many bytes it is written.
+        let length_bytes = match bytes.get(..2) {
+            Some([0x30, short]) if *short < 0x80 => 1,
+            Some([0x30, long]) => 1 + usize::from(long & 0x7f),
+            _ => return Self::Other,
+        };
+        match bytes.get(1 + length_bytes..) {
+            Some([2, 1, 3, ..]) => Self::Pkcs12,
+            _ => Self::Other,
+        }
+    }
+}
+
+impl TlsOptionsError {
+    /// The option at fault.
+    const fn pointer(&self) -> &'static str {
+        match self {
+            Self::TrustStore(_) | Self::Verifier(_) => "/trustStore",
+            Self::KeyStoreMissing | Self::KeyStore(_) | Self::Identity(_) => "/keyStore",
+            Self::Versions(_) => "",
+        }
+    }
+}
+
+/// Checks that these options can be used, also those that others overrule.
+pub(super) fn check(ssl: &Ssl, secrets: &dyn Secrets) -> Result<(), Invalid> {
+    let built = roots(ssl).and_then(|_| client_config(ssl, secrets));
+    built
+        .map(drop)
+        .map_err(|error| Invalid::one(error.pointer(), error.to_string()))
 }
 
 /// The client side of TLS under these options.
@@ -67,8 +129,8 @@ pub(super) fn client_config(
                 .reveal(secrets)
                 .ok_or(TlsOptionsError::KeyStoreMissing)?;
             let key = PrivateKeyDer::from_pem_slice(pem.as_bytes())
-                .map_err(|_| TlsOptionsError::KeyStore)?;
-            let chain = certificates(&pem).ok_or(TlsOptionsError::KeyStore)?;
+                .map_err(|_| TlsOptionsError::KeyStore(NotPem::of(&pem)))?;
+            let chain = certificates(&pem).map_err(TlsOptionsError::KeyStore)?;
             builder
                 .with_client_auth_cert(chain, key)
                 .map_err(TlsOptionsError::Identity)?
@@ -87,7 +149,7 @@ fn roots(ssl: &Ssl) -> Result<Arc<RootCertStore>, TlsOptionsError> {
         return Ok(native_roots());
     };
     let mut store = RootCertStore::empty();
-    for certificate in certificates(pem).ok_or(TlsOptionsError::TrustStore)? {
+    for certificate in certificates(pem).map_err(TlsOptionsError::TrustStore)? {
         store
             .add(certificate)
             .map_err(|error| TlsOptionsError::Verifier(error.to_string()))?;
@@ -111,10 +173,11 @@ pub(super) fn native_roots() -> Arc<RootCertStore> {
     Arc::clone(ROOTS.get_or_init(load))
 }
 
-/// The certificates of a PEM text, `None` when it has none or one of them is damaged.
-fn certificates(pem: &str) -> Option<Vec<CertificateDer<'static>>> {
+/// The certificates of a PEM text, which has at least one and none that is damaged.
+fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, NotPem> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
-    found.ok().filter(|certificates| !certificates.is_empty())
+    let found = found.ok().filter(|certificates| !certificates.is_empty());
+    found.ok_or_else(|| NotPem::of(pem))
 }
 
 /// Remembers sessions, and notes when a handshake begins: it first asks here.

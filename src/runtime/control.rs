@@ -9,6 +9,7 @@ use super::{
     directory::{ApiEntry, owner},
 };
 use crate::{
+    delivery::{check_configuration, check_proxy},
     log::{Appended, ExpectedVersion, StreamId, Urgency},
     model::{
         Api, ApiCreated, ApiDeleted, ApiId, ApiStarted, ApiState, ApiStopped, ApiUpdated,
@@ -431,6 +432,9 @@ impl Handle {
         if let Some(url) = &api.entrypoint.callback_url {
             invalid.merge("/entrypoint/callbackUrl", self.allowed(url));
         }
+        if let Some(proxy) = &api.entrypoint.proxy {
+            invalid.merge("/entrypoint/proxy", check_proxy(proxy, &self.0.egress));
+        }
         match &api.entrypoint.dlq {
             DeadLetterQueue::Http { url } => {
                 invalid.merge("/entrypoint/dlq/url", self.allowed(url));
@@ -488,13 +492,16 @@ impl Handle {
         Ok(())
     }
 
+    /// Puts the secrets of a subscription away, if they can be used: a key that cannot would make
+    /// every call fail.
     async fn seal_subscription(&self, subscription: &mut Subscription) -> Result<(), ControlError> {
         let vault = Arc::clone(&self.0.vault);
         let mut configuration = subscription.configuration.clone();
-        let sealed = spawn_blocking(move || {
-            vault
-                .seal_configuration(&mut configuration)
-                .map(|_sealing| configuration)
+        let sealed = spawn_blocking(move || -> Result<_, ControlError> {
+            check_configuration(&configuration, &*vault)
+                .map_err(|invalid| invalid.under("/configuration"))?;
+            let _sealing = vault.seal_configuration(&mut configuration)?;
+            Ok(configuration)
         });
         subscription.configuration = joined(sealed.await)?;
         Ok(())

@@ -22,6 +22,7 @@ mod projection_engine;
 mod projection_figures;
 mod runtime_deliveries;
 mod runtime_privacy;
+mod runtime_settings;
 mod runtime_views;
 mod subscription_flight;
 mod subscription_lives;
