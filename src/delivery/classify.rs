@@ -24,14 +24,16 @@ pub(super) fn classify(error: reqwest::Error, stage: Stage) -> AttemptError {
     AttemptError::new(class, detail)
 }
 
-/// What it means that settings make no client.
+/// What it means that settings make no client. The callback was not called, so it is never the
+/// callback's fault.
 pub(super) fn unusable(error: &ClientError) -> AttemptError {
     let class = match error {
-        ClientError::Tls(_) => ErrorClass::Tls,
         ClientError::Blocked(_) => ErrorClass::Blocked,
         ClientError::ProxyPassword => ErrorClass::Auth,
-        ClientError::Proxy { .. } => ErrorClass::Connect,
-        ClientError::Build(_) => ErrorClass::Internal,
+        ClientError::Tls(options) if options.is_identity() => ErrorClass::Auth,
+        ClientError::Tls(_) | ClientError::Proxy { .. } | ClientError::Build(_) => {
+            ErrorClass::Internal
+        }
     };
     AttemptError::new(class, clean(&error.to_string()))
 }

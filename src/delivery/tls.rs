@@ -81,12 +81,20 @@ impl NotPem {
 }
 
 impl TlsOptionsError {
+    /// Whether it is about who we show ourselves as.
+    pub(super) const fn is_identity(&self) -> bool {
+        match self {
+            Self::KeyStoreMissing | Self::KeyStore(_) | Self::Identity(_) => true,
+            Self::TrustStore(_) | Self::Verifier(_) | Self::Versions(_) => false,
+        }
+    }
+
     /// The option at fault.
     const fn pointer(&self) -> &'static str {
         match self {
-            Self::TrustStore(_) | Self::Verifier(_) => "/trustStore",
-            Self::KeyStoreMissing | Self::KeyStore(_) | Self::Identity(_) => "/keyStore",
             Self::Versions(_) => "",
+            _ if self.is_identity() => "/keyStore",
+            _ => "/trustStore",
         }
     }
 }

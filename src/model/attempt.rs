@@ -109,7 +109,8 @@ impl fmt::Display for ErrorClass {
 pub enum Fault {
     /// The callback's: it answered badly or not at all.
     Receiver,
-    /// The gateway's own: blocked destination, missing secret, inner error.
+    /// The gateway's own: blocked destination, credentials or settings that cannot be used, inner
+    /// error.
     System,
 }
 
@@ -136,7 +137,7 @@ impl AttemptError {
     /// Whose fault it is.
     pub const fn fault(&self) -> Fault {
         match self.class {
-            ErrorClass::Blocked | ErrorClass::Internal => Fault::System,
+            ErrorClass::Blocked | ErrorClass::Auth | ErrorClass::Internal => Fault::System,
             _ => Fault::Receiver,
         }
     }

@@ -14,8 +14,8 @@ use hooklog::{
     clock::SystemClock,
     delivery::{CaptureOptions, Egress, HttpTransport, Resolve, Transport},
     model::{
-        AttemptNumber, AttemptResult, Auth, ErrorClass, Header, Logging, LoggingParts, Method,
-        OAuth2, Policy, Proxy, ProxyKind, Secret, SecretId, Signing, SigningKey,
+        AttemptNumber, AttemptResult, Auth, ErrorClass, Fault, Header, Logging, LoggingParts,
+        Method, OAuth2, Policy, Proxy, ProxyKind, Secret, SecretId, Signing, SigningKey,
     },
     testing::callback::{Answer, CallbackServer},
 };
@@ -23,7 +23,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 
 use crate::support::{
     hostile::{Hostile, read_request},
-    requests::{BRIEF, call, class, policy, request, transport},
+    requests::{BRIEF, call, class, fault, policy, request, transport},
 };
 
 async fn callback() -> CallbackServer {
@@ -194,6 +194,7 @@ async fn credentials_that_cannot_be_prepared_make_no_call() {
         };
         let report = transport().send(request(policy)).await;
         assert_eq!(class(&report), ErrorClass::Auth);
+        assert_eq!(fault(&report), Fault::System, "it was not called");
     }
     assert_eq!(callback.count(), 0);
 }

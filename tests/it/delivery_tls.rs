@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use hooklog::{
     delivery::Transport as _,
-    model::{AttemptReport, ErrorClass, Policy, Secret, Ssl},
+    model::{AttemptReport, ErrorClass, Fault, Policy, Secret, Ssl},
 };
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
@@ -22,7 +22,7 @@ use tokio_rustls::{
 
 use crate::support::{
     hostile::{Hostile, read_request},
-    requests::{BRIEF, class, policy, request, transport},
+    requests::{BRIEF, class, fault, policy, request, transport},
 };
 
 /// A certificate authority.
@@ -220,7 +220,8 @@ async fn a_client_certificate_is_shown_to_a_callback_that_wants_one() {
     );
     for damaged in [String::new(), "canary".to_owned(), client.certificate.pem()] {
         let report = call(&server, with_key(damaged)).await;
-        assert_eq!(class(&report), ErrorClass::Tls);
+        assert_eq!(class(&report), ErrorClass::Auth);
+        assert_eq!(fault(&report), Fault::System);
         assert!(!format!("{report:?}").contains("canary"));
     }
 }
@@ -237,7 +238,9 @@ async fn a_trust_store_without_certificates_makes_no_call() {
             trust_store: Some(pem.to_owned()),
             ..Ssl::default()
         };
-        assert_eq!(class(&call(&server, ssl).await), ErrorClass::Tls, "{pem:?}");
+        let report = call(&server, ssl).await;
+        assert_eq!(class(&report), ErrorClass::Internal, "{pem:?}");
+        assert_eq!(fault(&report), Fault::System);
     }
     assert_eq!(server.connections(), 0);
 }

@@ -7,8 +7,8 @@ use hooklog::{
     delivery::{AttemptRequest, Egress, HttpTransport, Transport as _},
     model::{
         ApiId, AttemptNumber, AttemptReport, AttemptResult, ConsumerConfiguration, DeliveryId,
-        ErrorClass, HttpOptions, Logging, MessageId, MessagePublished, Policy, SubscriptionId,
-        WebhookEntrypoint,
+        ErrorClass, Fault, HttpOptions, Logging, MessageId, MessagePublished, Policy,
+        SubscriptionId, WebhookEntrypoint,
     },
 };
 use uuid::Uuid;
@@ -80,6 +80,14 @@ pub(crate) async fn call(url: &str) -> AttemptReport {
 pub(crate) fn class(report: &AttemptReport) -> ErrorClass {
     match &report.result {
         AttemptResult::Failed(error) => error.class,
+        AttemptResult::Responded { status, .. } => panic!("answered {status}"),
+    }
+}
+
+/// Whose fault a failed call is; panics when it did not fail.
+pub(crate) fn fault(report: &AttemptReport) -> Fault {
+    match &report.result {
+        AttemptResult::Failed(error) => error.fault(),
         AttemptResult::Responded { status, .. } => panic!("answered {status}"),
     }
 }
