@@ -25,7 +25,7 @@ pub struct Policy {
     pub signing: Option<Signing>,
     /// Most calls a second.
     pub rate_limit_per_second: Option<u32>,
-    /// Most messages in flight.
+    /// Most messages in flight: the subscription's bound, never above the entrypoint's.
     pub max_in_flight: u16,
     /// What a crash may do to a message.
     pub qos: Qos,
@@ -44,7 +44,8 @@ pub struct Policy {
 impl Policy {
     /// The settings of a subscription with this configuration on this entrypoint.
     pub fn of(entrypoint: &WebhookEntrypoint, configuration: &ConsumerConfiguration) -> Self {
-        let max_in_flight = entrypoint.http.max_concurrent_connections;
+        let bound = entrypoint.http.max_concurrent_connections;
+        let max_in_flight = configuration.max_in_flight;
         Self {
             callback_url: configuration
                 .callback_url
@@ -60,7 +61,7 @@ impl Policy {
             ssl: configuration.ssl.clone(),
             signing: configuration.signing.clone(),
             rate_limit_per_second: configuration.rate_limit_per_second,
-            max_in_flight: configuration.max_in_flight.unwrap_or(max_in_flight),
+            max_in_flight: max_in_flight.map_or(bound, |own| own.min(bound)),
             qos: entrypoint.qos,
             dlq: entrypoint.dlq.clone(),
             on_failure: entrypoint.on_failure,
@@ -107,5 +108,21 @@ mod tests {
         assert_eq!(policy.method, Method::Put);
         assert_eq!(policy.retry, Retry::none());
         assert_eq!(policy.max_in_flight, 5);
+    }
+
+    #[test]
+    fn a_consumer_may_narrow_the_publishers_bound_and_not_widen_it() {
+        let mut entrypoint = WebhookEntrypoint::at("/a");
+        entrypoint.http.max_concurrent_connections = 8;
+        for (own, expected) in [(None, 8), (Some(3), 3), (Some(1_000), 8)] {
+            let configuration = ConsumerConfiguration {
+                max_in_flight: own,
+                ..ConsumerConfiguration::default()
+            };
+            assert_eq!(
+                Policy::of(&entrypoint, &configuration).max_in_flight,
+                expected
+            );
+        }
     }
 }

@@ -92,7 +92,8 @@ pub struct ConsumerConfiguration {
     /// Most calls a second; unlimited when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate_limit_per_second: Option<u32>,
-    /// Most messages in flight; the entrypoint's `maxConcurrentConnections` when absent.
+    /// Most messages in flight. The entrypoint's `maxConcurrentConnections` bounds it, and holds
+    /// when it is absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_in_flight: Option<u16>,
 }
