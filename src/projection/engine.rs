@@ -284,6 +284,8 @@ impl Engine {
             .and_then(|()| beside.store.flush());
         if let Err(error) = marked {
             let position = beside.checkpoint.position;
+            drop(beside.store);
+            self.place.remove(beside.generation);
             return self.refuse(beside.answers, position, &error.to_string());
         }
         let old = self.generation;

@@ -76,7 +76,8 @@ impl Place {
         }
     }
 
-    /// An empty generation; one that is not `ready` is forgotten by a restart.
+    /// An empty generation; one that is not `ready` is forgotten by a restart. What stands in its
+    /// place is deleted first: folded over, those rows would count every event twice.
     pub(super) fn fresh(&self, generation: u64, ready: bool) -> Result<Opened, StartError> {
         let Some(directory) = self.directory() else {
             return Ok(Opened {
@@ -85,6 +86,10 @@ impl Place {
             });
         };
         let path = directory.join(generation.to_string());
+        remove(&path).map_err(|source| StartError::Directory {
+            path: path.clone(),
+            source,
+        })?;
         let mut store = SledStore::open(&path).map_err(|source| StartError::Rows {
             path: path.clone(),
             source,

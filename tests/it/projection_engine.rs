@@ -139,6 +139,31 @@ async fn rebuilt_rows_equal_live_rows_byte_for_byte() {
 }
 
 #[tokio::test]
+async fn a_rebuild_begins_empty_whatever_stands_in_its_place() {
+    let history: SharedHistory = Arc::new(MemoryHistory::new(events(1, 50)));
+    let directory = tempfile::tempdir().unwrap();
+    let left_over = tempfile::tempdir().unwrap();
+    let mut set = projections(left_over.path(), &history);
+    let view = set.start(Counting::GOOD, OnBadEvent::Halt).unwrap();
+    view.at(history.tip(), LONG).await.unwrap();
+    drop((set, view));
+
+    let mut set = projections(directory.path(), &history);
+    let view = set.start(Counting::GOOD, OnBadEvent::Halt).unwrap();
+    view.at(history.tip(), LONG).await.unwrap();
+    let next = directory.path().join("counting-1/2");
+    copy_tree(&left_over.path().join("counting-1/1"), &next, false);
+    view.rebuild().await.unwrap();
+    assert_eq!(counted(&view) as u64, history.tip().get());
+
+    // What cannot be deleted is not built upon.
+    fs::write(directory.path().join("counting-1/3"), "in the way").unwrap();
+    let error = view.rebuild().await.unwrap_err();
+    assert!(matches!(error, ViewError::Rebuild { .. }), "{error}");
+    assert_eq!(counted(&view) as u64, history.tip().get());
+}
+
+#[tokio::test]
 async fn after_a_crash_rows_and_checkpoint_agree() {
     let seed = seed();
     let events = events(seed, 3_000);
