@@ -130,16 +130,14 @@ impl Engine {
         if self.shared.phase().is_halted() {
             return false;
         }
-        let events = self
-            .shared
-            .history
-            .read_after(self.checkpoint.position, self.batch_events);
-        let events = match events {
-            Ok(events) if events.is_empty() => {
+        let position = self.checkpoint.position;
+        let batch = self.shared.history.read_after(position, self.batch_events);
+        let batch = match batch {
+            Ok(batch) if batch.reached <= position => {
                 self.caught_up();
                 return false;
             }
-            Ok(events) => events,
+            Ok(batch) => batch,
             Err(error) => {
                 self.halt(self.checkpoint.position.next(), error.to_string());
                 return false;
@@ -151,7 +149,7 @@ impl Engine {
                 self.projection.as_ref(),
                 store.as_ref(),
                 self.checkpoint,
-                &events,
+                &batch,
                 self.policy,
             )
         };
@@ -252,17 +250,17 @@ impl Engine {
         let at = beside.checkpoint.position;
         let failed = |reason: String| (at.next(), reason);
         let history = &self.shared.history;
-        let events = history
+        let batch = history
             .read_after(at, self.batch_events)
             .map_err(|error| failed(error.to_string()))?;
-        if events.is_empty() {
+        if batch.reached <= at {
             return Ok(false);
         }
         let folded = fold(
             self.projection.as_ref(),
             beside.store.as_ref(),
             beside.checkpoint,
-            &events,
+            &batch,
             OnBadEvent::Halt,
         )
         .map_err(|error| failed(error.to_string()))?;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Erased, ProjectError, RowError, Rows, SkippedEvent,
+    Batch, Erased, ProjectError, RowError, Rows, SkippedEvent,
     checkpoint::{Checkpoint, record_skipped},
     store::{Changes, RowStore},
 };
@@ -31,20 +31,22 @@ pub(super) struct Folded {
     pub(super) halted: Option<SkippedEvent>,
 }
 
-/// Folds events that follow `checkpoint`.
+/// Folds a batch that follows `checkpoint`. One without events moves the checkpoint alone.
 pub(super) fn fold(
     projection: &dyn Erased,
     store: &dyn RowStore,
     mut checkpoint: Checkpoint,
-    events: &[Arc<RecordedEvent>],
+    batch: &Batch,
     policy: OnBadEvent,
 ) -> Result<Folded, RowError> {
-    let (mut rows, bad, halted) = fold_events(projection, store, events, policy)?;
-    let done = halted.as_ref().map_or(events.len(), |halt| {
-        events.partition_point(|event| event.position < halt.position)
-    });
-    if let Some(last) = done.checked_sub(1) {
-        checkpoint.position = events[last].position;
+    let (mut rows, bad, halted) = fold_events(projection, store, &batch.events, policy)?;
+    match &halted {
+        None => checkpoint.position = batch.reached,
+        Some(halt) => {
+            let mut done = batch.events.iter().map(|event| event.position);
+            let last = done.rfind(|position| *position < halt.position);
+            checkpoint.position = last.unwrap_or(checkpoint.position);
+        }
     }
     checkpoint.skipped += bad.len() as u64;
     for event in &bad {

@@ -7,15 +7,30 @@ use futures_util::future::BoxFuture;
 use super::HistoryError;
 use crate::{log::RecordedEvent, model::Position};
 
+/// What a read of the log gave.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Batch {
+    /// Events, lowest first.
+    pub events: Vec<Arc<RecordedEvent>>,
+    /// Everything up to here was given or cannot be read any more; the next read begins after it.
+    /// Where the read began, when there is nothing yet.
+    pub reached: Position,
+}
+
+impl Batch {
+    /// What was read after this position, with nothing left out.
+    pub fn new(after: Position, events: Vec<Arc<RecordedEvent>>) -> Self {
+        let reached = events.last().map_or(after, |event| event.position);
+        Self { events, reached }
+    }
+}
+
 /// Recorded events in order of position.
 pub trait History: Send + Sync + 'static {
-    /// Events after this position, lowest first, at most `limit`; empty when there is none yet.
-    /// Where retention has cut the log, the first that is kept comes first.
-    fn read_after(
-        &self,
-        after: Position,
-        limit: usize,
-    ) -> Result<Vec<Arc<RecordedEvent>>, HistoryError>;
+    /// Events after this position, at most `limit`, perhaps fewer. Where retention has cut the
+    /// log, the first that is kept comes first; what cannot be read any more is passed over, and
+    /// the batch says how far, so that a reader never asks for it again.
+    fn read_after(&self, after: Position, limit: usize) -> Result<Batch, HistoryError>;
 
     /// The last position that can be read.
     fn tip(&self) -> Position;
@@ -25,8 +40,11 @@ pub trait History: Send + Sync + 'static {
 
     /// The event at this position, if it is kept.
     fn event_at(&self, position: Position) -> Result<Option<Arc<RecordedEvent>>, HistoryError> {
-        let mut events = self.read_after(position.previous(), 1)?;
-        Ok(events.pop().filter(|event| event.position == position))
+        let mut batch = self.read_after(position.previous(), 1)?;
+        Ok(batch
+            .events
+            .pop()
+            .filter(|event| event.position == position))
     }
 }
 

@@ -1,29 +1,26 @@
 //! The event log as the history that projections fold.
 
-use std::sync::Arc;
-
 use futures_util::future::BoxFuture;
 
-use super::{History, HistoryError};
+use super::{Batch, History, HistoryError};
 use crate::{
-    log::{EventLog, ReadError, RecordedEvent},
+    log::{EventLog, ReadError},
     model::Position,
 };
 
 impl History for EventLog {
     /// What retention has dropped and what is quarantined (G11) is passed over: a projection folds
     /// what can be read, and the log itself reports what cannot.
-    fn read_after(
-        &self,
-        after: Position,
-        limit: usize,
-    ) -> Result<Vec<Arc<RecordedEvent>>, HistoryError> {
+    fn read_after(&self, after: Position, limit: usize) -> Result<Batch, HistoryError> {
         let mut from = after;
         loop {
             match self.read(from, limit) {
-                Ok(events) => return Ok(events),
+                Ok(events) => return Ok(Batch::new(from, events)),
                 Err(ReadError::Gone { first }) if first > from.next() => from = first.previous(),
-                Err(ReadError::Corrupt { to, .. }) if to > from => from = to,
+                // Damage whose end is not known ends with what is visible.
+                Err(ReadError::Corrupt { to, .. }) if to.min(self.head()) > from => {
+                    from = to.min(self.head());
+                }
                 Err(error) => {
                     return Err(HistoryError {
                         after,

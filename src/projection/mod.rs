@@ -63,7 +63,7 @@ pub use self::{
     checkpoint::SkippedEvent,
     error::{HistoryError, ProjectError, RowError, StartError, ViewError},
     fold::OnBadEvent,
-    history::{History, SharedHistory},
+    history::{Batch, History, SharedHistory},
     replay::{ReplayUntil, Replayed, fold_all, replay},
     rows::{ReadRows, Row, RowIter, Rows, StoredRows, after_prefix},
     set::{ProjectionStatus, Projections, Storage},

@@ -1,14 +1,9 @@
 //! A log that ends earlier than the real one.
 
-use std::sync::Arc;
-
 use futures_util::future::{BoxFuture, pending};
 
-use super::{History, HistoryError, SharedHistory};
-use crate::{
-    log::RecordedEvent,
-    model::{Position, Timestamp},
-};
+use super::{Batch, History, HistoryError, SharedHistory};
+use crate::model::{Position, Timestamp};
 
 /// Events read at once while the end is looked for.
 const STEP_EVENTS: usize = 1_024;
@@ -46,26 +41,28 @@ impl Until {
 fn last_until(history: &SharedHistory, time: Timestamp) -> Result<Position, HistoryError> {
     let mut end = Position::ZERO;
     loop {
-        let events = history.read_after(end, STEP_EVENTS)?;
-        let within = events.partition_point(|event| event.time <= time);
-        if let Some(last) = within.checked_sub(1) {
-            end = events[last].position;
+        let batch = history.read_after(end, STEP_EVENTS)?;
+        let within = batch.events.partition_point(|event| event.time <= time);
+        if within < batch.events.len() {
+            let last = within.checked_sub(1);
+            return Ok(last.map_or(end, |last| batch.events[last].position));
         }
-        if within < events.len() || events.is_empty() {
+        if batch.reached <= end {
             return Ok(end);
         }
+        end = batch.reached;
     }
 }
 
 impl History for Until {
-    fn read_after(
-        &self,
-        after: Position,
-        limit: usize,
-    ) -> Result<Vec<Arc<RecordedEvent>>, HistoryError> {
-        let mut events = self.history.read_after(after, limit)?;
-        events.retain(|event| event.position <= self.end);
-        Ok(events)
+    fn read_after(&self, after: Position, limit: usize) -> Result<Batch, HistoryError> {
+        if after >= self.end {
+            return Ok(Batch::new(after, Vec::new()));
+        }
+        let mut batch = self.history.read_after(after, limit)?;
+        batch.events.retain(|event| event.position <= self.end);
+        batch.reached = batch.reached.min(self.end);
+        Ok(batch)
     }
 
     fn tip(&self) -> Position {

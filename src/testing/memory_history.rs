@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use crate::{
     log::RecordedEvent,
     model::{Draws, Moment, Position, Timestamp},
-    projection::{History, HistoryError},
+    projection::{Batch, History, HistoryError},
 };
 
 /// Recorded events in memory. More can be added while projections follow.
@@ -55,11 +55,7 @@ impl MemoryHistory {
 }
 
 impl History for MemoryHistory {
-    fn read_after(
-        &self,
-        after: Position,
-        limit: usize,
-    ) -> Result<Vec<Arc<RecordedEvent>>, HistoryError> {
+    fn read_after(&self, after: Position, limit: usize) -> Result<Batch, HistoryError> {
         let limit = match &self.batches {
             Some(draws) => {
                 let bound = u64::try_from(limit.min(300)).unwrap_or(300);
@@ -67,9 +63,10 @@ impl History for MemoryHistory {
             }
             None => limit,
         };
-        let after = usize::try_from(after.get()).unwrap_or(usize::MAX);
+        let skip = usize::try_from(after.get()).unwrap_or(usize::MAX);
         let events = unpoisoned(&self.events);
-        Ok(events.iter().skip(after).take(limit).cloned().collect())
+        let events = events.iter().skip(skip).take(limit).cloned().collect();
+        Ok(Batch::new(after, events))
     }
 
     fn tip(&self) -> Position {

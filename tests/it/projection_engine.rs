@@ -4,7 +4,7 @@ use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use hooklog::{
     clock::{Clock, SystemClock},
-    log::RecordedEvent,
+    log::{EventLog, ExpectedVersion, RecordedEvent, Urgency},
     model::Position,
     projection::{
         OnBadEvent, Phase, ProjectError, Projection, Projections, ReadRows, ReplayUntil, Row, Rows,
@@ -12,7 +12,9 @@ use hooklog::{
         fold_all, metrics::Metrics, replay, subscriptions::Subscriptions,
     },
     testing::{
+        MemoryStorage,
         history::{HistoryOptions, generate},
+        log_conformance::{message, options, stream},
         memory_history::MemoryHistory,
     },
 };
@@ -351,6 +353,40 @@ async fn rows_ahead_of_the_log_are_not_believed() {
     view.at(Position::new(30), LONG).await.unwrap();
     assert_eq!(view.position(), Position::new(30));
     assert_eq!(counted(&view), 30);
+}
+
+/// A log of ten messages whose last page, of one message, is damaged.
+async fn log_with_a_damaged_tail() -> EventLog {
+    let storage = MemoryStorage::new();
+    let log = EventLog::open_with(Arc::new(storage.clone()), options(1 << 20)).unwrap();
+    for number in 0..10 {
+        let events = vec![message(number, 100)];
+        log.append(stream(1), ExpectedVersion::Any, events, Urgency::Now)
+            .await
+            .unwrap();
+    }
+    log.close();
+    let key = b"p\0\0\0\0\0\0\0\x0a\0\0".to_vec();
+    let mut rows = storage.rows(Position::FIRST).into_iter();
+    let (_, mut page) = rows.find(|(other, _)| *other == key).unwrap();
+    *page.last_mut().unwrap() ^= 1;
+    storage.overwrite(Position::FIRST, &key, Some(page));
+    EventLog::open_with(Arc::new(storage), options(1 << 20)).unwrap()
+}
+
+#[tokio::test]
+async fn a_log_whose_last_events_are_damaged_is_caught_up_with() {
+    let log = log_with_a_damaged_tail().await;
+    assert_eq!(log.head(), Position::new(10));
+    let history: SharedHistory = Arc::new(log);
+    let mut set = Projections::new(Storage::Memory, history.clone(), SystemClock::shared());
+    let view = set.start(Counting::GOOD, OnBadEvent::Halt).unwrap();
+    view.at(history.tip(), LONG).await.unwrap();
+    assert_eq!((view.lag().0, counted(&view)), (0, 9));
+    view.rebuild().await.unwrap();
+    assert_eq!((view.lag().0, counted(&view)), (0, 9));
+    let as_it_was = replay(history, ReplayUntil::Now, &SystemClock::shared()).unwrap();
+    assert_eq!(as_it_was.position, Position::new(10));
 }
 
 #[tokio::test]
