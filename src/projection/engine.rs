@@ -1,19 +1,23 @@
 //! One projection at work: a thread that reads the log after its checkpoint, folds a batch,
 //! commits rows and checkpoint together, and tells who waits.
 
-use std::sync::{Arc, PoisonError};
+use std::{
+    future::pending,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use tokio::sync::oneshot;
 
 use super::{
-    Erased, OnBadEvent, RowError, StartError, ViewError,
+    Erased, HistoryError, OnBadEvent, RowError, StartError, ViewError,
     checkpoint::Checkpoint,
     fold::{Folded, fold},
     place::{Opened, Place},
     shared::{Halt, Phase, Shared},
-    store::RowStore,
+    store::{AbsentStore, RowStore},
 };
-use crate::model::Position;
+use crate::{clock::SharedClock, model::Position};
 
 /// Most events in one batch: enough that a commit's fixed price is spread thin.
 const BATCH_EVENTS: usize = 1_024;
@@ -21,6 +25,10 @@ const BATCH_EVENTS: usize = 1_024;
 const FLUSH_BATCHES: u32 = 64;
 /// How often damaged rows are built again before the projection gives up.
 const REPAIRS_MAX: u32 = 3;
+/// The first pause before what the system refused is tried again. It doubles.
+const RETRY_PAUSE: Duration = Duration::from_millis(100);
+/// The longest such pause: rows move again well within 5 s of there being room.
+const RETRY_PAUSE_MAX: Duration = Duration::from_secs(2);
 
 /// The state of the thread.
 pub(super) struct Engine {
@@ -32,9 +40,32 @@ pub(super) struct Engine {
     pub(super) generation: u64,
     pub(super) batch_events: usize,
     beside: Option<Rebuild>,
+    clock: SharedClock,
     unflushed: u32,
     repairs: u32,
+    /// How often in a row the system refused.
+    refusals: u32,
+    /// The store refused: it is opened again before it is used.
+    stale: bool,
     caught_up_once: bool,
+}
+
+/// Why a step was not made.
+enum Trouble {
+    Rows(RowError),
+    History(HistoryError),
+}
+
+impl From<RowError> for Trouble {
+    fn from(error: RowError) -> Self {
+        Self::Rows(error)
+    }
+}
+
+impl From<HistoryError> for Trouble {
+    fn from(error: HistoryError) -> Self {
+        Self::History(error)
+    }
 }
 
 /// A second set of rows that is filled while the first serves.
@@ -53,6 +84,7 @@ impl Engine {
         opened: Opened,
         policy: OnBadEvent,
         history: super::SharedHistory,
+        clock: SharedClock,
     ) -> Self {
         let shared = Shared::new(projection.name(), opened.store, opened.checkpoint, history);
         Self {
@@ -64,8 +96,11 @@ impl Engine {
             generation: opened.generation,
             batch_events: BATCH_EVENTS,
             beside: None,
+            clock,
             unflushed: 0,
             repairs: 0,
+            refusals: 0,
+            stale: false,
             caught_up_once: false,
         }
     }
@@ -73,8 +108,9 @@ impl Engine {
     /// Works until it is told to stop.
     pub(super) fn run(mut self) {
         let waiting = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
             .build()
-            .expect("a runtime without drivers needs no resources");
+            .expect("a runtime that only keeps time needs no resources");
         while !self.shared.orders.is_stopped() {
             self.take_orders();
             let worked = self.step();
@@ -82,22 +118,40 @@ impl Engine {
             if worked || rebuilt {
                 continue;
             }
-            self.flush();
-            let shared = Arc::clone(&self.shared);
-            let position = self.checkpoint.position;
-            let halted = shared.phase().is_halted();
+            if let Err(error) = self.flush() {
+                self.met(Trouble::Rows(error));
+            }
+            let (shared, clock) = (Arc::clone(&self.shared), Arc::clone(&self.clock));
+            let (position, pause) = (self.checkpoint.position, self.pause());
+            let follows = pause.is_none() && !shared.phase().is_halted();
             waiting.block_on(async {
                 tokio::select! {
                     () = shared.orders.given() => {}
-                    () = shared.history.past(position), if !halted => {}
+                    () = async {
+                        match pause {
+                            Some(pause) => clock.sleep(pause).await,
+                            None => pending().await,
+                        }
+                    } => {}
+                    () = shared.history.past(position), if follows => {}
                 }
             });
         }
         if self.checkpoint.position >= self.shared.history.tip() {
             self.caught_up();
         }
-        self.flush();
+        if let Err(error) = self.flush() {
+            let projection = self.projection.name();
+            tracing::warn!(projection, %error, "rows could not be flushed");
+        }
         self.shared.stopped();
+    }
+
+    /// How long to wait before what the system refused is tried again.
+    fn pause(&self) -> Option<Duration> {
+        let doublings = self.refusals.checked_sub(1)?;
+        let pause = RETRY_PAUSE.saturating_mul(2_u32.saturating_pow(doublings));
+        Some(pause.min(RETRY_PAUSE_MAX))
     }
 
     fn take_orders(&mut self) {
@@ -125,24 +179,31 @@ impl Engine {
         }
     }
 
-    /// Folds the next batch into the live rows; false when there is nothing to do.
+    /// Folds the next batch into the live rows; false when there is nothing that can be done now.
     pub(super) fn step(&mut self) -> bool {
         if self.shared.phase().is_halted() {
             return false;
         }
+        match self.advance() {
+            Ok(worked) => {
+                self.go_on();
+                worked
+            }
+            Err(trouble) => self.met(trouble),
+        }
+    }
+
+    fn advance(&mut self) -> Result<bool, Trouble> {
+        if self.stale {
+            self.reopen()?;
+        }
         let position = self.checkpoint.position;
-        let batch = self.shared.history.read_after(position, self.batch_events);
-        let batch = match batch {
-            Ok(batch) if batch.reached <= position => {
-                self.caught_up();
-                return false;
-            }
-            Ok(batch) => batch,
-            Err(error) => {
-                self.halt(self.checkpoint.position.next(), error.to_string());
-                return false;
-            }
-        };
+        let history = &self.shared.history;
+        let batch = history.read_after(position, self.batch_events)?;
+        if batch.reached <= position {
+            self.caught_up();
+            return Ok(false);
+        }
         let folded = {
             let store = self.shared.read();
             fold(
@@ -151,29 +212,79 @@ impl Engine {
                 self.checkpoint,
                 &batch,
                 self.policy,
-            )
+            )?
         };
-        match folded.and_then(|folded| self.commit(folded)) {
-            Ok(()) => true,
-            Err(error) => {
-                self.repair(&error);
-                true
-            }
-        }
+        self.commit(folded)?;
+        Ok(true)
     }
 
     fn commit(&mut self, folded: Folded) -> Result<(), RowError> {
         self.shared.write().commit(folded.changes)?;
+        self.go_on();
         self.checkpoint = folded.checkpoint;
         self.shared.reached(self.checkpoint);
         self.unflushed += 1;
         if self.unflushed >= FLUSH_BATCHES {
-            self.flush();
+            self.flush()?;
         }
         if let Some(bad) = folded.halted {
             self.halt(bad.position, bad.reason);
         }
         Ok(())
+    }
+
+    /// Damage is mended from the log, a refusal waited out; nothing else can be helped. Whether
+    /// there is more to do at once.
+    fn met(&mut self, trouble: Trouble) -> bool {
+        match trouble {
+            Trouble::Rows(error) if error.is_damage() => return self.repair(&error),
+            Trouble::Rows(error) => {
+                self.stale = true;
+                self.wait(error.to_string());
+            }
+            Trouble::History(error) if error.passing => self.wait(error.to_string()),
+            Trouble::History(error) => {
+                self.halt(self.checkpoint.position.next(), error.to_string());
+            }
+        }
+        false
+    }
+
+    /// A store that refused once may refuse until it is opened again. What was committed and did
+    /// not reach the disk is folded again.
+    fn reopen(&mut self) -> Result<(), RowError> {
+        if !matches!(self.place, Place::Memory) {
+            let mut live = self.shared.write();
+            // The old one lets go of its directory first.
+            *live = Box::new(AbsentStore);
+            let opened = self.place.reopen(self.generation)?;
+            *live = opened.store;
+            self.checkpoint = opened.checkpoint;
+        }
+        self.stale = false;
+        self.unflushed = 0;
+        self.shared.reached(self.checkpoint);
+        Ok(())
+    }
+
+    fn wait(&mut self, reason: String) {
+        if self.refusals == 0 {
+            tracing::warn!(
+                projection = self.projection.name(),
+                reason,
+                "projection waits"
+            );
+        }
+        self.refusals = self.refusals.saturating_add(1);
+        self.shared.enter(Phase::Waiting { reason });
+    }
+
+    /// Whatever the system refused, it does no longer.
+    fn go_on(&mut self) {
+        self.refusals = 0;
+        if matches!(self.shared.phase(), Phase::Waiting { .. }) {
+            self.shared.enter(Phase::Running);
+        }
     }
 
     /// The old version's rows are of no use to anyone once these have caught up.
@@ -187,36 +298,38 @@ impl Engine {
 
     fn halt(&mut self, position: Position, reason: String) {
         tracing::error!(projection = self.projection.name(), %position, reason, "projection halted");
+        self.refusals = 0;
         self.shared.enter(Phase::Halted(Halt { position, reason }));
     }
 
-    fn flush(&mut self) {
-        if self.unflushed == 0 {
-            return;
+    fn flush(&mut self) -> Result<(), RowError> {
+        if self.unflushed == 0 || self.stale {
+            return Ok(());
         }
         self.unflushed = 0;
-        if let Err(error) = self.shared.read().flush() {
-            let projection = self.projection.name();
-            tracing::warn!(projection, %error, "rows could not be flushed");
-        }
+        self.shared.read().flush()
     }
 
-    /// Throws the live rows away and begins again.
-    fn repair(&mut self, error: &RowError) {
-        self.repairs += 1;
-        let next = self.checkpoint.position.next();
-        if !error.is_damage() || self.repairs > REPAIRS_MAX {
-            return self.halt(next, error.to_string());
+    /// Throws the live rows away and begins again. Whether it could.
+    fn repair(&mut self, error: &RowError) -> bool {
+        if self.repairs >= REPAIRS_MAX {
+            self.halt(self.checkpoint.position.next(), error.to_string());
+            return false;
         }
         tracing::warn!(projection = self.projection.name(), %error, "rows are built again");
         let old = self.generation;
         let newest = self.beside.as_ref().map_or(old, |beside| beside.generation);
         match self.place.fresh(newest + 1, true) {
             Ok(opened) => {
+                self.repairs += 1;
                 self.swap(opened);
                 self.place.remove(old);
+                true
             }
-            Err(error) => self.halt(next, error.to_string()),
+            Err(error) => {
+                self.wait(error.to_string());
+                false
+            }
         }
     }
 
@@ -224,6 +337,8 @@ impl Engine {
         *self.shared.write() = opened.store;
         self.checkpoint = opened.checkpoint;
         self.generation = opened.generation;
+        self.stale = false;
+        self.refusals = 0;
         self.shared.reached(self.checkpoint);
         self.shared.enter(Phase::Running);
     }
@@ -329,4 +444,76 @@ impl Engine {
 /// A lock is poisoned only by a panic, and no code under these locks leaves them half changed.
 pub(super) fn unpoisoned<G>(guard: Result<G, PoisonError<G>>) -> G {
     guard.unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use super::*;
+    use crate::{
+        clock::SystemClock,
+        projection::{
+            SharedHistory,
+            store::{Changes, Direction, Scan},
+            subscriptions::Subscriptions,
+        },
+        testing::{
+            history::{HistoryOptions, generate},
+            memory_history::MemoryHistory,
+        },
+    };
+
+    /// Rows on a disk without room.
+    struct Full(Box<dyn RowStore>);
+
+    impl RowStore for Full {
+        fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, RowError> {
+            self.0.get(key)
+        }
+
+        fn scan(&self, range: std::ops::Range<Vec<u8>>, direction: Direction) -> Scan<'_> {
+            self.0.scan(range, direction)
+        }
+
+        fn commit(&mut self, _: Changes) -> Result<(), RowError> {
+            Err(RowError::Io("no space left".to_owned()))
+        }
+
+        fn flush(&self) -> Result<(), RowError> {
+            Err(RowError::Io("no space left".to_owned()))
+        }
+    }
+
+    #[test]
+    fn rows_that_the_disk_refused_are_folded_once_there_is_room() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = Place::Disk {
+            root: directory.path().to_owned(),
+            name: "subscriptions",
+            version: 1,
+        };
+        let mut opened = place.fresh(1, true).unwrap();
+        opened.store = Box::new(Full(opened.store));
+        let events = generate(1, &HistoryOptions::default());
+        let history: SharedHistory = Arc::new(MemoryHistory::new(events));
+        let mut engine = Engine::new(
+            Box::new(Subscriptions),
+            place,
+            opened,
+            OnBadEvent::Halt,
+            Arc::clone(&history),
+            SystemClock::shared(),
+        );
+        assert!(!engine.step());
+        assert!(matches!(engine.shared.phase(), Phase::Waiting { .. }));
+        assert_eq!(engine.pause(), Some(RETRY_PAUSE));
+        // A closed store lets go of its file from another thread, a little later.
+        while !engine.step() {
+            assert!(engine.pause() <= Some(RETRY_PAUSE_MAX));
+            std::thread::yield_now();
+        }
+        while engine.step() {}
+        assert_eq!(engine.shared.phase(), Phase::Running);
+        assert_eq!(engine.pause(), None);
+        assert_eq!(engine.checkpoint.position, history.tip());
+    }
 }

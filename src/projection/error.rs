@@ -58,6 +58,8 @@ pub struct HistoryError {
     pub after: Position,
     /// Why.
     pub reason: String,
+    /// Whether it may pass by itself: the system refused, and may not the next time.
+    pub passing: bool,
 }
 
 /// A projection could not be started.

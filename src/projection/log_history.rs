@@ -4,7 +4,7 @@ use futures_util::future::BoxFuture;
 
 use super::{Batch, History, HistoryError};
 use crate::{
-    log::{EventLog, ReadError},
+    log::{EventLog, ReadError, StorageError},
     model::Position,
 };
 
@@ -25,6 +25,7 @@ impl History for EventLog {
                     return Err(HistoryError {
                         after,
                         reason: error.to_string(),
+                        passing: is_passing(&error),
                     });
                 }
             }
@@ -44,4 +45,12 @@ impl History for EventLog {
             }
         })
     }
+}
+
+const fn is_passing(error: &ReadError) -> bool {
+    use StorageError::{Full, Io, Locked};
+    matches!(
+        error,
+        ReadError::Storage(Io { .. } | Full { .. } | Locked { .. })
+    )
 }

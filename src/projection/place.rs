@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    StartError,
+    RowError, StartError,
     checkpoint::{self, Checkpoint},
     sled_store::SledStore,
     store::{MemoryStore, RowStore},
@@ -105,6 +105,20 @@ impl Place {
         Ok(Opened {
             store: Box::new(store),
             checkpoint,
+            generation,
+        })
+    }
+
+    /// Opens a generation again whose store is closed.
+    pub(super) fn reopen(&self, generation: u64) -> Result<Opened, RowError> {
+        let Some(directory) = self.directory() else {
+            return Ok(Opened::empty_in_memory());
+        };
+        let store = SledStore::open(&directory.join(generation.to_string()))?;
+        let checkpoint = checkpoint::read(&store)?;
+        Ok(Opened {
+            checkpoint: checkpoint.ok_or_else(|| RowError::Damaged("no checkpoint".to_owned()))?,
+            store: Box::new(store),
             generation,
         })
     }

@@ -61,6 +61,7 @@ pub fn fold_all<P: Projection>(
         opened,
         OnBadEvent::Halt,
         Arc::clone(history),
+        Arc::clone(clock),
     );
     while engine.step() {}
     let view = View::new(Arc::clone(&engine.shared), Arc::clone(clock));
@@ -69,6 +70,12 @@ pub fn fold_all<P: Projection>(
             projection: P::NAME,
             position: halt.position,
             reason: halt.reason,
+        }),
+        // Nobody waits here until it passes.
+        Phase::Waiting { reason } => Err(ViewError::Halted {
+            projection: P::NAME,
+            position: view.position().next(),
+            reason,
         }),
         Phase::Running | Phase::Stopped => Ok(view),
     }

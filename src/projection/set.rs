@@ -110,7 +110,8 @@ impl Projections {
             place.remove(foreign);
         }
         let history = Arc::clone(&self.history);
-        let engine = Engine::new(Box::new(projection), place, opened, policy, history);
+        let clock = Arc::clone(&self.clock);
+        let engine = Engine::new(Box::new(projection), place, opened, policy, history, clock);
         let shared = Arc::clone(&engine.shared);
         let view = View::<P>::new(Arc::clone(&shared), Arc::clone(&self.clock));
         unpoisoned(self.threads.lock()).push(engine.spawn()?);

@@ -18,7 +18,13 @@ pub enum Phase {
     /// It follows the log.
     #[default]
     Running,
-    /// It could not go on. A rebuild that succeeds sets it going again.
+    /// The system refused to read the log or to write rows, such as for want of room. It tries
+    /// again by itself, every two seconds at the latest.
+    Waiting {
+        /// Why.
+        reason: String,
+    },
+    /// It met an event it cannot fold. A rebuild that succeeds sets it going again.
     Halted(Halt),
     /// The runtime stopped it.
     Stopped,
@@ -36,6 +42,11 @@ pub struct Halt {
 impl Phase {
     pub(super) const fn is_halted(&self) -> bool {
         matches!(self, Self::Halted(_))
+    }
+
+    /// Whether it will go on by itself.
+    pub(super) const fn goes_on(&self) -> bool {
+        matches!(self, Self::Running | Self::Waiting { .. })
     }
 }
 

@@ -72,7 +72,7 @@ impl<P: Projection> View<P> {
         let mut progress = self.shared.progress.subscribe();
         let reached = async {
             let reached = progress
-                .wait_for(|now| now.position >= position || now.phase != Phase::Running)
+                .wait_for(|now| now.position >= position || !now.phase.goes_on())
                 .await;
             match reached {
                 Ok(now) if now.position >= position => Ok(()),
@@ -166,7 +166,7 @@ impl<P: Projection> View<P> {
                 position: halt.position,
                 reason: halt.reason.clone(),
             },
-            Phase::Running | Phase::Stopped => ViewError::Stopped {
+            Phase::Running | Phase::Waiting { .. } | Phase::Stopped => ViewError::Stopped {
                 projection: P::NAME,
             },
         }

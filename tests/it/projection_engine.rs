@@ -1,15 +1,25 @@
 //! Projections at work: rebuilds, crashes, damage, bad events, waiting.
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
+use futures_util::future::BoxFuture;
 use hooklog::{
     clock::{Clock, SystemClock},
     log::{EventLog, ExpectedVersion, RecordedEvent, Urgency},
     model::Position,
     projection::{
-        OnBadEvent, Phase, ProjectError, Projection, Projections, ReadRows, ReplayUntil, Row, Rows,
-        SharedHistory, Storage, View, ViewError, dead_letters::DeadLetters, deliveries::Deliveries,
-        fold_all, metrics::Metrics, replay, subscriptions::Subscriptions,
+        Batch, History, HistoryError, OnBadEvent, Phase, ProjectError, Projection, Projections,
+        ReadRows, ReplayUntil, Row, Rows, SharedHistory, Storage, View, ViewError,
+        dead_letters::DeadLetters, deliveries::Deliveries, fold_all, metrics::Metrics, replay,
+        subscriptions::Subscriptions,
     },
     testing::{
         MemoryStorage,
@@ -353,6 +363,50 @@ async fn rows_ahead_of_the_log_are_not_believed() {
     view.at(Position::new(30), LONG).await.unwrap();
     assert_eq!(view.position(), Position::new(30));
     assert_eq!(counted(&view), 30);
+}
+
+/// A log that cannot be read for a while.
+struct Refusing {
+    log: MemoryHistory,
+    refusals: AtomicU32,
+}
+
+impl History for Refusing {
+    fn read_after(&self, after: Position, limit: usize) -> Result<Batch, HistoryError> {
+        let left = self
+            .refusals
+            .fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1));
+        match left {
+            Ok(_) => Err(HistoryError {
+                after,
+                reason: "too many open files".to_owned(),
+                passing: true,
+            }),
+            Err(_) => self.log.read_after(after, limit),
+        }
+    }
+
+    fn tip(&self) -> Position {
+        self.log.tip()
+    }
+
+    fn past(&self, after: Position) -> BoxFuture<'static, ()> {
+        self.log.past(after)
+    }
+}
+
+#[tokio::test]
+async fn a_projection_waits_for_what_the_system_refuses_and_goes_on() {
+    let refusing = Refusing {
+        log: MemoryHistory::new(events(1, 50)),
+        refusals: AtomicU32::new(3),
+    };
+    let history: SharedHistory = Arc::new(refusing);
+    let mut set = Projections::new(Storage::Memory, history.clone(), SystemClock::shared());
+    let view = set.start(Counting::GOOD, OnBadEvent::Halt).unwrap();
+    view.at(history.tip(), LONG).await.unwrap();
+    assert_eq!(counted(&view) as u64, history.tip().get());
+    assert_eq!(view.phase(), Phase::Running);
 }
 
 /// A log of ten messages whose last page, of one message, is damaged.
