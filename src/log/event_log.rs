@@ -13,8 +13,8 @@ use crate::model::{Event, Position, Timestamp, Version};
 
 use super::{
     AppendError, AppendRequest, Appended, ExpectedVersion, Feed, FeedStart, Filter, LogOptions,
-    OpenError, PendingAppend, Quarantined, ReadError, RecordedEvent, Storage, StorageError,
-    StreamAppend, StreamId, Urgency,
+    OpenError, PendingAppend, Quarantined, ReadError, ReadLimit, RecordedEvent, Storage,
+    StorageError, StreamAppend, StreamId, Urgency,
     core::LogCore,
     sled_storage::DirectoryStorage,
     view::View,
@@ -217,6 +217,15 @@ impl EventLog {
         &self,
         after: Position,
         limit: usize,
+    ) -> Result<Vec<Arc<RecordedEvent>>, ReadError> {
+        self.view().read(after, limit)
+    }
+
+    /// [`read`](Self::read), ending earlier where the events are large. May touch the disk.
+    pub fn read_within(
+        &self,
+        after: Position,
+        limit: ReadLimit,
     ) -> Result<Vec<Arc<RecordedEvent>>, ReadError> {
         self.view().read(after, limit)
     }

@@ -45,6 +45,7 @@ pub use self::{
     event_log::{EventLog, HeadWatch},
     feed::{Feed, FeedItem, FeedStart, Filter},
     options::{Durability, LogOptions},
+    reader::ReadLimit,
     retention::{RetentionError, RetentionPlan, RetentionPolicy, RetiredSegment},
     sled_storage::DirectoryStorage,
     snapshot::{SnapshotRows, SnapshotStore},

@@ -13,27 +13,71 @@ use super::{
 
 type Events = Vec<Arc<RecordedEvent>>;
 
+/// Where a read ends; it gives at least one event where there is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadLimit {
+    /// With this many events.
+    pub events: usize,
+    /// With the event that brings their bodies to this many bytes in memory.
+    pub bytes: usize,
+}
+
+impl From<usize> for ReadLimit {
+    fn from(events: usize) -> Self {
+        Self {
+            events,
+            bytes: usize::MAX,
+        }
+    }
+}
+
+impl ReadLimit {
+    /// Cuts what was read at the limit; whether it was reached.
+    fn cut(self, events: &mut Events) -> bool {
+        let mut kept = self.events;
+        if self.bytes < usize::MAX {
+            let mut bytes = 0;
+            let last = events.iter().position(|event| {
+                bytes += event.weight();
+                bytes >= self.bytes
+            });
+            kept = last.map_or(kept, |last| kept.min(last + 1));
+        }
+        events.truncate(kept);
+        events.len() >= kept
+    }
+}
+
 impl View {
-    /// Up to `limit` visible events after `after`. Stops early before damage, so that what stands
+    /// Visible events after `after`, up to a limit. Stops early before damage, so that what stands
     /// before it is given first.
-    pub(crate) fn read(&self, after: Position, limit: usize) -> Result<Events, ReadError> {
+    pub(crate) fn read(
+        &self,
+        after: Position,
+        limit: impl Into<ReadLimit>,
+    ) -> Result<Events, ReadError> {
         if self.is_closed() {
             return Err(ReadError::Closed);
         }
-        if let Some(events) = self.cached(after, limit) {
+        let limit = limit.into();
+        if let Some(mut events) = self.cached(after, limit.events) {
+            limit.cut(&mut events);
             return Ok(events);
         }
         let head = self.head();
         let mut next = after.next();
         let mut events = Vec::new();
-        while events.len() < limit && next <= head {
+        while next <= head {
             let page = match self.page_of(next) {
                 Ok(page) => page,
                 Err(error) if events.is_empty() => return Err(error),
                 Err(_) => break,
             };
             let wanted = page.iter().filter(|event| event.position >= next);
-            events.extend(wanted.take(limit - events.len()).cloned());
+            events.extend(wanted.cloned());
+            if limit.cut(&mut events) {
+                break;
+            }
             next = page.last().expect("no page is empty").position.next();
         }
         Ok(events)

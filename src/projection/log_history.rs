@@ -4,9 +4,13 @@ use futures_util::future::BoxFuture;
 
 use super::{Batch, History, HistoryError};
 use crate::{
-    log::{EventLog, ReadError, StorageError},
+    log::{EventLog, ReadError, ReadLimit, StorageError},
     model::Position,
 };
+
+/// Bytes of one read: a few of the largest messages, and far more events than spread a commit's
+/// price thin. Each projection holds one read in memory.
+const READ_BYTES: usize = 4 << 20;
 
 impl History for EventLog {
     /// What retention has dropped and what is quarantined (G11) is passed over: a projection folds
@@ -14,7 +18,11 @@ impl History for EventLog {
     fn read_after(&self, after: Position, limit: usize) -> Result<Batch, HistoryError> {
         let mut from = after;
         loop {
-            match self.read(from, limit) {
+            let limit = ReadLimit {
+                events: limit,
+                bytes: READ_BYTES,
+            };
+            match self.read_within(from, limit) {
                 Ok(events) => return Ok(Batch::new(from, events)),
                 Err(ReadError::Gone { first }) if first > from.next() => from = first.previous(),
                 // Damage whose end is not known ends with what is visible.

@@ -13,7 +13,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use hooklog::{
     clock::{Clock, SystemClock},
-    log::{EventLog, ExpectedVersion, RecordedEvent, Urgency},
+    log::{EventLog, ExpectedVersion, LogOptions, RecordedEvent, Urgency},
     model::Position,
     projection::{
         Batch, History, HistoryError, OnBadEvent, Phase, ProjectError, Projection, Projections,
@@ -441,6 +441,32 @@ async fn a_log_whose_last_events_are_damaged_is_caught_up_with() {
     assert_eq!((view.lag().0, counted(&view)), (0, 9));
     let as_it_was = replay(history, ReplayUntil::Now, &SystemClock::shared()).unwrap();
     assert_eq!(as_it_was.position, Position::new(10));
+}
+
+#[tokio::test]
+async fn large_messages_are_read_a_few_at_a_time() {
+    for tail_cache_bytes in [0, 64 << 20] {
+        let settings = LogOptions {
+            tail_cache_bytes,
+            ..options(1 << 30)
+        };
+        let log = EventLog::open_with(Arc::new(MemoryStorage::new()), settings).unwrap();
+        for number in 0..12 {
+            let events = vec![message(number, 1 << 20)];
+            log.append(stream(1), ExpectedVersion::Any, events, Urgency::Now)
+                .await
+                .unwrap();
+        }
+        let (mut after, mut reads) = (Position::ZERO, 0);
+        while after < log.head() {
+            let batch = log.read_after(after, 1_024).unwrap();
+            assert!((1..=5).contains(&batch.events.len()), "{batch:?}");
+            assert_eq!(batch.events[0].position, after.next());
+            after = batch.reached;
+            reads += 1;
+        }
+        assert!(reads >= 3, "{reads}");
+    }
 }
 
 #[tokio::test]
