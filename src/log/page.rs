@@ -11,8 +11,10 @@ use super::{
 
 /// The page format this program writes.
 pub(crate) const PAGE_FORMAT: u8 = 1;
-/// The most bytes of a stored value. sled moves values from about 128 KiB into files of their own.
-pub(crate) const PART_BYTES_MAX: usize = 96 << 10;
+/// The most bytes of a stored value. sled moves a node whose rows take more than 131,052 bytes
+/// together into a file of its own, which it never syncs; a leaf holds up to 17 rows, and 17 of
+/// these stay well below that.
+pub(crate) const PART_BYTES_MAX: usize = 6 << 10;
 
 const HEADER_BYTES: usize = 68;
 const CRC_AT: std::ops::Range<usize> = 32..36;

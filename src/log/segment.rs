@@ -16,8 +16,8 @@ use super::{
 
 /// The segment format this program writes.
 const SEGMENT_FORMAT: u8 = 1;
-/// Streams in one row of the table of heads: 27 bytes at most each, far below a part.
-const HEADS_A_ROW: usize = 2_048;
+/// Streams in one row of the table of heads: 27 bytes at most each, below a part.
+const HEADS_A_ROW: usize = 200;
 
 const HEADER_KEY: &[u8] = b"m";
 const HEADS: u8 = b'h';

@@ -216,3 +216,55 @@ fn a_damaged_snapshot_is_discarded_whole() {
         .unwrap();
     assert_eq!(snapshots.load().unwrap().unwrap().0, Position::new(6));
 }
+
+/// A message whose bytes do not compress.
+fn noise(number: u128, bytes: usize) -> hooklog::model::Event {
+    use hooklog::model::{Event, MessageEvent};
+    let mut content = vec![0; bytes];
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&number.to_be_bytes());
+    hasher.finalize_xof().fill(&mut content);
+    match message(number, 0) {
+        Event::Message(MessageEvent::Published(mut published)) => {
+            published.content = content.into();
+            published.into()
+        }
+        other => other,
+    }
+}
+
+#[test]
+fn no_size_of_append_makes_files_beside_the_store() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = EventLog::open(directory.path(), options(64 << 20)).unwrap();
+    for (size, number) in [9_000, 20_000, 60_000, 96_000, 200_000, 1 << 20]
+        .into_iter()
+        .zip(0..)
+    {
+        for repeat in 0..20 {
+            let events = vec![noise(number * 100 + repeat, size)];
+            append(&log, stream(number), ExpectedVersion::Any, events).unwrap();
+        }
+    }
+    // Many streams, so that the table of heads of the next segment is long.
+    for number in 0..3_000 {
+        drop(log.enqueue(
+            stream(1_000 + number),
+            ExpectedVersion::Any,
+            vec![message(number, 10)],
+            hooklog::log::Urgency::Linger,
+        ));
+    }
+    append(&log, stream(1), ExpectedVersion::Any, vec![message(1, 1)]).unwrap();
+    drop(log);
+    let log = EventLog::open(directory.path(), options(1_000)).unwrap();
+    append(&log, stream(1), ExpectedVersion::Any, vec![message(1, 1)]).unwrap();
+    drop(log);
+    let mut stores = 0;
+    for segment in fs::read_dir(directory.path().join("log")).unwrap() {
+        stores += 1;
+        let blobs = segment.unwrap().path().join("blobs");
+        assert_eq!(fs::read_dir(blobs).unwrap().count(), 0);
+    }
+    assert!(stores > 1);
+}
