@@ -6,10 +6,11 @@ use std::{collections::HashMap, fmt, sync::Arc};
 use crate::model::{Event, Position, Timestamp, Version};
 
 use super::{
-    AppendError, Durability, LogOptions, OpenError, RecordedEvent, SegmentStore, Storage,
+    AppendError, Durability, Health, LogOptions, OpenError, RecordedEvent, SegmentStore, Storage,
     StorageError, StreamId, StreamKind,
+    head_file::HeadRecord,
     page::{self, Encoded, NO_PAGE, PageBuilder, PageHash},
-    recovery::{self, Recovered},
+    recovery::{self, OpenMode, Recovered},
     segment::{self, SegmentHeader},
     view::View,
 };
@@ -147,20 +148,6 @@ impl EncodedPart {
 /// What one append came to.
 pub type AppendAnswer = Result<Appended, AppendError>;
 
-/// Whether the writer may write.
-enum Health {
-    Sound,
-    /// A sync failed. Nothing is acknowledged until the log is opened again (G10).
-    Poisoned,
-    /// The store refused for want of room, and refuses on until it is opened again.
-    Full,
-    /// The newest segment cannot be opened.
-    TailDamaged {
-        from: Position,
-        reason: String,
-    },
-}
-
 struct Active {
     first: Position,
     created: Timestamp,
@@ -176,7 +163,6 @@ pub struct LogCore {
     active: Option<Active>,
     last_hash: PageHash,
     last_time: Timestamp,
-    health: Health,
     unflushed: bool,
 }
 
@@ -196,38 +182,43 @@ impl LogCore {
             active: None,
             last_hash: NO_PAGE,
             last_time: Timestamp::from_millis(i64::MIN),
-            health: Health::Sound,
             unflushed: false,
         };
-        core.recover(read_only)?;
+        core.recover(if read_only {
+            OpenMode::ReadOnly
+        } else {
+            OpenMode::Write
+        })?;
         Ok((core, view))
     }
 
-    fn recover(&mut self, read_only: bool) -> Result<(), StorageError> {
-        let recovered = recovery::recover(self.storage.as_ref(), read_only)?;
+    fn recover(&mut self, mode: OpenMode) -> Result<(), StorageError> {
+        let record = self.view.head_file().read()?;
         let Recovered {
             firsts,
             newest,
             head,
             heads,
+            missing_first,
             damage,
+            lost_tail,
             last_hash,
             last_time,
-        } = recovered;
+        } = recovery::recover(self.storage.as_ref(), mode, record)?;
+        self.active = None;
         let mut segments = self.view.segments_mut();
         segments.firsts = firsts;
-        for damaged in damage {
+        if let Some(first) = missing_first {
+            segments.quarantine_segment(first, "its directory is missing".to_owned());
+        }
+        for damaged in damage.into_iter().chain(lost_tail.clone()) {
             segments.quarantine(damaged);
         }
-        self.health = Health::Sound;
-        self.active = None;
         match newest {
             recovery::Newest::None => {}
-            recovery::Newest::Unreadable { first, reason } => {
-                self.health = Health::TailDamaged {
-                    from: first,
-                    reason,
-                };
+            recovery::Newest::Unreadable { first } => {
+                let reason = lost_tail.as_ref().map(|lost| lost.reason.clone());
+                segments.quarantine_segment(first, reason.unwrap_or_default());
             }
             recovery::Newest::Readable {
                 first,
@@ -239,7 +230,7 @@ impl LogCore {
                 segments.active = Some((first, Arc::clone(&store)));
                 // What a killed process left may not have reached the disk, and readers are about
                 // to see it.
-                if !read_only {
+                if mode != OpenMode::ReadOnly {
                     store.sync()?;
                 }
                 // Nothing more is written behind a damaged page.
@@ -256,7 +247,42 @@ impl LogCore {
         self.last_hash = last_hash;
         self.last_time = last_time.max(self.last_time);
         self.view.reset(head, heads);
+        self.view.set_health(match lost_tail {
+            Some(lost) => Health::TailDamaged {
+                from: lost.from,
+                to: lost.to,
+                reason: lost.reason,
+            },
+            None => Health::Sound,
+        });
+        if mode != OpenMode::ReadOnly {
+            self.record(head);
+        }
         Ok(())
+    }
+
+    /// Notes that the log is durable up to here. The record guards against damage; that it cannot
+    /// be written is no reason to refuse an append that is durable.
+    fn record(&self, head: Position) {
+        let Some(active) = &self.active else { return };
+        if self.view.health() != Health::Sound {
+            return;
+        }
+        let record = HeadRecord {
+            first: self.view.segments().first(),
+            newest: active.first,
+            head,
+            hash: self.last_hash,
+        };
+        if let Err(error) = self.view.head_file().write(record) {
+            tracing::warn!(%error, "the head of the log is not recorded");
+        }
+    }
+
+    fn sync_record(&self) {
+        if let Err(error) = self.view.head_file().sync() {
+            tracing::warn!(%error, "the record of the head is not durable");
+        }
     }
 
     /// Writes these appends as one commit, makes it durable once, and answers each, in order.
@@ -300,17 +326,17 @@ impl LogCore {
     }
 
     fn ready(&mut self) -> Result<(), AppendError> {
-        if matches!(self.health, Health::Full) {
+        if self.view.health() == Health::Full {
             self.reopen_with_room()?;
         }
-        match &self.health {
+        match self.view.health() {
             Health::Sound => Ok(()),
             Health::Poisoned => Err(AppendError::Poisoned),
             Health::Full => Err(self.full(0)),
-            Health::TailDamaged { from, reason } => Err(AppendError::TailDamaged {
-                from: *from,
-                reason: reason.clone(),
-            }),
+            Health::TailDamaged { from, to, reason } => {
+                Err(AppendError::TailDamaged { from, to, reason })
+            }
+            Health::Closed => Err(AppendError::Closed),
         }
     }
 
@@ -320,11 +346,26 @@ impl LogCore {
         if free.is_some_and(|free| free < self.options.min_free_bytes) {
             return Err(self.full(free.unwrap_or(0)));
         }
-        self.active = None;
-        self.view.segments_mut().active = None;
-        self.recover(false).map_err(|error| {
-            self.health = Health::Full;
-            AppendError::Refused(error)
+        // Only the handle of before can tell whether the disk has dropped what it had taken.
+        if let Some(active) = self.active.take()
+            && let Err(error) = active.store.sync()
+            && !matches!(error, StorageError::Full { .. })
+        {
+            self.fail(&error);
+            return Err(AppendError::Refused(error));
+        }
+        let view = Arc::clone(&self.view);
+        let _opening = view.opening();
+        view.segments_mut().active = None;
+        self.recover(OpenMode::Again).map_err(|error| {
+            // Another reason than these is not undone by room.
+            if !matches!(
+                error,
+                StorageError::Full { .. } | StorageError::Locked { .. }
+            ) {
+                self.fail(&error);
+            }
+            self.refusal(error)
         })
     }
 
@@ -360,6 +401,9 @@ impl LogCore {
         }
         self.last_hash = page::hash(&page);
         self.last_time = time;
+        if self.options.durability == Durability::Synced {
+            self.record(first.plus(builder.count() - 1));
+        }
         Ok(())
     }
 
@@ -375,10 +419,13 @@ impl LogCore {
     }
 
     fn fail(&mut self, error: &StorageError) {
-        self.health = match error {
-            StorageError::Full { .. } => Health::Full,
-            _ => Health::Poisoned,
-        };
+        if let StorageError::Full { .. } = error {
+            tracing::warn!(%error, "the log is full");
+            self.view.set_health(Health::Full);
+        } else {
+            tracing::error!(%error, "the log is poisoned: nothing is written until it is opened again");
+            self.view.set_health(Health::Poisoned);
+        }
     }
 
     fn refusal(&self, error: StorageError) -> AppendError {
@@ -397,6 +444,7 @@ impl LogCore {
                 return Ok(());
             }
             active.store.sync()?;
+            self.record(next.previous());
         }
         let heads: HashMap<StreamId, Version> = self.view.heads();
         let header = SegmentHeader {
@@ -410,7 +458,7 @@ impl LogCore {
         store.sync()?;
         let mut segments = self.view.segments_mut();
         segments.firsts.push(next);
-        segments.active = Some((next, Arc::clone(&store)));
+        segments.set_active(next, Arc::clone(&store));
         drop(segments);
         self.active = Some(Active {
             first: next,
@@ -418,6 +466,8 @@ impl LogCore {
             store,
             bytes: 0,
         });
+        self.record(next.previous());
+        self.sync_record();
         Ok(())
     }
 
@@ -440,12 +490,18 @@ impl LogCore {
 
     /// Makes everything durable and lets go of the newest segment.
     pub(crate) fn close(&mut self) {
-        if let Some(active) = self.active.take()
-            && matches!(self.health, Health::Sound)
-            && let Err(error) = active.store.sync()
+        if self.view.health() == Health::Sound
+            && let Some(active) = &self.active
         {
-            tracing::error!(%error, "the log was closed without its last sync");
+            match active.store.sync() {
+                Ok(()) => {
+                    self.record(self.view.head());
+                    self.sync_record();
+                }
+                Err(error) => tracing::error!(%error, "the log was closed without its last sync"),
+            }
         }
+        self.active = None;
     }
 }
 

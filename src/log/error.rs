@@ -171,11 +171,14 @@ pub enum AppendError {
     /// An earlier sync failed (G10).
     #[error("an earlier sync failed; open the log again")]
     Poisoned,
-    /// The newest segment cannot be opened, so where the log ends is not known.
-    #[error("the newest segment, from position {from}, is damaged: {reason}")]
+    /// The end of the log is damaged, so the versions that streams have reached are not known, and
+    /// none may be given twice. What lies below is read.
+    #[error("the log is damaged from position {from} {}: {reason}; it can be read and takes no append", until(*to))]
     TailDamaged {
-        /// Its first position.
+        /// The first position that is lost.
         from: Position,
+        /// The last position known to have been written; `None` when it is not known.
+        to: Option<Position>,
         /// How that was seen.
         reason: String,
     },
@@ -191,6 +194,11 @@ pub enum AppendError {
     /// *Outcome unknown*: it may or may not be in the log after the next open.
     #[error("the append may or may not have been written")]
     Unknown(#[source] StorageError),
+}
+
+/// Names the end of a damaged range.
+pub(crate) fn until(to: Option<Position>) -> String {
+    to.map_or_else(|| "on".to_owned(), |to| format!("to {to}"))
 }
 
 impl AppendError {

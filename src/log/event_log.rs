@@ -12,9 +12,9 @@ use tokio::{sync::watch, task::spawn_blocking};
 use crate::model::{Event, Position, Timestamp, Version};
 
 use super::{
-    AppendError, AppendRequest, Appended, ExpectedVersion, Feed, FeedStart, Filter, LogOptions,
-    OpenError, PendingAppend, Quarantined, ReadError, ReadLimit, RecordedEvent, Storage,
-    StorageError, StreamAppend, StreamId, Urgency,
+    AppendError, AppendRequest, Appended, ExpectedVersion, Feed, FeedStart, Filter, Health,
+    HealthWatch, LogOptions, OpenError, PendingAppend, Quarantined, ReadError, ReadLimit,
+    RecordedEvent, Storage, StorageError, StreamAppend, StreamId, Urgency,
     core::LogCore,
     sled_storage::DirectoryStorage,
     view::View,
@@ -194,6 +194,16 @@ impl EventLog {
     /// The first position that retention has left.
     pub fn first_position(&self) -> Position {
         self.view().segments().first()
+    }
+
+    /// Whether the log can be written, and why not.
+    pub fn health(&self) -> Health {
+        self.view().health()
+    }
+
+    /// Tells when [`health`](Self::health) changes.
+    pub fn watch_health(&self) -> HealthWatch {
+        self.view().watch_health()
     }
 
     /// Tells when the head moves.

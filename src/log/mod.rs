@@ -21,6 +21,8 @@ mod envelope;
 mod error;
 mod event_log;
 mod feed;
+mod head_file;
+mod health;
 mod options;
 mod page;
 mod reader;
@@ -44,6 +46,7 @@ pub use self::{
     error::{AppendError, OpenError, ReadError, StorageError},
     event_log::{EventLog, HeadWatch},
     feed::{Feed, FeedItem, FeedStart, Filter},
+    health::{Health, HealthWatch},
     options::{Durability, LogOptions},
     reader::ReadLimit,
     retention::{RetentionError, RetentionPlan, RetentionPolicy, RetiredSegment},

@@ -84,6 +84,10 @@ impl PageBuilder {
         self.count == 0
     }
 
+    pub(crate) fn count(&self) -> u64 {
+        u64::from(self.count)
+    }
+
     /// The version the stream has reached within this page.
     pub(crate) fn reached(&self, stream: StreamId) -> Option<Version> {
         let run = self.runs[*self.run_of.get(&stream)?];

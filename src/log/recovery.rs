@@ -6,6 +6,7 @@ use crate::model::{Position, Timestamp, Version};
 
 use super::{
     SegmentStore, Storage, StorageError, StreamId,
+    head_file::HeadRecord,
     page::{NO_PAGE, PageHash, hash},
     segment::{PageDamage, PageError, SegmentHeader, SegmentReader},
     view::Quarantined,
@@ -13,10 +14,9 @@ use super::{
 
 pub(crate) enum Newest {
     None,
-    /// It cannot be opened, so where the log ends is not known.
+    /// It cannot be opened.
     Unreadable {
         first: Position,
-        reason: String,
     },
     Readable {
         first: Position,
@@ -33,39 +33,131 @@ pub(crate) struct Recovered {
     pub(crate) newest: Newest,
     pub(crate) head: Position,
     pub(crate) heads: HashMap<StreamId, Version>,
+    /// The first position of a segment that is not there, though the record tells of it.
+    pub(crate) missing_first: Option<Position>,
     pub(crate) damage: Vec<Quarantined>,
+    /// What is lost behind the head. The versions that streams reached in it are not known.
+    pub(crate) lost_tail: Option<Quarantined>,
     pub(crate) last_hash: PageHash,
     pub(crate) last_time: Timestamp,
 }
 
-/// Finds where the log ends. A segment that was made and never begun is dropped, unless the log is
-/// only read.
-pub(crate) fn recover(storage: &dyn Storage, read_only: bool) -> Result<Recovered, StorageError> {
-    let mut firsts = storage.segments()?;
+/// What opening may change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OpenMode {
+    /// Nothing.
+    ReadOnly,
+    /// For writing; what opening may alter is set aside.
+    Write,
+    /// Again in a living process, which knows what it has written.
+    Again,
+}
+
+/// Finds where the log ends, and holds it against what is recorded. A segment that was made and
+/// never begun is dropped, unless the log is only read.
+pub(crate) fn recover(
+    storage: &dyn Storage,
+    mode: OpenMode,
+    record: Option<HeadRecord>,
+) -> Result<Recovered, StorageError> {
+    let firsts = storage.segments()?;
+    let mut recovered = recover_newest(storage, mode, record, firsts)?;
+    if let Some(record) = record {
+        recovered.compare(&record);
+    }
+    if mode == OpenMode::Write {
+        recovered.settle(storage);
+    }
+    Ok(recovered)
+}
+
+fn recover_newest(
+    storage: &dyn Storage,
+    mode: OpenMode,
+    record: Option<HeadRecord>,
+    mut firsts: Vec<Position>,
+) -> Result<Recovered, StorageError> {
     while let Some(first) = firsts.last().copied() {
+        if mode == OpenMode::Write
+            && let Err(error) = storage.set_aside(first)
+        {
+            tracing::warn!(%error, "the newest segment is opened without a copy of it");
+        }
         match open_newest(storage, first) {
-            Ok(Some((store, header))) => return recover_from(firsts, store, &header),
+            Ok(Some((store, header))) => return recover_from(storage, firsts, store, &header),
+            Ok(None) if record.is_some_and(|record| record.newest >= first) => {
+                let reason = "it was begun and is empty".to_owned();
+                return unreadable(storage, firsts, first, reason);
+            }
             Ok(None) => {
                 firsts.pop();
-                if !read_only {
+                if mode != OpenMode::ReadOnly {
+                    storage.settle(first, false)?;
                     storage.remove(first)?;
                 }
             }
             Err(StorageError::Corrupt { what, reason }) => {
-                return Ok(unreadable(firsts, first, format!("{what}: {reason}")));
+                return unreadable(storage, firsts, first, format!("{what}: {reason}"));
             }
             Err(error) => return Err(error),
         }
     }
-    Ok(Recovered {
-        firsts,
-        newest: Newest::None,
-        head: Position::ZERO,
-        heads: HashMap::new(),
-        damage: Vec::new(),
-        last_hash: NO_PAGE,
-        last_time: Timestamp::from_millis(i64::MIN),
-    })
+    Ok(Recovered::nothing(firsts))
+}
+
+impl Recovered {
+    fn nothing(firsts: Vec<Position>) -> Self {
+        Self {
+            firsts,
+            newest: Newest::None,
+            head: Position::ZERO,
+            heads: HashMap::new(),
+            missing_first: None,
+            damage: Vec::new(),
+            lost_tail: None,
+            last_hash: NO_PAGE,
+            last_time: Timestamp::from_millis(i64::MIN),
+        }
+    }
+
+    /// What was recorded was durable, so where less is found it was lost.
+    fn compare(&mut self, record: &HeadRecord) {
+        let first = self.firsts.first().copied();
+        if record.head >= record.first && first.is_none_or(|first| first > record.first) {
+            self.missing_first = Some(record.first);
+            self.firsts.insert(0, record.first);
+            self.head = self.head.max(record.first.previous());
+        }
+        if let Some(lost) = &mut self.lost_tail {
+            lost.to = (record.head >= lost.from).then_some(record.head);
+        } else if self.head < record.head || self.newest_begun() < record.newest {
+            self.lost_tail = Some(Quarantined {
+                from: self.head.next(),
+                to: (self.head < record.head).then_some(record.head),
+                reason: format!("it was written, and the log ends at position {}", self.head),
+            });
+        }
+    }
+
+    /// Keeps the newest segment as it was found when it is damaged.
+    fn settle(&self, storage: &dyn Storage) {
+        let is_damaged = self.lost_tail.is_some() || !self.damage.is_empty();
+        match storage.settle(self.newest_begun(), is_damaged) {
+            Ok(None) => {}
+            Ok(Some(path)) => {
+                let path = path.display();
+                tracing::error!(%path, "the newest segment is kept as it was found, damaged");
+            }
+            Err(error) => tracing::warn!(%error, "a copy of the newest segment is left behind"),
+        }
+    }
+
+    fn newest_begun(&self) -> Position {
+        match self.newest {
+            Newest::None => Position::ZERO,
+            Newest::Unreadable { first } | Newest::Readable { first, .. } => first,
+        }
+    }
 }
 
 type Opened = Option<(Arc<dyn SegmentStore>, SegmentHeader)>;
@@ -86,30 +178,54 @@ fn open_newest(storage: &dyn Storage, first: Position) -> Result<Opened, Storage
     Ok(Some((store, header)))
 }
 
-fn unreadable(firsts: Vec<Position>, first: Position, reason: String) -> Recovered {
-    Recovered {
-        firsts,
-        head: first.previous(),
-        heads: HashMap::new(),
-        damage: vec![Quarantined {
-            from: first,
-            to: None,
-            reason: reason.clone(),
-        }],
-        newest: Newest::Unreadable { first, reason },
-        last_hash: NO_PAGE,
-        last_time: Timestamp::from_millis(i64::MIN),
+/// The newest segment cannot be read: the log is read up to it.
+fn unreadable(
+    storage: &dyn Storage,
+    firsts: Vec<Position>,
+    first: Position,
+    reason: String,
+) -> Result<Recovered, StorageError> {
+    let before = scan_before(storage, &firsts[..firsts.len() - 1])?;
+    let mut recovered = Recovered::nothing(firsts);
+    if let Some(scan) = before {
+        recovered.heads = scan.heads;
+        recovered.last_time = scan.last_time;
     }
+    recovered.head = first.previous();
+    recovered.newest = Newest::Unreadable { first };
+    recovered.lost_tail = Some(Quarantined {
+        from: first,
+        to: None,
+        reason,
+    });
+    Ok(recovered)
+}
+
+/// What the last readable one of these segments ends with.
+fn scan_before(storage: &dyn Storage, firsts: &[Position]) -> Result<Option<Scan>, StorageError> {
+    for first in firsts.iter().rev() {
+        let scanned = match open_newest(storage, *first) {
+            Ok(Some((store, header))) => Scan::run(SegmentReader(store.as_ref()), &header),
+            Ok(None) => continue,
+            Err(error) => Err(error),
+        };
+        match scanned {
+            Ok(scan) => return Ok(Some(scan)),
+            Err(StorageError::Corrupt { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
 }
 
 fn recover_from(
+    storage: &dyn Storage,
     firsts: Vec<Position>,
     store: Arc<dyn SegmentStore>,
     header: &SegmentHeader,
 ) -> Result<Recovered, StorageError> {
     match Scan::run(SegmentReader(store.as_ref()), header) {
         Ok(scan) => Ok(Recovered {
-            firsts,
             newest: Newest::Readable {
                 first: header.first,
                 created: header.created,
@@ -122,12 +238,12 @@ fn recover_from(
             damage: scan.damage,
             last_hash: scan.last_hash,
             last_time: scan.last_time,
+            ..Recovered::nothing(firsts)
         }),
-        Err(StorageError::Corrupt { what, reason }) => Ok(unreadable(
-            firsts,
-            header.first,
-            format!("{what}: {reason}"),
-        )),
+        Err(StorageError::Corrupt { what, reason }) => {
+            drop(store);
+            unreadable(storage, firsts, header.first, format!("{what}: {reason}"))
+        }
         Err(error) => Err(error),
     }
 }

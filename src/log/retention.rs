@@ -99,6 +99,8 @@ impl EventLog {
         }
         for segment in &plan.segments {
             if self.view().retire(segment.first, segment.last)? {
+                // Before it is gone, so that what is gone without a word is known as damage.
+                self.view().head_file().retire_below(segment.last.next())?;
                 self.view().storage.remove(segment.first)?;
             }
         }

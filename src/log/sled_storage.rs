@@ -5,11 +5,20 @@
 //! damaged store may panic.
 
 use std::{
+    collections::HashSet,
+    ffi::{CString, OsStr},
     fs::{self, File, OpenOptions, TryLockError},
     io,
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{DirBuilderExt, FileExt},
+    },
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -29,6 +38,14 @@ const FORMAT_FILE: &str = "FORMAT";
 const FORMAT_MAGIC: &str = "hooklog data directory, format ";
 const LOCK_FILE: &str = "LOCK";
 const LOG_DIRECTORY: &str = "log";
+const HEAD_FILE: &str = "HEAD";
+/// A copy that is being made, that was made before its segment was opened, and that is kept because
+/// opening found damage.
+const COPYING: &str = "copying";
+const FOUND: &str = "found";
+const DAMAGED: &str = "damaged";
+/// A segment whose removal is under way.
+const REMOVED: &str = "removed";
 
 /// Digits of a segment's name: enough for every position.
 const NAME_DIGITS: usize = 20;
@@ -42,7 +59,11 @@ pub struct DirectoryStorage {
     data: PathBuf,
     log: PathBuf,
     cache_bytes: u64,
+    /// `None` once it is let go of, and for readers of a directory that was never locked.
     lock: Mutex<Option<File>>,
+    head: Mutex<Option<File>>,
+    /// Whether segments are opened in copies, so that nothing of the directory is altered.
+    in_copies: bool,
 }
 
 impl DirectoryStorage {
@@ -71,10 +92,11 @@ impl DirectoryStorage {
             fs::create_dir(&log).map_err(|error| StorageError::io(&log, error))?;
             sync_directory(data)?;
         }
-        Ok(Self::new(data, log, cache_bytes, lock))
+        Ok(Self::new(data, log, cache_bytes, Some(lock)))
     }
 
-    /// Takes a data directory that must be there.
+    /// Takes a data directory that must be there, to read it: segments are copied to a temporary
+    /// directory and opened there, because opening one may write to it.
     pub fn open_existing(data: &Path, cache_bytes: u64) -> Result<Self, OpenError> {
         if !data.exists() {
             return Err(OpenError::Missing {
@@ -85,16 +107,36 @@ impl DirectoryStorage {
             return Err(foreign(data, "it has no FORMAT file"));
         }
         let log = data.join(LOG_DIRECTORY);
-        Ok(Self::new(data, log, cache_bytes, lock(data)?))
+        Ok(Self {
+            in_copies: true,
+            ..Self::new(data, log, cache_bytes, lock_existing(data)?)
+        })
     }
 
-    fn new(data: &Path, log: PathBuf, cache_bytes: u64, lock: File) -> Self {
+    fn new(data: &Path, log: PathBuf, cache_bytes: u64, lock: Option<File>) -> Self {
         Self {
             data: data.to_owned(),
             log,
             cache_bytes,
-            lock: Mutex::new(Some(lock)),
+            lock: Mutex::new(lock),
+            head: Mutex::new(None),
+            in_copies: false,
         }
+    }
+
+    fn with_head<T>(&self, work: impl FnOnce(&File) -> io::Result<T>) -> Result<T, StorageError> {
+        let path = self.data.join(HEAD_FILE);
+        let mut head = self.head.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = match head.take() {
+            Some(file) => Ok(file),
+            None => OpenOptions::new()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .open(&path),
+        };
+        let worked = file.and_then(|file| work(head.insert(file)));
+        worked.map_err(|error| StorageError::io(path, error))
     }
 
     fn directory(&self, first: Position) -> PathBuf {
@@ -178,20 +220,34 @@ fn lock(data: &Path) -> Result<File, StorageError> {
         .create(true)
         .truncate(false)
         .write(true)
-        .open(&path)
-        .map_err(|error| StorageError::io(&path, error))?;
+        .open(&path);
+    hold(data, file.map_err(|error| StorageError::io(&path, error))?)
+}
+
+/// Keeps writers out without making a file; where there is none, no log was ever open here.
+fn lock_existing(data: &Path) -> Result<Option<File>, StorageError> {
+    let path = data.join(LOCK_FILE);
+    match File::open(&path) {
+        Ok(file) => hold(data, file).map(Some),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(StorageError::io(path, error)),
+    }
+}
+
+fn hold(data: &Path, file: File) -> Result<File, StorageError> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(StorageError::Locked {
             path: data.to_owned(),
         }),
-        Err(TryLockError::Error(error)) => Err(StorageError::io(path, error)),
+        Err(TryLockError::Error(error)) => Err(StorageError::io(data.join(LOCK_FILE), error)),
     }
 }
 
 fn sync_directory(path: &Path) -> Result<(), StorageError> {
-    let synced = File::open(path).and_then(|directory| directory.sync_all());
-    synced.map_err(|error| StorageError::io(path, error))
+    let directory = File::open(path).map_err(|error| StorageError::io(path, error))?;
+    let synced = directory.sync_all();
+    synced.map_err(|error| sync_failed(path, error))
 }
 
 impl Storage for DirectoryStorage {
@@ -234,14 +290,28 @@ impl Storage for DirectoryStorage {
                 "its db file is missing",
             ));
         }
-        let segment = SledSegment::open(&directory, self.cache_bytes(first)?)?;
+        let cache_bytes = self.cache_bytes(first)?;
+        if self.in_copies {
+            let copy = ScratchDirectory::new()?;
+            copy_directory(&directory, &copy.0)
+                .map_err(|error| StorageError::io(&directory, error))?;
+            let mut segment = SledSegment::open(&copy.0, cache_bytes)?;
+            segment.copy = Some(copy);
+            return Ok(Arc::new(segment));
+        }
+        let segment = SledSegment::open(&directory, cache_bytes)?;
         Ok(Arc::new(segment))
     }
 
     fn remove(&self, first: Position) -> Result<(), StorageError> {
         let directory = self.directory(first);
+        let evidence = directory.with_extension(DAMAGED);
+        remove_directory(&evidence).map_err(|error| StorageError::io(&evidence, error))?;
+        if !directory.exists() {
+            return Ok(());
+        }
         // Renamed first, so that a crash half-way leaves no half segment under its name.
-        let doomed = directory.with_extension("removed");
+        let doomed = directory.with_extension(REMOVED);
         fs::rename(&directory, &doomed).map_err(|error| StorageError::io(&directory, error))?;
         sync_directory(&self.log)?;
         fs::remove_dir_all(&doomed).map_err(|error| StorageError::io(&doomed, error))
@@ -249,7 +319,59 @@ impl Storage for DirectoryStorage {
 
     fn bytes_on_disk(&self, first: Position) -> Result<u64, StorageError> {
         let directory = self.directory(first);
-        directory_bytes(&directory).map_err(|error| StorageError::io(&directory, error))
+        match directory_bytes(&directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            other => other.map_err(|error| StorageError::io(&directory, error)),
+        }
+    }
+
+    fn read_head(&self) -> Result<Vec<u8>, StorageError> {
+        let path = self.data.join(HEAD_FILE);
+        match fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            other => other.map_err(|error| StorageError::io(path, error)),
+        }
+    }
+
+    fn write_head(&self, at: u64, bytes: &[u8]) -> Result<(), StorageError> {
+        self.with_head(|file| file.write_all_at(bytes, at))
+    }
+
+    fn sync_head(&self) -> Result<(), StorageError> {
+        self.with_head(File::sync_data)?;
+        sync_directory(&self.data)
+    }
+
+    fn set_aside(&self, first: Position) -> Result<(), StorageError> {
+        let directory = self.directory(first);
+        let found = directory.with_extension(FOUND);
+        if found.exists() || directory.with_extension(DAMAGED).exists() {
+            // An opening before this one found it so and came to no end, or found damage.
+            return Ok(());
+        }
+        let copying = directory.with_extension(COPYING);
+        let copied = remove_directory(&copying)
+            .and_then(|()| fs::create_dir(&copying))
+            .and_then(|()| copy_directory(&directory, &copying))
+            .and_then(|()| fs::rename(&copying, &found));
+        copied.map_err(|error| {
+            // It takes room, which may be what was missing.
+            let _ = remove_directory(&copying);
+            StorageError::io(found, error)
+        })
+    }
+
+    fn settle(&self, first: Position, is_damaged: bool) -> Result<Option<PathBuf>, StorageError> {
+        let directory = self.directory(first);
+        let found = directory.with_extension(FOUND);
+        let kept = directory.with_extension(DAMAGED);
+        let settled = if is_damaged && found.exists() && !kept.exists() {
+            fs::rename(&found, &kept)
+        } else {
+            remove_directory(&found)
+        };
+        settled.map_err(|error| StorageError::io(&found, error))?;
+        Ok((is_damaged && kept.exists()).then_some(kept))
     }
 
     fn bytes_free(&self) -> Option<u64> {
@@ -259,6 +381,61 @@ impl Storage for DirectoryStorage {
 
     fn release(&self) {
         *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+/// Removes a directory with all in it; one that is not there is fine.
+fn remove_directory(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Copies files and directories into a directory that is there. Costs no room where the file system
+/// shares blocks.
+fn copy_directory(from: &Path, to: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.metadata()?.is_dir() {
+            fs::create_dir(&target)?;
+            copy_directory(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
+}
+
+/// A directory for a copy, readable by this user alone; removed when it is dropped.
+struct ScratchDirectory(PathBuf);
+
+impl ScratchDirectory {
+    fn new() -> Result<Self, StorageError> {
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        loop {
+            let name = format!(
+                "hooklog-{}-{}",
+                std::process::id(),
+                MADE.fetch_add(1, Ordering::Relaxed)
+            );
+            let path = std::env::temp_dir().join(name);
+            match fs::DirBuilder::new().mode(0o700).create(&path) {
+                Ok(()) => return Ok(Self(path)),
+                // A process of this number was killed before it could remove it.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(StorageError::io(path, error)),
+            }
+        }
+    }
+}
+
+impl Drop for ScratchDirectory {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            tracing::warn!(path = %self.0.display(), %error, "a copy of a segment is left behind");
+        }
     }
 }
 
@@ -276,6 +453,58 @@ fn directory_bytes(directory: &Path) -> io::Result<u64> {
     Ok(bytes)
 }
 
+/// The directory of the files that sled moves large nodes into, which it never syncs.
+///
+/// Parts of pages are small enough that there are none; a segment that was begun with larger ones
+/// may get some. They are made durable before `db`, which names them: where one is missing or cut
+/// off, sled takes all that follows for torn.
+struct Blobs {
+    path: PathBuf,
+    /// Held open, so that a commit needs no file handle that may not be there.
+    directory: rustix::fs::Dir,
+    synced: HashSet<CString>,
+}
+
+impl Blobs {
+    fn watch(store: &Path) -> Result<Self, StorageError> {
+        let path = store.join("blobs");
+        let directory = File::open(&path).and_then(|file| Ok(rustix::fs::Dir::new(file)?));
+        Ok(Self {
+            directory: directory.map_err(|error| StorageError::io(&path, error))?,
+            path,
+            synced: HashSet::new(),
+        })
+    }
+
+    /// Syncs those that have come since the last time.
+    fn sync(&mut self) -> io::Result<()> {
+        let mut found = HashSet::new();
+        self.directory.rewind();
+        for entry in &mut self.directory {
+            found.insert(entry?.file_name().to_owned());
+        }
+        let mut is_any_new = false;
+        for name in found.difference(&self.synced) {
+            let name = OsStr::from_bytes(name.to_bytes());
+            if name == "." || name == ".." {
+                continue;
+            }
+            match File::open(self.path.join(name)) {
+                Ok(blob) => blob.sync_all()?,
+                // sled removes what it has replaced.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+            is_any_new = true;
+        }
+        if is_any_new {
+            rustix::fs::fsync(self.directory.fd()?)?;
+        }
+        self.synced = found;
+        Ok(())
+    }
+}
+
 /// One sled store.
 pub(crate) struct SledSegment {
     path: PathBuf,
@@ -283,6 +512,9 @@ pub(crate) struct SledSegment {
     db: Option<sled::Db>,
     /// For `fdatasync`: sled's flush is `sync_file_range`, which a power cut undoes.
     file: File,
+    blobs: Mutex<Blobs>,
+    /// Where its files are, when they are a copy for a reader.
+    copy: Option<ScratchDirectory>,
 }
 
 impl SledSegment {
@@ -300,6 +532,11 @@ impl SledSegment {
                     waits += 1;
                     thread::park_timeout(REOPEN_WAIT);
                 }
+                Err(StorageError::Io { source, .. }) if is_locked(&source) => {
+                    return Err(StorageError::Locked {
+                        path: path.to_owned(),
+                    });
+                }
                 other => break other?,
             }
         };
@@ -309,12 +546,23 @@ impl SledSegment {
             path: path.to_owned(),
             db: Some(db),
             file: opened.map_err(|error| StorageError::io(file, error))?,
+            blobs: Mutex::new(Blobs::watch(path)?),
+            copy: None,
         })
     }
 
     fn run<T>(&self, work: impl FnOnce(&sled::Db) -> sled::Result<T>) -> Result<T, StorageError> {
         let db = self.db.as_ref().expect("it is there until drop");
         guard(&self.path, || work(db))
+    }
+}
+
+/// A failed sync is never [`StorageError::Full`], whatever the system says: with room again a later
+/// sync succeeds, and what this one has dropped is lost all the same (G10).
+fn sync_failed(path: &Path, error: io::Error) -> StorageError {
+    StorageError::Io {
+        path: path.to_owned(),
+        source: Arc::new(error),
     }
 }
 
@@ -373,9 +621,17 @@ impl SegmentStore for SledSegment {
     }
 
     fn sync(&self) -> Result<(), StorageError> {
-        self.flush()?;
-        let synced = self.file.sync_data();
-        synced.map_err(|error| StorageError::io(&self.path, error))
+        let flushed = self.flush();
+        // Even when sled could not write all: only this handle tells whether the disk has dropped
+        // something that was written before.
+        let blobs = self
+            .blobs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .sync();
+        let synced = blobs.and_then(|()| self.file.sync_data());
+        synced.map_err(|error| sync_failed(&self.path, error))?;
+        flushed
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
@@ -401,5 +657,21 @@ impl SegmentStore for SledSegment {
             }
             Ok(())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn g10_a_failed_sync_is_never_taken_for_want_of_room() {
+        for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded] {
+            let path = Path::new("segment");
+            let failed = sync_failed(path, kind.into());
+            assert!(matches!(failed, StorageError::Io { .. }), "{failed}");
+            let refused = StorageError::io(path, kind.into());
+            assert!(matches!(refused, StorageError::Full { .. }), "{refused}");
+        }
     }
 }

@@ -3,7 +3,7 @@
 //! The log above it is the same code over sled and over the memory of a test. What any storage
 //! must do stands in the traits' docs and is tried by `testing::log_conformance`.
 
-use std::{ops::ControlFlow, sync::Arc};
+use std::{ops::ControlFlow, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 
@@ -51,6 +51,9 @@ pub trait SegmentStore: Send + Sync {
     fn flush(&self) -> Result<(), StorageError>;
 
     /// What was applied before survives power loss.
+    ///
+    /// [`StorageError::Full`] means that a write was refused and nothing else was lost. Any other
+    /// error means that what was applied may never be durable, even when a later call succeeds.
     fn sync(&self) -> Result<(), StorageError>;
 
     /// The value under a key.
@@ -74,11 +77,32 @@ pub trait Storage: Send + Sync + 'static {
     /// Opens a segment. Damage that makes the store panic is an error here.
     fn open(&self, first: Position) -> Result<Arc<dyn SegmentStore>, StorageError>;
 
-    /// Drops a segment at once, open or not.
+    /// Drops a segment at once, open or not; nothing happens when it is not there.
     fn remove(&self, first: Position) -> Result<(), StorageError>;
 
-    /// Bytes a segment takes on disk.
+    /// Bytes a segment takes on disk; zero when it is not there.
     fn bytes_on_disk(&self, first: Position) -> Result<u64, StorageError>;
+
+    /// The `HEAD` file: what the log knew to be durable, beside the segments. Empty when there is
+    /// none.
+    fn read_head(&self) -> Result<Vec<u8>, StorageError>;
+
+    /// Replaces bytes of the `HEAD` file from `at` on, and makes it when there is none. They may
+    /// reach the disk at any time after this, or never.
+    fn write_head(&self, at: u64, bytes: &[u8]) -> Result<(), StorageError>;
+
+    /// The `HEAD` file survives power loss.
+    fn sync_head(&self) -> Result<(), StorageError>;
+
+    /// Sets a copy of a segment aside before it is opened, because opening may alter a damaged one.
+    fn set_aside(&self, _first: Position) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    /// Drops what was set aside of a segment, or keeps it as evidence of damage and tells where.
+    fn settle(&self, _first: Position, _is_damaged: bool) -> Result<Option<PathBuf>, StorageError> {
+        Ok(None)
+    }
 
     /// Bytes that may still be written; `None` when that is not known.
     fn bytes_free(&self) -> Option<u64>;

@@ -6,6 +6,7 @@ use crate::model::{Position, Timestamp, Version};
 
 use super::{
     EventLog, ReadError, StorageError, StreamId,
+    head_file::HeadRecord,
     page::{Page, PageFault, PageHash},
     segment::{PageError, SegmentHeader, SegmentReader},
     view::View,
@@ -73,6 +74,7 @@ impl EventLog {
             chain: None,
             heads: None,
             time: None,
+            recorded: self.view().head_file().record(),
             report: VerifyReport::default(),
         };
         let firsts = self.view().segments().firsts.clone();
@@ -84,6 +86,7 @@ impl EventLog {
         if verifier.next <= head {
             verifier.problem(verifier.next, head, "it is missing");
         }
+        verifier.behind_head();
         Ok(verifier.report)
     }
 }
@@ -99,10 +102,28 @@ struct Verifier {
     heads: Option<HashMap<StreamId, Version>>,
     /// The time of the page before.
     time: Option<Timestamp>,
+    /// What the `HEAD` file tells.
+    recorded: Option<HeadRecord>,
     report: VerifyReport,
 }
 
 impl Verifier {
+    /// What was found to be missing behind the head when the log was opened.
+    fn behind_head(&mut self) {
+        let damage = self.view.segments().damage().to_vec();
+        let head = self.head;
+        for lost in damage.into_iter().filter(|lost| lost.from > head) {
+            let named = |problem: &VerifyProblem| problem.from == lost.from;
+            if !self.report.problems.iter().any(named) {
+                self.problem(lost.from, lost.to.unwrap_or(lost.from), lost.reason);
+            }
+        }
+        if self.view.head_file().is_damaged() {
+            let what = "the HEAD file is damaged, so what is lost at either end is not seen";
+            self.problem(self.head, self.head, what);
+        }
+    }
+
     fn problem(&mut self, from: Position, to: Position, what: impl Into<String>) {
         self.report.problems.push(VerifyProblem {
             from,
@@ -209,6 +230,10 @@ impl Verifier {
         }
         if self.time.is_some_and(|time| page.header.time < time) {
             self.problem(first, last, "its time is before that of the page before it");
+        }
+        let recorded = self.recorded.filter(|record| record.head == last);
+        if recorded.is_some_and(|record| record.hash != page.hash) {
+            self.problem(first, last, "it is another page than the HEAD file names");
         }
         self.time = Some(page.header.time);
         self.chain = Some(page.hash);

@@ -3,8 +3,11 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    path::PathBuf,
     sync::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        Weak,
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -14,8 +17,8 @@ use tokio::sync::watch;
 use crate::model::{Position, Version};
 
 use super::{
-    LogOptions, ReadError, RecordedEvent, SegmentStore, Storage, StorageError, StreamId,
-    codec::Decoder, segment::SegmentReader,
+    Health, HealthWatch, LogOptions, ReadError, RecordedEvent, SegmentStore, Storage, StorageError,
+    StreamId, codec::Decoder, head_file::HeadFile, segment::SegmentReader,
 };
 
 /// Decoded pages of the middle of the log that are kept: a few readers side by side.
@@ -45,6 +48,12 @@ pub(crate) struct View {
     blocking_head: Mutex<Position>,
     head_moved: Condvar,
     segments: RwLock<Segments>,
+    /// Held while a segment is opened, which takes long: the store below refuses to be opened
+    /// twice. Taken before `segments`.
+    opening: Mutex<()>,
+    closed: AtomicBool,
+    health: watch::Sender<Health>,
+    head_file: Mutex<HeadFile>,
     pages: Mutex<VecDeque<(Position, PageEvents)>>,
     segments_open_max: usize,
 }
@@ -60,13 +69,17 @@ pub(crate) struct Segments {
     pub(crate) firsts: Vec<Position>,
     pub(crate) active: Option<(Position, Arc<dyn SegmentStore>)>,
     open: VecDeque<(Position, Arc<dyn SegmentStore>)>,
+    /// Let go of here, and perhaps still held by a reader.
+    evicted: Vec<(Position, Weak<dyn SegmentStore>)>,
     damage: Vec<Quarantined>,
-    closed: bool,
+    /// Segments that cannot be read at all.
+    unreadable: HashMap<Position, Quarantined>,
 }
 
 impl View {
     pub(crate) fn new(storage: Arc<dyn Storage>, options: &LogOptions) -> Self {
         Self {
+            head_file: Mutex::new(HeadFile::new(Arc::clone(&storage))),
             storage,
             decoder: Decoder::new(&options.upcasters),
             visible: RwLock::new(Visible {
@@ -81,9 +94,13 @@ impl View {
                 firsts: Vec::new(),
                 active: None,
                 open: VecDeque::new(),
+                evicted: Vec::new(),
                 damage: Vec::new(),
-                closed: false,
+                unreadable: HashMap::new(),
             }),
+            opening: Mutex::new(()),
+            closed: AtomicBool::new(false),
+            health: watch::Sender::new(Health::Sound),
             pages: Mutex::new(VecDeque::new()),
             segments_open_max: options.segments_open_max,
         }
@@ -141,9 +158,9 @@ impl View {
     /// Waits on this thread until the head is above `seen`, the log is closed or the time is over.
     pub(crate) fn wait_above(&self, seen: Position, timeout: Duration) -> Position {
         let guard = lock(&self.blocking_head);
-        let waited = self.head_moved.wait_timeout_while(guard, timeout, |head| {
-            *head <= seen && !read(&self.segments).closed
-        });
+        let waited = self
+            .head_moved
+            .wait_timeout_while(guard, timeout, |head| *head <= seen && !self.is_closed());
         *waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
@@ -182,36 +199,55 @@ impl View {
         write(&self.segments)
     }
 
-    /// The store of a segment; opens it when it is sealed and not open yet.
+    /// Keeps readers from opening a segment.
+    pub(crate) fn opening(&self) -> MutexGuard<'_, ()> {
+        lock(&self.opening)
+    }
+
+    pub(crate) fn head_file(&self) -> MutexGuard<'_, HeadFile> {
+        lock(&self.head_file)
+    }
+
+    pub(crate) fn health(&self) -> Health {
+        self.health.borrow().clone()
+    }
+
+    pub(crate) fn watch_health(&self) -> HealthWatch {
+        HealthWatch::new(self.health.subscribe())
+    }
+
+    pub(crate) fn set_health(&self, health: Health) {
+        self.health.send_if_modified(|current| {
+            let is_new = *current != health;
+            *current = health;
+            is_new
+        });
+    }
+
+    /// The store of a segment; opens it when it is sealed and not open yet. That takes long, and
+    /// keeps nobody waiting but who wants a segment opened too.
     pub(crate) fn store(&self, first: Position) -> Result<Arc<dyn SegmentStore>, ReadError> {
-        {
-            let segments = self.segments();
-            if segments.closed {
-                return Err(ReadError::Closed);
-            }
-            if let Some(store) = segments.opened(first) {
-                return Ok(store);
-            }
-            segments.check(first)?;
-        }
-        // One at a time: the store below refuses to be opened twice.
-        let mut segments = self.segments_mut();
-        if segments.closed {
-            return Err(ReadError::Closed);
-        }
-        if let Some(store) = segments.opened(first) {
+        if let Some(store) = self.opened(first)? {
             return Ok(store);
         }
-        segments.check(first)?;
+        let _opening = self.opening();
+        if let Some(store) = self.opened(first)? {
+            return Ok(store);
+        }
+        if self.segments().last_of(first).is_none() {
+            return Err(self.newest_is_away().into());
+        }
+        let opened = open_sealed(self.storage.as_ref(), first);
+        let mut segments = self.segments_mut();
+        if self.is_closed() {
+            return Err(ReadError::Closed);
+        }
         if !segments.firsts.contains(&first) {
             return Err(segments.gone());
         }
-        match open_sealed(self.storage.as_ref(), first) {
+        match opened {
             Ok(store) => {
-                segments.open.push_back((first, Arc::clone(&store)));
-                if segments.open.len() > self.segments_open_max {
-                    segments.open.pop_front();
-                }
+                segments.keep_open(first, &store, self.segments_open_max);
                 Ok(store)
             }
             Err(error @ StorageError::Corrupt { .. }) => {
@@ -223,10 +259,36 @@ impl View {
         }
     }
 
+    fn opened(&self, first: Position) -> Result<Option<Arc<dyn SegmentStore>>, ReadError> {
+        if self.is_closed() {
+            return Err(ReadError::Closed);
+        }
+        let segments = self.segments();
+        if let Some(store) = segments.opened(first) {
+            return Ok(Some(store));
+        }
+        segments.check(first)?;
+        if segments.firsts.contains(&first) {
+            Ok(None)
+        } else {
+            Err(segments.gone())
+        }
+    }
+
+    /// The writer owns the newest segment. It has let go of it, and could not open it again.
+    fn newest_is_away(&self) -> StorageError {
+        match self.health() {
+            Health::Poisoned => StorageError::Poisoned,
+            _ => StorageError::Full {
+                path: PathBuf::from("the newest segment"),
+            },
+        }
+    }
+
     /// Hides a sealed segment from readers, if it is still the oldest; says whether it was.
     pub(crate) fn retire(&self, first: Position, last: Position) -> Result<bool, ReadError> {
         let mut segments = self.segments_mut();
-        if segments.closed {
+        if self.is_closed() {
             return Err(ReadError::Closed);
         }
         if segments.first() != first || segments.last_of(first) != Some(last) {
@@ -257,17 +319,18 @@ impl View {
     /// Lets go of every store and wakes all who wait.
     pub(crate) fn close(&self) {
         let mut segments = self.segments_mut();
-        segments.closed = true;
+        self.closed.store(true, Ordering::Release);
         segments.active = None;
         segments.open.clear();
         drop(segments);
+        self.set_health(Health::Closed);
         lock(&self.pages).clear();
         let head = self.head();
         self.announce(head);
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        self.segments().closed
+        self.closed.load(Ordering::Acquire)
     }
 }
 
@@ -319,12 +382,37 @@ impl Segments {
         }
     }
 
+    /// Gives up a whole segment. Where the newest one ends may be told by damage that is known.
     pub(crate) fn quarantine_segment(&mut self, first: Position, reason: String) {
-        self.quarantine(Quarantined {
+        let last = self.last_of(first);
+        let known = self
+            .damage
+            .iter()
+            .find(|d| d.from == first && last.is_none());
+        let damage = known.cloned().unwrap_or(Quarantined {
             from: first,
-            to: self.last_of(first),
+            to: last,
             reason,
         });
+        self.unreadable.insert(first, damage.clone());
+        self.quarantine(damage);
+    }
+
+    fn keep_open(&mut self, first: Position, store: &Arc<dyn SegmentStore>, open_max: usize) {
+        self.evicted.retain(|(_, store)| store.strong_count() > 0);
+        self.open.push_back((first, Arc::clone(store)));
+        while self.open.len() > open_max
+            && let Some((evicted, store)) = self.open.pop_front()
+        {
+            self.evicted.push((evicted, Arc::downgrade(&store)));
+        }
+    }
+
+    /// Replaces the segment that the writer writes.
+    pub(crate) fn set_active(&mut self, first: Position, store: Arc<dyn SegmentStore>) {
+        if let Some((sealed, store)) = self.active.replace((first, store)) {
+            self.evicted.push((sealed, Arc::downgrade(&store)));
+        }
     }
 
     /// Forgets a segment that retention drops.
@@ -332,6 +420,8 @@ impl Segments {
         let last = self.last_of(first);
         self.firsts.retain(|other| *other != first);
         self.open.retain(|(other, _)| *other != first);
+        self.evicted.retain(|(other, _)| *other != first);
+        self.unreadable.remove(&first);
         self.damage
             .retain(|d| d.from < first || last.is_some_and(|last| d.from > last));
     }
@@ -339,13 +429,14 @@ impl Segments {
     fn opened(&self, first: Position) -> Option<Arc<dyn SegmentStore>> {
         let mut stores = self.active.iter().chain(&self.open);
         let found = stores.find(|(other, _)| *other == first);
-        found.map(|(_, store)| Arc::clone(store))
+        let found = found.map(|(_, store)| Arc::clone(store));
+        let mut evicted = self.evicted.iter();
+        found.or_else(|| evicted.find(|(other, _)| *other == first)?.1.upgrade())
     }
 
-    /// Refuses a segment that is damaged as a whole.
+    /// Refuses a segment that cannot be read at all.
     fn check(&self, first: Position) -> Result<(), ReadError> {
-        let last = self.last_of(first);
-        match self.damage.iter().find(|d| d.from == first && d.to == last) {
+        match self.unreadable.get(&first) {
             Some(damage) => Err(ReadError::Corrupt {
                 from: damage.from,
                 to: damage.to.unwrap_or(Position::MAX),

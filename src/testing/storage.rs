@@ -43,6 +43,8 @@ struct Disk {
     bytes_free: Option<u64>,
     syncs: u64,
     broken: Vec<Position>,
+    /// Survives every crash: what was written to it may have reached the disk at any time.
+    head: Vec<u8>,
 }
 
 #[derive(Default)]
@@ -132,6 +134,11 @@ impl MemoryStorage {
         self.disk().syncs
     }
 
+    /// Replaces the whole `HEAD` file behind the log's back; empty removes it.
+    pub fn overwrite_head(&self, bytes: Vec<u8>) {
+        self.disk().head = bytes;
+    }
+
     /// A segment that cannot be opened from now on, like a sled store with a damaged head.
     pub fn break_segment(&self, first: Position) {
         self.disk().broken.push(first);
@@ -211,6 +218,23 @@ impl Storage for MemoryStorage {
         let rows = self.rows(first);
         let bytes = rows.iter().map(|(key, value)| key.len() + value.len());
         Ok(bytes.sum::<usize>() as u64)
+    }
+
+    fn read_head(&self) -> Result<Vec<u8>, StorageError> {
+        Ok(self.disk().head.clone())
+    }
+
+    fn write_head(&self, at: u64, bytes: &[u8]) -> Result<(), StorageError> {
+        let mut disk = self.disk();
+        let at = usize::try_from(at).expect("the file is small");
+        let end = (at + bytes.len()).max(disk.head.len());
+        disk.head.resize(end, 0);
+        disk.head[at..at + bytes.len()].copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn sync_head(&self) -> Result<(), StorageError> {
+        Ok(())
     }
 
     fn bytes_free(&self) -> Option<u64> {

@@ -8,7 +8,10 @@ use std::{
 };
 
 use hooklog::{
-    log::{AppendError, Durability, EventLog, ExpectedVersion, LogOptions, StorageError, Urgency},
+    log::{
+        AppendError, Durability, EventLog, ExpectedVersion, Health, LogOptions, StorageError,
+        Urgency,
+    },
     model::{Draws, Moment, Position, Timestamp, Version},
     testing::{
         MemoryStorage,
@@ -162,6 +165,38 @@ fn a_full_disk_refuses_and_the_log_recovers_by_itself_when_there_is_room() {
     let events = log.read(Position::ZERO, 10).unwrap();
     assert_eq!(events.last().unwrap().position, next);
     assert_gapless(&events);
+}
+
+#[test]
+fn g10_a_sync_that_fails_while_a_full_log_is_opened_again_poisons_it() {
+    let storage = MemoryStorage::new();
+    let log = open(&storage, options(1 << 20));
+    let mut health = log.watch_health();
+    append_one(&log, 0).unwrap();
+    storage.set_full(true);
+    assert!(append_one(&log, 1).is_err());
+    assert_eq!(log.health(), Health::Full);
+    storage.set_full(false);
+    storage.fail_syncs(1);
+    let refused = append_one(&log, 2);
+    assert!(
+        matches!(refused, Err(AppendError::Refused(_))),
+        "{refused:?}"
+    );
+    for number in 3..5 {
+        let refused = append_one(&log, number);
+        assert!(matches!(refused, Err(AppendError::Poisoned)), "{refused:?}");
+    }
+    assert_eq!(health.health(), Health::Poisoned);
+    let told = futures_util::FutureExt::now_or_never(health.changed());
+    assert_eq!(told, Some(Some(Health::Poisoned)));
+    log.close();
+    let told = futures_util::FutureExt::now_or_never(health.changed());
+    assert_eq!(told, Some(Some(Health::Closed)));
+    assert_eq!(
+        futures_util::FutureExt::now_or_never(health.changed()),
+        Some(None)
+    );
 }
 
 #[test]

@@ -1,12 +1,16 @@
 //! G11: damage is detected, never served, and stays where it is.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-use std::{fs, path::Path, sync::Arc};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use hooklog::{
     log::{
-        AppendError, EventLog, ExpectedVersion, FeedItem, FeedStart, Filter, OpenError, ReadError,
-        RecordedEvent, StorageError,
+        AppendError, EventLog, ExpectedVersion, FeedItem, FeedStart, Filter, Health, OpenError,
+        ReadError, RecordedEvent, StorageError,
     },
     model::{Moment, Position, Timestamp, Version},
     testing::{
@@ -169,11 +173,91 @@ fn a_newest_segment_that_cannot_be_opened_is_read_around_and_not_written_after()
     storage.break_segment(newest);
     let log = open(&storage, 400);
     assert_eq!(log.head(), newest.previous());
-    assert_eq!(log.quarantined()[0].to, None);
+    assert_eq!(log.quarantined()[0].to, Some(Position::new(EVENTS)));
     let refused = append(&log, stream(0), ExpectedVersion::Any, vec![message(1, 1)]);
+    let last = Some(Position::new(EVENTS));
     assert!(
-        matches!(refused, Err(AppendError::TailDamaged { .. })),
+        matches!(refused, Err(AppendError::TailDamaged { from, to, .. }) if from == newest && to == last),
         "{refused:?}"
+    );
+    assert!(matches!(log.health(), Health::TailDamaged { .. }));
+    let below = log
+        .read_stream(stream(0), Version::ZERO, usize::MAX)
+        .unwrap();
+    assert!(below.len() > 5, "streams are read up to it");
+    assert!(!log.verify(|_| {}).unwrap().is_sound());
+}
+
+/// Cuts the last commit off, as a store does that takes damage at its end for a torn write.
+fn cut_last_commit(storage: &MemoryStorage) {
+    let newest = *segments(storage).last().unwrap();
+    let rows = storage.rows(newest);
+    let last_page = |key: &[u8]| key[0] == b'p' && key[1..9] == EVENTS.to_be_bytes();
+    for (key, value) in rows {
+        let is_index = key[0] == b's' && value[..8] == EVENTS.to_be_bytes();
+        if last_page(&key) || is_index {
+            storage.overwrite(newest, &key, None);
+        }
+    }
+}
+
+#[test]
+fn g11_an_end_that_was_acknowledged_and_is_gone_is_named_and_its_positions_are_not_given_again() {
+    let storage = MemoryStorage::new();
+    let sound = written(&storage, 1 << 20);
+    cut_last_commit(&storage);
+    let lost = Position::new(EVENTS);
+    let log = open(&storage, 1 << 20);
+    assert_eq!(log.head(), lost.previous());
+    let quarantined = log.quarantined();
+    assert_eq!((quarantined[0].from, quarantined[0].to), (lost, Some(lost)));
+    let refused = append(&log, stream(9), ExpectedVersion::Any, vec![message(1, 1)]);
+    let Err(error @ AppendError::TailDamaged { .. }) = refused else {
+        panic!("expected a refusal, got {refused:?}");
+    };
+    assert!(error.to_string().contains("position 30 to 30"), "{error}");
+    assert_eq!(read_around(&log).0, sound[..29], "the rest is read");
+    let problems = log.verify(|_| {}).unwrap().problems;
+    assert_eq!((problems[0].from, problems[0].to), (lost, lost));
+    drop(log);
+    storage.overwrite_head(Vec::new());
+    let log = open(&storage, 1 << 20);
+    append(&log, stream(9), ExpectedVersion::Any, vec![message(1, 1)]).unwrap();
+}
+
+#[test]
+fn g11_lost_segments_at_either_end_are_damage_and_not_retention() {
+    let storage = MemoryStorage::new();
+    written(&storage, 400);
+    let firsts = segments(&storage);
+    hooklog::log::Storage::remove(&storage, firsts[0]).unwrap();
+    hooklog::log::Storage::remove(&storage, *firsts.last().unwrap()).unwrap();
+    let log = open(&storage, 400);
+    assert_eq!(log.first_position(), Position::FIRST);
+    let read = log.read(Position::ZERO, 1);
+    assert!(matches!(read, Err(ReadError::Corrupt { .. })), "{read:?}");
+    let read = log.read(firsts[1].previous(), 1).unwrap();
+    assert_eq!(read[0].position, firsts[1]);
+    assert!(matches!(log.health(), Health::TailDamaged { .. }));
+    let problems = log.verify(|_| {}).unwrap().problems;
+    assert!(problems.iter().any(|p| p.from == Position::FIRST));
+    assert!(problems.iter().any(|p| p.to == Position::new(EVENTS)));
+}
+
+#[test]
+fn a_newest_segment_that_was_begun_and_is_empty_is_damage() {
+    let storage = MemoryStorage::new();
+    written(&storage, 400);
+    let newest = *segments(&storage).last().unwrap();
+    for (key, _) in storage.rows(newest) {
+        storage.overwrite(newest, &key, None);
+    }
+    let log = open(&storage, 400);
+    assert!(matches!(log.health(), Health::TailDamaged { from, .. } if from == newest));
+    assert_eq!(
+        segments(&storage).last(),
+        Some(&newest),
+        "it is not removed"
     );
 }
 
@@ -227,49 +311,129 @@ fn files(directory: &Path) -> Vec<std::path::PathBuf> {
     found
 }
 
-/// Opens a damaged directory and holds all it gives against what was written.
-fn open_damaged(directory: &Path, sound: &[Arc<RecordedEvent>], what: &str) {
-    let log = match EventLog::open(directory, options(4_000)) {
-        Ok(log) => log,
-        Err(OpenError::Foreign { .. } | OpenError::Storage(StorageError::FormatTooNew { .. })) => {
-            return;
-        }
-        Err(error) => panic!("{what}: {error}"),
-    };
-    for event in read_around(&log).0 {
-        let expected = &sound[usize::try_from(event.position.get() - 1).unwrap()];
-        assert_eq!(&event, expected, "{what}");
-    }
-    log.verify(|_| {}).unwrap();
+/// Every file with its bytes.
+fn contents(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let files = files(directory).into_iter();
+    files
+        .map(|path| (path.clone(), fs::read(path).unwrap()))
+        .collect()
 }
 
-#[test]
-fn g11_flipped_bytes_in_the_files_never_panic_and_never_serve_a_wrong_event() {
-    let clean = tempfile::tempdir().unwrap();
-    let log = EventLog::open(clean.path(), options(4_000)).unwrap();
+/// A small log in a directory, and what it holds.
+fn written_directory(directory: &Path) -> Vec<Arc<RecordedEvent>> {
+    let log = EventLog::open(directory, options(4_000)).unwrap();
     for number in 0..60 {
         let events = vec![message(number, 200)];
         append(&log, stream(number % 3), ExpectedVersion::Any, events).unwrap();
     }
-    let sound = log.read(Position::ZERO, usize::MAX).unwrap();
-    drop(log);
+    log.read(Position::ZERO, usize::MAX).unwrap()
+}
+
+/// Opens a damaged directory, holds all it gives against what was written, and says whether the
+/// damage was seen.
+fn open_damaged(directory: &Path, sound: &[Arc<RecordedEvent>], what: &str) -> bool {
+    let before = contents(directory);
+    let verified = EventLog::open_read_only(directory).map(|log| {
+        let report = log.verify(|_| {}).unwrap();
+        !report.is_sound()
+    });
+    assert!(before == contents(directory), "{what}: a reader altered it");
+    let log = match EventLog::open(directory, options(4_000)) {
+        Ok(log) => log,
+        Err(OpenError::Foreign { .. } | OpenError::Storage(StorageError::FormatTooNew { .. })) => {
+            return true;
+        }
+        Err(error) => panic!("{what}: {error}"),
+    };
+    let (events, _) = read_around(&log);
+    for event in &events {
+        let expected = &sound[usize::try_from(event.position.get() - 1).unwrap()];
+        assert_eq!(event, expected, "{what}");
+    }
+    let report = log.verify(|_| {}).unwrap();
+    let is_seen = !report.is_sound() && !log.quarantined().is_empty();
+    assert!(is_seen || events == sound, "{what}: lost without a word");
+    let verified = verified.unwrap_or_else(|error| panic!("{what}: {error}"));
+    assert_eq!(verified, is_seen, "{what}: verify agrees");
+    if matches!(log.health(), Health::TailDamaged { .. }) {
+        let refused = append(&log, stream(1), ExpectedVersion::Any, vec![message(1, 1)]);
+        assert!(
+            matches!(refused, Err(AppendError::TailDamaged { .. })),
+            "{what}"
+        );
+    } else {
+        let appended = append(&log, stream(1), ExpectedVersion::Any, vec![message(1, 1)]);
+        assert_eq!(appended.unwrap().first, Position::new(61), "{what}");
+    }
+    is_seen
+}
+
+#[test]
+fn g11_a_flipped_bit_in_any_file_is_detected_or_harmless() {
+    let clean = tempfile::tempdir().unwrap();
+    let sound = written_directory(clean.path());
     let seed = std::env::var("HOOKLOG_TEST_SEED").map_or(7, |seed| seed.parse().unwrap());
     println!("seed {seed}");
     let mut draws = Moment::new(Timestamp::EPOCH, seed).draws();
-    let files = files(clean.path());
-    for _ in 0..60 {
-        let file = &files[usize::try_from(draws.below(files.len() as u64)).unwrap()];
-        let mut bytes = fs::read(file).unwrap();
-        if bytes.is_empty() {
+    let files = contents(clean.path());
+    let newest = files.iter().rposition(|(path, _)| path.ends_with("db"));
+    let mut detected = 0;
+    for flip in 0..300_u64 {
+        // Every second one in the segment that is written, where damage looks like a torn write.
+        let any = usize::try_from(draws.below(files.len() as u64)).unwrap();
+        let (file, bytes) = &files[if flip % 2 == 0 { newest.unwrap() } else { any }];
+        // Most of a store is room that nothing was written to.
+        let used = bytes
+            .iter()
+            .rposition(|byte| *byte != 0)
+            .map_or(0, |at| at + 1);
+        if used == 0 {
             continue;
         }
-        let at = usize::try_from(draws.below(bytes.len() as u64)).unwrap();
-        bytes[at] ^= 1 << draws.below(8);
+        let at = usize::try_from(draws.below(used as u64)).unwrap();
         let damaged = tempfile::tempdir().unwrap();
         copy(clean.path(), damaged.path());
         let relative = file.strip_prefix(clean.path()).unwrap();
+        let mut bytes = bytes.clone();
+        bytes[at] ^= 1 << draws.below(8);
         fs::write(damaged.path().join(relative), bytes).unwrap();
         let what = format!("byte {at} of {}", relative.display());
-        open_damaged(damaged.path(), &sound, &what);
+        detected += u64::from(open_damaged(damaged.path(), &sound, &what));
+    }
+    println!("{detected} of 300 flips were detected, the others were harmless");
+    assert!(detected > 0);
+}
+
+#[test]
+fn a_damaged_newest_segment_is_kept_as_it_was_found() {
+    let directory = tempfile::tempdir().unwrap();
+    written_directory(directory.path());
+    let db = files(directory.path());
+    let db = db.iter().rfind(|path| path.ends_with("db")).unwrap();
+    let mut bytes = fs::read(db).unwrap();
+    let used = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    bytes[used - 40] ^= 1;
+    fs::write(db, &bytes).unwrap();
+    let log = EventLog::open(directory.path(), options(4_000)).unwrap();
+    assert!(
+        matches!(log.health(), Health::TailDamaged { .. }),
+        "{:?}",
+        log.health()
+    );
+    let kept = db.parent().unwrap().with_extension("damaged");
+    assert!(fs::read(kept.join("db")).unwrap() == bytes);
+    drop(log);
+    let sound = tempfile::tempdir().unwrap();
+    written_directory(sound.path());
+    drop(EventLog::open(sound.path(), options(4_000)).unwrap());
+    let names = fs::read_dir(sound.path().join("log")).unwrap();
+    for entry in names {
+        let name = entry.unwrap().file_name();
+        assert_eq!(
+            name.len(),
+            20,
+            "nothing is left beside the segments: {}",
+            name.display()
+        );
     }
 }
