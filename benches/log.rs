@@ -9,7 +9,9 @@
     reason = "a benchmark that fails has nothing to say"
 )]
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+mod measure;
+
+use std::{path::Path, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use hooklog::{
@@ -20,8 +22,9 @@ use hooklog::{
     },
     model::{Event, MessageId, MessagePublished, Position},
 };
-use rustix::time::{ClockId, clock_gettime};
 use uuid::Uuid;
+
+use measure::{Spread, cpu, directory_bytes};
 
 /// Events a commit, and the events of a run: enough for several of the store's own segments.
 const RUNS: [(usize, usize); 5] = [
@@ -36,11 +39,11 @@ const DURABILITIES: [Durability; 3] = [
     Durability::Flushed,
     Durability::Synced,
 ];
+const ROUNDS: usize = 5;
 const CACHE_BYTES: u64 = 16 << 20;
 /// Streams that the events are spread over, as outcomes over subscriptions.
 const STREAMS: u128 = 50;
 
-#[derive(Clone, Copy, Default)]
 struct Cost {
     cpu: Duration,
     wall: Duration,
@@ -49,13 +52,6 @@ struct Cost {
 }
 
 impl Cost {
-    fn add(&mut self, other: Self) {
-        self.cpu += other.cpu;
-        self.wall += other.wall;
-        self.bytes += other.bytes;
-        self.events += other.events;
-    }
-
     fn cpu_micros(&self) -> f64 {
         self.cpu.as_secs_f64() * 1e6 / self.events as f64
     }
@@ -67,22 +63,6 @@ impl Cost {
     fn rate(&self) -> f64 {
         self.events as f64 / self.wall.as_secs_f64()
     }
-}
-
-fn cpu() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    let nanos = u32::try_from(time.tv_nsec).unwrap();
-    Duration::new(u64::try_from(time.tv_sec).unwrap(), nanos)
-}
-
-fn directory_bytes(path: &Path) -> u64 {
-    let entries = fs::read_dir(path).unwrap().map(Result::unwrap);
-    entries
-        .map(|entry| match entry.metadata().unwrap() {
-            metadata if metadata.is_dir() => directory_bytes(&entry.path()),
-            metadata => metadata.len(),
-        })
-        .sum()
 }
 
 /// A message of 250 bytes in the log, of which some 60 % is the same in each.
@@ -207,41 +187,49 @@ fn record(number: usize, version: u64) -> [Row; 2] {
 fn main() {
     // Cargo passes `--bench`.
     let rounds = std::env::args().find_map(|arg| arg.parse().ok());
-    let rounds = rounds.unwrap_or(2);
+    let rounds = rounds.unwrap_or(ROUNDS).max(1);
     println!(
-        "| durability | events a commit | page: CPU µs, disk B, events/s \
-         | record: CPU µs, disk B, events/s | record / page: CPU, disk |"
+        "| durability | events a commit | page: CPU µs | page: disk B | page: events/s \
+         | record: CPU µs | record: disk B | record: events/s \
+         | record / page: CPU | record / page: disk |"
     );
-    println!("|---|---|---|---|---|");
+    println!("|---|---|---|---|---|---|---|---|---|---|");
     for durability in DURABILITIES {
         for (batch, events) in RUNS {
-            let (mut page, mut record) = (Cost::default(), Cost::default());
+            let (mut page, mut record) = (Vec::new(), Vec::new());
             for round in 0..rounds {
                 // Whoever runs second finds a warmer machine; so they take turns.
                 if round % 2 == 0 {
-                    page.add(pages(durability, batch, events));
-                    record.add(records(durability, batch, events));
+                    page.push(pages(durability, batch, events));
+                    record.push(records(durability, batch, events));
                 } else {
-                    record.add(records(durability, batch, events));
-                    page.add(pages(durability, batch, events));
+                    record.push(records(durability, batch, events));
+                    page.push(pages(durability, batch, events));
                 }
             }
             println!(
-                "| {durability:?} | {batch} | {} | {} | {:.1}, {:.1} |",
+                "| {durability:?} | {batch} | {} | {} | {} | {:.1} |",
                 cells(&page),
                 cells(&record),
-                record.cpu_micros() / page.cpu_micros(),
-                record.disk_bytes() / page.disk_bytes(),
+                ratio(&record, &page, Cost::cpu_micros).cell(1),
+                ratio(&record, &page, Cost::disk_bytes).median,
             );
         }
     }
 }
 
-fn cells(cost: &Cost) -> String {
+fn cells(costs: &[Cost]) -> String {
+    let each = |figure: fn(&Cost) -> f64| Spread::of(costs.iter().map(figure));
     format!(
-        "{:.1}, {:.0}, {:.0}",
-        cost.cpu_micros(),
-        cost.disk_bytes(),
-        cost.rate()
+        "{} | {:.0} | {}",
+        each(Cost::cpu_micros).cell(1),
+        each(Cost::disk_bytes).median,
+        each(Cost::rate).cell(0)
     )
+}
+
+/// A figure of one beside that of the other in the same round.
+fn ratio(one: &[Cost], other: &[Cost], figure: fn(&Cost) -> f64) -> Spread {
+    let pairs = one.iter().zip(other);
+    Spread::of(pairs.map(|(one, other)| figure(one) / figure(other)))
 }
