@@ -1,6 +1,6 @@
 //! What does a durable delivery cost beside a bare HTTP call? The gateway from publish to the
 //! outcome in every view, beside a loop of calls by the same HTTP client: same bodies, same number
-//! in flight, same callback, which is a process of its own.
+//! in flight, same callback. The callback is a process of its own, and so is each run.
 //!
 //! `cargo bench --bench delivery`, optionally followed by `-- [rounds] [--json]`.
 //! The data goes to `TMPDIR`, which must be on the disk that is asked about. A round after which
@@ -26,9 +26,10 @@ use hooklog::{
     runtime::{Handle, PROJECTIONS_DIRECTORY, Runtime},
 };
 use reqwest::{Client, StatusCode, Url, header::CONTENT_TYPE};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use measure::{Spread, cpu, directory_bytes};
+use measure::{Spread, apart, cpu, directory_bytes};
 use sink::Sink;
 
 /// Calls or deliveries of one run: several seconds' worth, and more than the log keeps decoded.
@@ -45,6 +46,8 @@ const ROUNDS: usize = 7;
 /// Says that a round was void.
 const VOID: u8 = 3;
 const JSON: &str = "application/json";
+/// Makes the binary do one run: the place of a side in its list, and the callback's URL.
+const RUN: &str = "--run";
 
 /// How messages are published.
 #[derive(Clone, Copy)]
@@ -94,7 +97,7 @@ impl Side {
 }
 
 /// What one run took.
-#[derive(Clone, Copy)]
+#[derive(Serialize, Deserialize)]
 struct Cost {
     cpu: Duration,
     wall: Duration,
@@ -124,6 +127,10 @@ fn body(number: usize) -> Bytes {
     let note = "paid in euros and on its way, ".repeat(BODY_BYTES / 30);
     let note = &note[..BODY_BYTES - head.len() - 2];
     format!(r#"{head}{note}"}}"#).into()
+}
+
+fn bodies() -> Vec<Bytes> {
+    (0..MESSAGES).map(body).collect()
 }
 
 /// Measures from now to the end of `run`, without what it leaves on disk.
@@ -311,41 +318,51 @@ fn print(figures: &[Figures], rounds: usize, as_json: bool) {
     }
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() -> ExitCode {
-    // Cargo passes `--bench`.
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    let bodies: Vec<Bytes> = (0..MESSAGES).map(body).collect();
-    if arguments.iter().any(|argument| argument == sink::ARGUMENT) {
-        sink::serve(bodies).await;
-        return ExitCode::SUCCESS;
-    }
-    let rounds = arguments.iter().find_map(|argument| argument.parse().ok());
-    let rounds = rounds.unwrap_or(ROUNDS).max(1);
-    rustls::crypto::ring::default_provider()
-        .install_default()
-        .unwrap();
+/// Runs every side in each round. A callback that did not get what it should have is an error.
+fn measure_all(rounds: usize) -> Result<Vec<Figures>, String> {
     let mut sink = Sink::start();
-    let url: Url = sink.url().parse().unwrap();
     let mut costs = [const { Vec::new() }; Side::ALL.len()];
     for round in 0..rounds {
         for turn in 0..Side::ALL.len() {
             // Whoever runs second finds a warmer machine; so they take turns.
             let at = (round + turn) % Side::ALL.len();
-            let side = Side::ALL[at];
-            costs[at].push(side.run(&url, &bodies).await);
-            if let Err(void) = sink.check(MESSAGES) {
-                eprintln!("round {round}, {}: {void}", side.name());
-                return ExitCode::from(VOID);
+            costs[at].push(apart(&[RUN, &at.to_string(), sink.url()]));
+            let got = sink.check(MESSAGES);
+            got.map_err(|got| format!("round {round}, {}: {got}", Side::ALL[at].name()))?;
+        }
+    }
+    let sides = Side::ALL.iter().zip(&costs);
+    Ok(sides
+        .map(|(side, own)| Figures::of(*side, own, &costs[0]))
+        .collect())
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match *arguments {
+        [sink::ARGUMENT] => sink::serve(bodies()).await,
+        [RUN, side, url] => {
+            rustls::crypto::ring::default_provider()
+                .install_default()
+                .unwrap();
+            let side = Side::ALL[side.parse::<usize>().unwrap()];
+            let cost = side.run(&url.parse().unwrap(), &bodies()).await;
+            println!("{}", serde_json::to_string(&cost).unwrap());
+        }
+        // Cargo passes `--bench`.
+        _ => {
+            let rounds = arguments.iter().find_map(|argument| argument.parse().ok());
+            let rounds = rounds.unwrap_or(ROUNDS).max(1);
+            match measure_all(rounds) {
+                Ok(figures) => print(&figures, rounds, arguments.contains(&"--json")),
+                Err(void) => {
+                    eprintln!("{void}");
+                    return ExitCode::from(VOID);
+                }
             }
         }
     }
-    let figures = Side::ALL
-        .iter()
-        .zip(&costs)
-        .map(|(side, own)| Figures::of(*side, own, &costs[0]));
-    let figures: Vec<Figures> = figures.collect();
-    let as_json = arguments.iter().any(|argument| argument == "--json");
-    print(&figures, rounds, as_json);
     ExitCode::SUCCESS
 }

@@ -1,6 +1,6 @@
 //! Page or record per event? What an event costs at 1 to 1,024 events a commit, for each
 //! durability: the log as it is (one page a commit) beside the same events stored as one record
-//! and one index row each, over the same store.
+//! and one index row each, over the same store. Each run is a process of its own.
 //!
 //! `cargo bench --bench log`, optionally followed by `-- <rounds>`. The data goes to `TMPDIR`,
 //! which must be on the disk that is asked about.
@@ -22,9 +22,10 @@ use hooklog::{
     },
     model::{Event, MessageId, MessagePublished, Position},
 };
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use measure::{Spread, cpu, directory_bytes};
+use measure::{Spread, apart, cpu, directory_bytes};
 
 /// Events a commit, and the events of a run: enough for several of the store's own segments.
 const RUNS: [(usize, usize); 5] = [
@@ -43,7 +44,14 @@ const ROUNDS: usize = 5;
 const CACHE_BYTES: u64 = 16 << 20;
 /// Streams that the events are spread over, as outcomes over subscriptions.
 const STREAMS: u128 = 50;
+/// Makes the binary do one run: the form and the places of durability and batch in their lists.
+const RUN: &str = "--run";
 
+/// How events are stored.
+const PAGE: &str = "page";
+const RECORD: &str = "record";
+
+#[derive(Serialize, Deserialize)]
 struct Cost {
     cpu: Duration,
     wall: Duration,
@@ -185,30 +193,45 @@ fn record(number: usize, version: u64) -> [Row; 2] {
 }
 
 fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [RUN, form, durability, run] = *arguments.iter().map(String::as_str).collect::<Vec<_>>()
+    {
+        let durability = DURABILITIES[durability.parse::<usize>().unwrap()];
+        let (batch, events) = RUNS[run.parse::<usize>().unwrap()];
+        let run = if form == PAGE { pages } else { records };
+        let cost = run(durability, batch, events);
+        println!("{}", serde_json::to_string(&cost).unwrap());
+        return;
+    }
     // Cargo passes `--bench`.
-    let rounds = std::env::args().find_map(|arg| arg.parse().ok());
-    let rounds = rounds.unwrap_or(ROUNDS).max(1);
+    let rounds = arguments.iter().find_map(|argument| argument.parse().ok());
+    compare(rounds.unwrap_or(ROUNDS).max(1));
+}
+
+fn compare(rounds: usize) {
     println!(
         "| durability | events a commit | page: CPU µs | page: disk B | page: events/s \
          | record: CPU µs | record: disk B | record: events/s \
          | record / page: CPU | record / page: disk |"
     );
     println!("|---|---|---|---|---|---|---|---|---|---|");
-    for durability in DURABILITIES {
-        for (batch, events) in RUNS {
+    for (durability, name) in DURABILITIES.iter().enumerate() {
+        for (run, (batch, _)) in RUNS.iter().enumerate() {
+            let (durability, run) = (durability.to_string(), run.to_string());
+            let once = |form: &str| apart::<Cost>(&[RUN, form, &durability, &run]);
             let (mut page, mut record) = (Vec::new(), Vec::new());
             for round in 0..rounds {
                 // Whoever runs second finds a warmer machine; so they take turns.
                 if round % 2 == 0 {
-                    page.push(pages(durability, batch, events));
-                    record.push(records(durability, batch, events));
+                    page.push(once(PAGE));
+                    record.push(once(RECORD));
                 } else {
-                    record.push(records(durability, batch, events));
-                    page.push(pages(durability, batch, events));
+                    record.push(once(RECORD));
+                    page.push(once(PAGE));
                 }
             }
             println!(
-                "| {durability:?} | {batch} | {} | {} | {} | {:.1} |",
+                "| {name:?} | {batch} | {} | {} | {} | {:.1} |",
                 cells(&page),
                 cells(&record),
                 ratio(&record, &page, Cost::cpu_micros).cell(1),

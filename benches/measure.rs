@@ -1,8 +1,28 @@
 //! What benchmarks measure with.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    env, fs,
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use rustix::time::{ClockId, clock_gettime};
+use serde::de::DeserializeOwned;
+
+/// Runs this binary again with these arguments and reads the line of JSON that it prints. What is
+/// measured has a process of its own: whatever the one before it left to its threads, its
+/// allocator and the store's deferred clean-up ends with its process.
+pub(super) fn apart<T: DeserializeOwned>(arguments: &[&str]) -> T {
+    let mut command = Command::new(env::current_exe().unwrap());
+    let done = command
+        .args(arguments)
+        .stderr(Stdio::inherit())
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{arguments:?}: {}", done.status);
+    serde_json::from_slice(&done.stdout).unwrap()
+}
 
 /// CPU time of all threads of this process so far.
 pub(super) fn cpu() -> Duration {
