@@ -505,17 +505,13 @@ async fn paused(shared: &Shared, busy: Busy) -> Busy {
 
 fn meta_of(recorded: &RecordedEvent) -> Option<MessageMeta> {
     let published = recorded.event.as_published()?;
-    Some(MessageMeta {
-        message: MessageRef {
-            version: recorded.version,
-            position: recorded.position,
-            id: published.id,
-            accepted_at: recorded.time,
-        },
-        key: published.key.clone(),
-        channel: published.channel.clone(),
-        matches: true,
-    })
+    let RecordedEvent {
+        version,
+        position,
+        time,
+        ..
+    } = *recorded;
+    Some(MessageMeta::of(published, version, position, time))
 }
 
 impl Actor for SubscriptionActor {

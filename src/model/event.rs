@@ -225,6 +225,17 @@ family! {
     }
 }
 
+impl SubscriptionEvent {
+    /// The call, when it tells what came of one.
+    pub const fn attempt(&self) -> Option<&AttemptRecord> {
+        match self {
+            Self::AttemptSucceeded(event) => Some(&event.attempt),
+            Self::AttemptFailed(event) => Some(&event.attempt),
+            _ => None,
+        }
+    }
+}
+
 impl Event {
     /// Its type.
     pub fn event_type(&self) -> EventType {

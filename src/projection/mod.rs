@@ -54,11 +54,15 @@ mod rows;
 mod set;
 mod shared;
 mod sled_store;
+#[cfg(feature = "testing")]
+mod stepped;
 mod store;
 pub mod subscriptions;
 mod until;
 mod view;
 
+#[cfg(feature = "testing")]
+pub(crate) use self::stepped::Stepped;
 pub use self::{
     checkpoint::SkippedEvent,
     error::{HistoryError, ProjectError, RowError, StartError, ViewError},

@@ -15,7 +15,7 @@ mod directory;
 mod error;
 mod forward;
 mod handle;
-mod recovery;
+pub(crate) mod recovery;
 mod snapshotter;
 mod sources;
 

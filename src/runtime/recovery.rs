@@ -337,7 +337,7 @@ impl Recall for Recalls {
     }
 }
 
-fn recall(
+pub(crate) fn recall(
     log: &EventLog,
     snapshots: &SnapshotStore,
     id: SubscriptionId,

@@ -15,6 +15,8 @@ mod manual_clock;
 #[cfg(feature = "testing")]
 pub mod memory_history;
 #[cfg(feature = "testing")]
+pub mod simulation;
+#[cfg(feature = "testing")]
 mod storage;
 #[cfg(feature = "testing")]
 mod test_runtime;

@@ -116,6 +116,15 @@ impl Source {
     }
 }
 
+/// Whether a condition asks for `test`, alone or among others.
+fn names_test(mut tokens: impl Iterator<Item = proc_macro2::TokenTree>) -> bool {
+    tokens.any(|token| match token {
+        proc_macro2::TokenTree::Ident(name) => name == "test",
+        proc_macro2::TokenTree::Group(group) => names_test(group.stream().into_iter()),
+        _ => false,
+    })
+}
+
 /// Every path that a file names outside its tests, each as its segments.
 #[derive(Default)]
 struct Paths(BTreeSet<Vec<String>>);
@@ -139,10 +148,11 @@ impl Paths {
 impl Visit<'_> for Paths {
     fn visit_item_mod(&mut self, module: &ItemMod) {
         let is_test = module.attrs.iter().any(|attribute| {
-            attribute.path().is_ident("cfg")
-                && attribute
-                    .parse_args::<syn::Path>()
-                    .is_ok_and(|path| path.is_ident("test"))
+            let syn::Meta::List(list) = &attribute.meta else {
+                return false;
+            };
+            let tokens = list.tokens.clone().into_iter();
+            list.path.is_ident("cfg") && names_test(tokens)
         });
         if !is_test {
             visit::visit_item_mod(self, module);

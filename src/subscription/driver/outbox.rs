@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::model::{AttemptRecord, SubscriptionEvent};
+use crate::model::SubscriptionEvent;
 
 /// Most events of one append; a single decision may have more. A tenth of what the log takes.
 const APPEND_EVENTS_MAX: usize = 1_000;
@@ -117,25 +117,16 @@ impl<R> Outbox<R> {
 }
 
 fn weight(event: &SubscriptionEvent) -> usize {
-    let captured = |attempt: &AttemptRecord| {
-        let parts = attempt
-            .captured
-            .iter()
-            .flat_map(|c| [&c.request, &c.response]);
-        parts
-            .map(|part| {
-                let headers = part.headers.iter().flatten();
-                let headers: usize = headers.map(|h| h.name.len() + h.value.len() + 16).sum();
-                headers + part.body.as_ref().map_or(0, |body| body.bytes.len())
-            })
-            .sum::<usize>()
-    };
-    EVENT_BYTES
-        + match event {
-            SubscriptionEvent::AttemptSucceeded(event) => captured(&event.attempt),
-            SubscriptionEvent::AttemptFailed(event) => captured(&event.attempt),
-            _ => 0,
-        }
+    let captured = event
+        .attempt()
+        .and_then(|attempt| attempt.captured.as_ref());
+    let parts = captured.into_iter().flat_map(|c| [&c.request, &c.response]);
+    let captured = parts.map(|part| {
+        let headers = part.headers.iter().flatten();
+        let headers: usize = headers.map(|h| h.name.len() + h.value.len() + 16).sum();
+        headers + part.body.as_ref().map_or(0, |body| body.bytes.len())
+    });
+    EVENT_BYTES + captured.sum::<usize>()
 }
 
 #[cfg(test)]

@@ -12,7 +12,10 @@ use super::{
     runs::Runs,
     timers::{Timer, Timers},
 };
-use crate::model::{AttemptNumber, DeadLetterQueue, MessageRef, Policy, Timestamp, Version};
+use crate::model::{
+    AttemptNumber, DeadLetterQueue, MessagePublished, MessageRef, Policy, Position, Timestamp,
+    Version,
+};
 
 /// Most outcomes that may wait to be durable; above it no call starts. It bounds how many
 /// messages are sent twice after a crash.
@@ -38,6 +41,28 @@ pub struct MessageMeta {
     pub channel: Option<String>,
     /// Whether the subscription's filter lets it through; true without a filter.
     pub matches: bool,
+}
+
+impl MessageMeta {
+    /// What is known of a message of its API's stream, where it stands there and when it came.
+    pub fn of(
+        published: &MessagePublished,
+        version: Version,
+        position: Position,
+        time: Timestamp,
+    ) -> Self {
+        Self {
+            message: MessageRef {
+                version,
+                position,
+                id: published.id,
+                accepted_at: time,
+            },
+            key: published.key.clone(),
+            channel: published.channel.clone(),
+            matches: true,
+        }
+    }
 }
 
 /// Both clocks.

@@ -1,0 +1,254 @@
+//! What must hold of a log at the end of a life, worked out from its events alone.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use super::{Broken, ledger::Ledger};
+use crate::{
+    log::{EventLog, RecordedEvent, StreamId, StreamKind},
+    model::{
+        DeliveryId, Event, MessageId, MessageRef, Position, SubscriptionEvent, SubscriptionId,
+        Timestamp, Version,
+    },
+    projection::{
+        View,
+        deliveries::{Deliveries, DeliveryOutcome},
+        metrics::{Counter, Metrics, Scope},
+    },
+};
+
+/// How a delivery stands, by its events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    Open,
+    Delivered,
+    DeadLettered,
+    Discarded,
+    PassedOver,
+}
+
+impl Fate {
+    const fn outcome(self) -> Option<DeliveryOutcome> {
+        match self {
+            Self::Open => Some(DeliveryOutcome::Retrying),
+            Self::Delivered => Some(DeliveryOutcome::Delivered),
+            Self::DeadLettered => Some(DeliveryOutcome::DeadLettered),
+            Self::Discarded => Some(DeliveryOutcome::Discarded),
+            Self::PassedOver => None,
+        }
+    }
+}
+
+/// Every event of a log.
+pub(super) fn events(log: &EventLog) -> Result<Vec<Arc<RecordedEvent>>, Broken> {
+    let mut events: Vec<Arc<RecordedEvent>> = Vec::new();
+    loop {
+        let after = events.last().map_or(Position::ZERO, |last| last.position);
+        let more = log.read(after, 4_096).map_err(|error| error.to_string())?;
+        if more.is_empty() {
+            return Ok(events);
+        }
+        events.extend(more);
+    }
+}
+
+/// G1: positions and versions are gapless, and time never runs back.
+pub(super) fn gapless(events: &[Arc<RecordedEvent>]) -> Result<(), Broken> {
+    let mut versions: BTreeMap<StreamId, Version> = BTreeMap::new();
+    let mut position = Position::ZERO;
+    let mut time = Timestamp::from_millis(i64::MIN);
+    for event in events {
+        let version = versions.entry(event.stream).or_default();
+        if event.position != position.next() || event.version != version.next() || event.time < time
+        {
+            return Err(format!(
+                "G1: position {} is version {} of {} at {}, after position {position}, version {version}, {time}",
+                event.position, event.version, event.stream, event.time
+            ));
+        }
+        (position, *version, time) = (event.position, event.version, event.time);
+    }
+    Ok(())
+}
+
+/// G2: what was acknowledged is where it was said to be.
+pub(super) fn acknowledged(events: &[Arc<RecordedEvent>], ledger: &Ledger) -> Result<(), Broken> {
+    for (position, id) in ledger.messages() {
+        let index = usize::try_from(position.get() - 1).unwrap_or(usize::MAX);
+        let held = events.get(index).and_then(|e| e.event.as_published());
+        if held.is_none_or(|message| message.id != id) {
+            return Err(format!(
+                "G2: message {id} was acknowledged at {position} and is not there"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The fates of the messages of one subscription.
+#[derive(Debug, Default)]
+pub(super) struct Fates {
+    after: Version,
+    over: bool,
+    of: BTreeMap<Version, (Fate, Option<MessageRef>)>,
+    succeeded: u64,
+}
+
+/// G8, on the way: a delivery has one fate at a time, and a new one only when it was asked for.
+pub(super) fn fates(
+    events: &[Arc<RecordedEvent>],
+) -> Result<BTreeMap<SubscriptionId, Fates>, Broken> {
+    let mut fates: BTreeMap<SubscriptionId, Fates> = BTreeMap::new();
+    for recorded in events {
+        if let (Some(id), Event::Subscription(event)) =
+            (recorded.stream.as_subscription(), &recorded.event)
+        {
+            let of = fates.entry(id).or_default();
+            of.follow(event)
+                .map_err(|what| format!("G8: position {} of {id}: {what}", recorded.position))?;
+        }
+    }
+    Ok(fates)
+}
+
+impl Fates {
+    fn follow(&mut self, event: &SubscriptionEvent) -> Result<(), Broken> {
+        use SubscriptionEvent as E;
+        match event {
+            E::Created(event) => self.after = event.cursor,
+            E::Closed(_) | E::Rejected(_) => self.over = true,
+            E::AttemptSucceeded(event) => {
+                self.succeeded += 1;
+                self.ends(event.attempt.message, Fate::Delivered)?;
+            }
+            E::AttemptFailed(event) => self.opens(event.attempt.message)?,
+            E::Taken(event) => self.opens(event.message)?,
+            E::DeadLettered(event) => self.ends(event.message, Fate::DeadLettered)?,
+            E::Discarded(event) => {
+                if self.fate(event.message.version) == Some(Fate::DeadLettered) {
+                    self.of.remove(&event.message.version);
+                }
+                self.ends(event.message, Fate::Discarded)?;
+            }
+            E::Failed(event) => {
+                if let Some(message) = event.message {
+                    self.opens(message)?;
+                }
+            }
+            E::Redelivered(event) => {
+                let version = event.message.version;
+                if self.fate(version).is_none_or(|fate| fate == Fate::Open) {
+                    return Err(format!(
+                        "version {version} is sent again before it had a fate"
+                    ));
+                }
+                self.of.insert(version, (Fate::Open, Some(event.message)));
+            }
+            E::Filtered(event) => {
+                for version in event.first.get()..=event.last.get() {
+                    let version = Version::new(version);
+                    if let Some(fate) = self.fate(version) {
+                        return Err(format!("version {version} is {fate:?} and passed over"));
+                    }
+                    self.of.insert(version, (Fate::PassedOver, None));
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn fate(&self, version: Version) -> Option<Fate> {
+        self.of.get(&version).map(|(fate, _)| *fate)
+    }
+
+    fn opens(&mut self, message: MessageRef) -> Result<(), Broken> {
+        match self.fate(message.version) {
+            None | Some(Fate::Open) => {
+                self.of.insert(message.version, (Fate::Open, Some(message)));
+                Ok(())
+            }
+            Some(fate) => Err(format!(
+                "version {} is {fate:?} and opened",
+                message.version
+            )),
+        }
+    }
+
+    fn ends(&mut self, message: MessageRef, fate: Fate) -> Result<(), Broken> {
+        self.opens(message)?;
+        self.of.insert(message.version, (fate, Some(message)));
+        Ok(())
+    }
+
+    /// A message with a fate that may be asked for again or discarded.
+    pub(super) fn ended(&self, wanted: &[Fate]) -> Vec<MessageRef> {
+        let ended = self.of.values().filter(|(fate, _)| wanted.contains(fate));
+        ended.filter_map(|(_, message)| *message).collect()
+    }
+
+    /// G8, at the end: once everything is healed every message has its fate.
+    fn settled(&self, id: SubscriptionId, head: Version) -> Result<(), Broken> {
+        let open = self.of.iter().find(|(_, (fate, _))| *fate == Fate::Open);
+        if let Some((version, _)) = open {
+            return Err(format!("G8: version {version} of {id} never got its fate"));
+        }
+        let expected = head.distance_from(self.after);
+        if !self.over && self.of.len() as u64 != expected {
+            return Err(format!(
+                "G8: {id} has fates for {} of {expected} messages",
+                self.of.len()
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Everything that must hold of a log once all is healed.
+pub(super) fn log(log: &EventLog, ledger: &Ledger) -> Result<(), Broken> {
+    let events = events(log)?;
+    gapless(&events)?;
+    acknowledged(&events, ledger)?;
+    let last = events.iter().rev();
+    let mut messages = last.filter(|event| event.stream.kind() == StreamKind::Messages);
+    let head = messages.next().map_or(Version::ZERO, |last| last.version);
+    for (id, fates) in fates(&events)? {
+        fates.settled(id, head)?;
+    }
+    let report = log.verify(|_| {}).map_err(|error| error.to_string())?;
+    match report.problems.first() {
+        Some(problem) => Err(format!("G11: the log does not verify: {problem:?}")),
+        None => Ok(()),
+    }
+}
+
+/// The webhook log tells what the events tell.
+pub(super) fn views(
+    log: &EventLog,
+    deliveries: &View<Deliveries>,
+    metrics: &View<Metrics>,
+) -> Result<(), Broken> {
+    for (id, fates) in fates(&events(log)?)? {
+        for (fate, message) in fates.of.values() {
+            let (Some(message), Some(outcome)) = (message, fate.outcome()) else {
+                continue;
+            };
+            let delivery = DeliveryId::of(MessageId::clone(&message.id), id);
+            let row = deliveries.delivery(delivery).map_err(|e| e.to_string())?;
+            if row.as_ref().map(|row| row.outcome) != Some(outcome) {
+                let shown = row.map(|row| row.outcome);
+                return Err(format!("{delivery} is {fate:?} and shown as {shown:?}"));
+            }
+        }
+        let totals = metrics
+            .totals(Scope::Subscription(id))
+            .map_err(|e| e.to_string())?;
+        let delivered = totals.get(Counter::Delivered);
+        if delivered != fates.succeeded {
+            let succeeded = fates.succeeded;
+            return Err(format!(
+                "{id} delivered {succeeded} times and {delivered} are counted"
+            ));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,309 @@
+//! A gateway that runs: its log and the drivers of its subscriptions.
+
+use std::{
+    collections::BTreeMap,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    task::{Context, Poll, Waker},
+};
+
+use futures_util::future::BoxFuture;
+
+use super::Broken;
+use crate::{
+    clock::{Clock, SharedClock},
+    log::{
+        AppendError, Appended, EventLog, ExpectedVersion, LogOptions, LogWriter, OpenError,
+        PendingAppend, RecordedEvent, SnapshotStore, Storage, StreamId, Urgency,
+    },
+    model::{Api, Event, MessageId, Moment, Position, SubscriptionId, Version},
+    projection::{Batch, History, HistoryError, SharedHistory},
+    runtime::recovery::{Recovered, recall},
+    subscription::{Driver, Now, Time},
+    testing::{ManualClock, MemoryStorage},
+};
+
+/// The simulation's clock, as a driver sees it.
+pub(super) struct SimulatedTime<'a>(pub(super) &'a ManualClock);
+
+impl Time for SimulatedTime<'_> {
+    fn now(&self) -> Now {
+        Now {
+            wall: self.0.now(),
+            elapsed: self.0.elapsed(),
+        }
+    }
+
+    fn moment(&self) -> Moment {
+        self.0.moment()
+    }
+}
+
+/// A subscription that runs.
+pub(super) struct Seat {
+    pub(super) driver: Driver<()>,
+    /// The one wake-up that counts.
+    pub(super) wake: u64,
+    /// The log takes nothing more.
+    pub(super) stuck: bool,
+}
+
+/// An append on its way.
+pub(super) struct OnItsWay {
+    pub(super) what: Appending,
+    append: PendingAppend,
+}
+
+/// What is appended.
+pub(super) enum Appending {
+    /// Messages.
+    Messages(Vec<MessageId>),
+    /// What a driver decided.
+    Decided {
+        subscription: SubscriptionId,
+        expected: Version,
+        events: Vec<crate::model::SubscriptionEvent>,
+    },
+    /// A new definition of the API.
+    Definition(Arc<Api>),
+}
+
+/// A gateway that runs.
+pub(super) struct Node {
+    pub(super) log: EventLog,
+    pub(super) writer: LogWriter,
+    pub(super) seats: BTreeMap<SubscriptionId, Seat>,
+    pub(super) api: Arc<Api>,
+    /// The last version of its messages that may be read.
+    pub(super) head: Version,
+    pub(super) on_their_way: Vec<OnItsWay>,
+    pub(super) commit_is_due: bool,
+    /// An append failed so that nothing may be acknowledged any more.
+    pub(super) poisoned: bool,
+}
+
+impl Node {
+    /// Opens the log and takes over what it holds.
+    pub(super) fn start(
+        storage: &MemoryStorage,
+        snapshots: &SnapshotStore,
+        options: LogOptions,
+        clock: &ManualClock,
+    ) -> Result<Option<Self>, Broken> {
+        let (log, writer) = match EventLog::open_stepped(Arc::new(storage.clone()), options) {
+            Ok(opened) => opened,
+            // The disk refused; it is tried again.
+            Err(OpenError::Storage(_)) => return Ok(None),
+            Err(error) => return Err(format!("the log does not open: {error}")),
+        };
+        let recovered = Recovered::read(&log, snapshots)
+            .map_err(|error| format!("the log cannot be recovered: {error}"))?;
+        check_recovered(&log, &recovered)?;
+        let api = recovered.apis.values().next();
+        let api = api.ok_or("the API is not in the log")?;
+        let mut seats = BTreeMap::new();
+        for (id, subscription) in recovered.subscriptions {
+            if subscription.state.has_ended() {
+                continue;
+            }
+            let driver = Driver::new(
+                subscription.state,
+                subscription.version,
+                Arc::clone(&api.api),
+                &SimulatedTime(clock),
+            );
+            seats.insert(id, seat(driver));
+        }
+        Ok(Some(Self {
+            head: api.head,
+            api: Arc::clone(&api.api),
+            log,
+            writer,
+            seats,
+            on_their_way: Vec::new(),
+            commit_is_due: false,
+            poisoned: false,
+        }))
+    }
+
+    /// Starts one subscription again from snapshot and log.
+    pub(super) fn restart(
+        &mut self,
+        id: SubscriptionId,
+        snapshots: &SnapshotStore,
+        clock: &ManualClock,
+    ) -> Result<(), Broken> {
+        let (state, version) = recall(&self.log, snapshots, id)
+            .map_err(|error| format!("{id} cannot be recalled: {error}"))?;
+        let api = Arc::clone(&self.api);
+        let driver = Driver::new(state, version, api, &SimulatedTime(clock));
+        self.seats.insert(id, seat(driver));
+        Ok(())
+    }
+
+    /// Puts an append on its way; it is made with the next commit.
+    pub(super) fn append(&mut self, what: Appending) -> Result<(), AppendError> {
+        let (stream, expected, events): (_, _, Vec<Event>) = match &what {
+            Appending::Decided {
+                subscription,
+                expected,
+                events,
+            } => (
+                StreamId::subscription(*subscription),
+                ExpectedVersion::Exact(*expected),
+                events.iter().cloned().map(Event::from).collect(),
+            ),
+            Appending::Definition(api) => {
+                let updated = crate::model::ApiUpdated {
+                    api: Box::new(Api::clone(api)),
+                };
+                let stream = StreamId::api(api.id);
+                (stream, ExpectedVersion::Any, vec![updated.into()])
+            }
+            Appending::Messages(_) => return Err(AppendError::Empty),
+        };
+        self.enqueue(what, stream, expected, events)
+    }
+
+    pub(super) fn enqueue(
+        &mut self,
+        what: Appending,
+        stream: StreamId,
+        expected: ExpectedVersion,
+        events: Vec<Event>,
+    ) -> Result<(), AppendError> {
+        let append = self.log.enqueue(stream, expected, events, Urgency::Now)?;
+        self.on_their_way.push(OnItsWay { what, append });
+        Ok(())
+    }
+
+    /// Commits once; what is answered by then.
+    pub(super) fn commit(&mut self) -> Vec<(Appending, Result<Appended, AppendError>)> {
+        self.commit_is_due = false;
+        self.writer.step();
+        let mut answered = Vec::new();
+        for mut append in std::mem::take(&mut self.on_their_way) {
+            let mut context = Context::from_waker(Waker::noop());
+            match Pin::new(&mut append.append).poll(&mut context) {
+                Poll::Ready(answer) => answered.push((append.what, answer)),
+                Poll::Pending => self.on_their_way.push(append),
+            }
+        }
+        answered
+    }
+}
+
+const fn seat(driver: Driver<()>) -> Seat {
+    Seat {
+        driver,
+        wake: 0,
+        stuck: false,
+    }
+}
+
+/// G7: a snapshot and the log after it give what the whole history gives.
+fn check_recovered(log: &EventLog, recovered: &Recovered) -> Result<(), Broken> {
+    let none = SnapshotStore::open_with(
+        MemoryStorage::new()
+            .create(Position::FIRST)
+            .map_err(|error| error.to_string())?,
+    );
+    for (id, subscription) in &recovered.subscriptions {
+        let (state, version) =
+            recall(log, &none, *id).map_err(|error| format!("{id} cannot be recalled: {error}"))?;
+        if state != subscription.state || version != subscription.version {
+            return Err(format!(
+                "G7: {id} was recovered as something else than its history"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The log of whichever gateway runs, for views that live on over restarts.
+#[derive(Default)]
+pub(super) struct Relay(RwLock<Option<EventLog>>);
+
+impl Relay {
+    pub(super) fn follow(&self, log: &EventLog) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(log.clone());
+    }
+
+    pub(super) fn cut(&self) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn log(&self) -> Option<EventLog> {
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+impl History for Relay {
+    fn read_after(&self, after: Position, limit: usize) -> Result<Batch, HistoryError> {
+        match self.log() {
+            Some(log) => History::read_after(&log, after, limit),
+            None => Ok(Batch::new(after, Vec::new())),
+        }
+    }
+
+    fn tip(&self) -> Position {
+        self.log().map_or(Position::ZERO, |log| log.head())
+    }
+
+    fn past(&self, _: Position) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::pending())
+    }
+}
+
+/// A reader that is cut off by each crash and reads on where it stood (G5).
+#[derive(Default)]
+pub(super) struct Reader {
+    seen: Mutex<Vec<Arc<RecordedEvent>>>,
+}
+
+impl Reader {
+    pub(super) fn read_on(&self, log: &EventLog, limit: usize) -> Result<(), Broken> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let after = seen.last().map_or(Position::ZERO, |last| last.position);
+        let events = log
+            .read(after, limit)
+            .map_err(|error| format!("G4: the log cannot be read after {after}: {error}"))?;
+        for event in events {
+            let expected = seen.last().map_or(Position::ZERO, |e| e.position).next();
+            if event.position != expected || event.position > log.head() {
+                return Err(format!(
+                    "G5: {} came where {expected} should",
+                    event.position
+                ));
+            }
+            seen.push(event);
+        }
+        Ok(())
+    }
+
+    /// What it saw is what the log holds.
+    pub(super) fn check(&self, log: &[Arc<RecordedEvent>]) -> Result<(), Broken> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        match seen.iter().zip(log).find(|(seen, held)| seen != held) {
+            Some((seen, _)) => Err(format!(
+                "G4: {} is another event than was read",
+                seen.position
+            )),
+            None if seen.len() > log.len() => Err("G4: more was read than the log holds".into()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A relay as views take it.
+pub(super) fn history(relay: &Arc<Relay>) -> SharedHistory {
+    Arc::clone(relay) as SharedHistory
+}
+
+/// The clock as the log and views take it.
+pub(super) fn shared(clock: &ManualClock) -> SharedClock {
+    Arc::new(clock.clone())
+}
