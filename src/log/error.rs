@@ -236,11 +236,27 @@ pub enum ReadError {
         /// How that was seen.
         reason: String,
     },
+    /// Versions of a stream are damaged (G11). Reading on from `resume` works.
+    #[error("versions of stream {stream} after {after} are damaged, up to {resume}: {reason}")]
+    StreamDamaged {
+        /// The stream.
+        stream: StreamId,
+        /// The version before the damage: that which was read after.
+        after: Version,
+        /// The first version behind the damage: one that can be read, or the next to be written.
+        resume: Version,
+        /// How that was seen.
+        reason: String,
+    },
     /// An event of a known type does not decode.
     #[error("the event at position {position}, of type {event_type}, does not decode: {reason}")]
     Undecodable {
-        /// Where.
+        /// Where. Reading on after it works.
         position: Position,
+        /// Its stream.
+        stream: StreamId,
+        /// Its place in its stream.
+        version: Version,
         /// Its type.
         event_type: EventType,
         /// What the decoder said.

@@ -243,58 +243,49 @@ impl Page {
         Ok(runs)
     }
 
-    /// Its events, decoded.
-    pub(crate) fn events(&self, decoder: &Decoder) -> Result<Vec<Arc<RecordedEvent>>, PageFault> {
+    /// Its events, each decoded by itself.
+    pub(crate) fn events(&self, decoder: &Decoder) -> Result<Vec<Decoded>, String> {
         let contents = Contents::read(&self.body).ok_or("its dictionary is cut off")?;
         let mut next: Vec<Version> = contents.runs.iter().map(|run| run.first).collect();
         let mut events = Vec::with_capacity(self.header.count as usize);
         let mut position = self.header.first;
         for slot in contents.events(self.header.count)? {
             let (name, schema_version) = contents.types[slot.kind];
-            let event = decoder
-                .decode(name, schema_version, slot.payload)
-                .map_err(|reason| PageFault::Undecodable {
+            let (stream, version) = (contents.runs[slot.run].stream, next[slot.run]);
+            events.push(match decoder.decode(name, schema_version, slot.payload) {
+                Ok(event) => Ok(Arc::new(RecordedEvent {
                     position,
+                    stream,
+                    version,
+                    time: self.header.time,
+                    event,
+                })),
+                Err(reason) => Err(Arc::new(Undecodable {
+                    position,
+                    stream,
+                    version,
                     event_type: EventType::from_text(name),
                     reason,
-                })?;
-            events.push(Arc::new(RecordedEvent {
-                position,
-                stream: contents.runs[slot.run].stream,
-                version: next[slot.run],
-                time: self.header.time,
-                event,
-            }));
-            next[slot.run] = next[slot.run].next();
+                })),
+            });
+            next[slot.run] = version.next();
             position = position.next();
         }
         Ok(events)
     }
 }
 
-/// Why the events of a page cannot be given.
+/// An event, or what kept it from being decoded.
+pub(crate) type Decoded = Result<Arc<RecordedEvent>, Arc<Undecodable>>;
+
+/// An event of a known type that does not decode.
 #[derive(Debug)]
-pub(crate) enum PageFault {
-    /// Its bytes make no sense.
-    Corrupt(String),
-    /// One event of a known type does not decode.
-    Undecodable {
-        position: Position,
-        event_type: EventType,
-        reason: String,
-    },
-}
-
-impl From<String> for PageFault {
-    fn from(reason: String) -> Self {
-        Self::Corrupt(reason)
-    }
-}
-
-impl From<&str> for PageFault {
-    fn from(reason: &str) -> Self {
-        Self::Corrupt(reason.to_owned())
-    }
+pub(crate) struct Undecodable {
+    pub(crate) position: Position,
+    pub(crate) stream: StreamId,
+    pub(crate) version: Version,
+    pub(crate) event_type: EventType,
+    pub(crate) reason: String,
 }
 
 struct Contents<'a> {
@@ -391,10 +382,11 @@ mod tests {
         let events = page.events(&Decoder::new(&[])).unwrap();
         let places: Vec<_> = events
             .iter()
+            .map(|e| e.as_ref().unwrap())
             .map(|e| (e.position.get(), e.version.get(), e.time.as_millis()))
             .collect();
         assert_eq!(places, [(7, 4, 99), (8, 1, 99), (9, 5, 99)]);
-        assert_eq!(events[2].event, ApiStopped {}.into());
+        assert_eq!(events[2].as_ref().unwrap().event, ApiStopped {}.into());
         let counts: Vec<_> = page.runs().unwrap().iter().map(|run| run.count).collect();
         assert_eq!(counts, [2, 1]);
     }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crate::model::{Position, Timestamp, Version};
 
 use super::{
-    ReadError, RecordedEvent, StreamId,
-    page::{PageFault, PageHeader},
+    ReadError, RecordedEvent, StorageError, StreamId,
+    page::{Page, Undecodable},
     segment::{IndexRow, PageDamage, PageError, SegmentReader},
     view::{PageEvents, Quarantined, View},
 };
@@ -73,12 +73,22 @@ impl View {
                 Err(error) if events.is_empty() => return Err(error),
                 Err(_) => break,
             };
-            let wanted = page.iter().filter(|event| event.position >= next);
-            events.extend(wanted.cloned());
+            for event in page.iter() {
+                match event {
+                    Ok(event) if event.position >= next => {
+                        events.push(Arc::clone(event));
+                        next = event.position.next();
+                    }
+                    Err(bad) if bad.position >= next => {
+                        limit.cut(&mut events);
+                        return given_or(events, undecodable(bad));
+                    }
+                    _ => {}
+                }
+            }
             if limit.cut(&mut events) {
                 break;
             }
-            next = page.last().expect("no page is empty").position.next();
         }
         Ok(events)
     }
@@ -105,10 +115,13 @@ impl View {
         };
         let mut events = Vec::new();
         while events.len() < limit && place.next <= head {
-            match place.page() {
-                Ok(page) => events.extend(page.into_iter().take(limit - events.len())),
-                Err(error) if events.is_empty() => return Err(error),
-                Err(_) => break,
+            match place.step() {
+                Ok(Step::Events(more)) => {
+                    events.extend(more.into_iter().take(limit - events.len()));
+                }
+                Ok(Step::Damaged(_)) if !events.is_empty() => break,
+                Ok(Step::Damaged(reason)) => return Err(place.damaged(after, head, reason)?),
+                Err(error) => return given_or(events, error),
             }
         }
         Ok(events)
@@ -120,7 +133,10 @@ impl View {
         let mut high = self.head().next();
         while low < high {
             let middle = low.plus(high.distance_from(low) / 2);
-            let page = self.page_header(middle)?;
+            let segment = self.segment_of(middle)?;
+            self.refuse_damaged(middle)?;
+            // Whole, because a head whose checksum is not tried may tell anything.
+            let page = self.sound_page(segment, middle)?.header;
             if page.time < time {
                 low = page.last().next();
             } else {
@@ -130,14 +146,10 @@ impl View {
         Ok(low)
     }
 
-    fn page_header(&self, position: Position) -> Result<PageHeader, ReadError> {
-        let segment = self.segment_of(position)?;
+    fn sound_page(&self, segment: Position, position: Position) -> Result<Page, ReadError> {
         let store = self.store(segment)?;
-        match SegmentReader(store.as_ref()).page_header_at(position) {
-            Ok(Some(header)) if header.last() >= position && header.first <= position => Ok(header),
-            Ok(_) => Err(self.missing(segment, position)),
-            Err(error) => Err(self.page_error(segment, error)),
-        }
+        let page = SegmentReader(store.as_ref()).page_at(position);
+        page.map_err(|error| self.page_error(segment, error))
     }
 
     /// The events of the page that holds this position.
@@ -147,22 +159,10 @@ impl View {
             return Ok(page);
         }
         self.refuse_damaged(position)?;
-        let store = self.store(segment)?;
-        let page = SegmentReader(store.as_ref()).page_at(position);
-        let page = page.map_err(|error| self.page_error(segment, error))?;
+        let page = self.sound_page(segment, position)?;
         let first = page.header.first;
-        let events = page.events(&self.decoder).map_err(|fault| match fault {
-            PageFault::Corrupt(reason) => self.corrupt(first, page.header.last(), reason),
-            PageFault::Undecodable {
-                position,
-                event_type,
-                reason,
-            } => ReadError::Undecodable {
-                position,
-                event_type,
-                reason,
-            },
-        })?;
+        let events = page.events(&self.decoder);
+        let events = events.map_err(|reason| self.corrupt(first, page.header.last(), reason))?;
         let events = Arc::new(events);
         self.keep_page(first, &events);
         Ok(events)
@@ -188,7 +188,7 @@ impl View {
 
     fn page_error(&self, segment: Position, error: PageError) -> ReadError {
         match error {
-            PageError::Storage(super::StorageError::Corrupt { what, reason }) => {
+            PageError::Storage(StorageError::Corrupt { what, reason }) => {
                 let last = self.segments().last_of(segment);
                 let to = last.unwrap_or_else(|| self.head());
                 self.corrupt(segment, to, format!("{what}: {reason}"))
@@ -200,15 +200,6 @@ impl View {
                 self.corrupt(from, to, reason)
             }
         }
-    }
-
-    fn missing(&self, segment: Position, position: Position) -> ReadError {
-        let damage = PageDamage {
-            from: position,
-            to: None,
-            reason: "there is no page for it".to_owned(),
-        };
-        self.page_error(segment, PageError::Damaged(damage))
     }
 
     /// Remembers the damage and tells of it.
@@ -246,28 +237,53 @@ impl View {
                 high = middle;
             }
         }
-        match low.checked_sub(1) {
-            Some(at) => Ok(firsts[at]),
-            None => Err(self.stream_gone(stream)),
-        }
-    }
-
-    /// Why no segment begins before a version: retention dropped it, or the first is damaged.
-    fn stream_gone(&self, stream: StreamId) -> ReadError {
-        let first = self.segments().first();
-        match self.base_head(first, stream) {
-            Ok(base) => ReadError::StreamGone {
-                stream,
-                first: base.next(),
+        match (low.checked_sub(1), firsts.first()) {
+            (Some(at), _) => Ok(firsts[at]),
+            (None, Some(first)) => match self.base_head(*first, stream) {
+                Ok(base) => Err(ReadError::StreamGone {
+                    stream,
+                    first: base.next(),
+                }),
+                // It may have been there: the reader finds the damage.
+                Err(ReadError::Corrupt { .. }) => Ok(*first),
+                Err(error) => Err(error),
             },
-            Err(error) => error,
+            (None, None) => Err(self.segments().gone()),
         }
     }
 
+    /// The version a stream had before a segment. Damage to the table of it alone leaves its pages
+    /// sound.
     fn base_head(&self, segment: Position, stream: StreamId) -> Result<Version, ReadError> {
         let store = self.store(segment)?;
-        let base = SegmentReader(store.as_ref()).base_head(stream);
-        base.map_err(|error| self.page_error(segment, PageError::Storage(error)))
+        match SegmentReader(store.as_ref()).base_head(stream) {
+            Ok(base) => Ok(base),
+            Err(StorageError::Corrupt { what, reason }) => Err(ReadError::Corrupt {
+                from: segment,
+                to: self.segments().last_of(segment).unwrap_or(Position::MAX),
+                reason: format!("{what}: {reason}"),
+            }),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// What was read, or why nothing was.
+fn given_or(events: Events, error: ReadError) -> Result<Events, ReadError> {
+    if events.is_empty() {
+        Err(error)
+    } else {
+        Ok(events)
+    }
+}
+
+fn undecodable(bad: &Undecodable) -> ReadError {
+    ReadError::Undecodable {
+        position: bad.position,
+        stream: bad.stream,
+        version: bad.version,
+        event_type: bad.event_type.clone(),
+        reason: bad.reason.clone(),
     }
 }
 
@@ -279,46 +295,203 @@ struct StreamPlace<'a> {
     segment: Position,
 }
 
+/// What stands at a place of a stream.
+enum Step {
+    /// Events from there on; the place is behind them.
+    Events(Events),
+    /// Damage; the place is behind what is known to be lost.
+    Damaged(String),
+}
+
 impl StreamPlace<'_> {
-    /// The events of the page where `next` stands, from `next` on.
-    fn page(&mut self) -> Result<Events, ReadError> {
-        let row = self.row()?;
-        let page = self.view.page_of(row.page)?;
-        let events: Events = page
-            .iter()
-            .filter(|event| event.stream == self.stream && event.version >= self.next)
-            .cloned()
-            .collect();
-        match (events.first(), events.last()) {
-            (Some(first), Some(last)) if first.version == self.next => {
-                self.next = last.version.next();
-                Ok(events)
+    /// Goes on until something can be read or the stream ends, and tells where that is.
+    fn damaged(
+        mut self,
+        after: Version,
+        head: Version,
+        reason: String,
+    ) -> Result<ReadError, ReadError> {
+        let mut resume = self.next;
+        while resume <= head {
+            match self.step() {
+                Ok(Step::Damaged(_)) => resume = self.next,
+                // An event that does not decode says so when it is read.
+                Ok(Step::Events(_)) | Err(ReadError::Undecodable { .. }) => break,
+                Err(error) => return Err(error),
             }
-            _ => Err(self.view.corrupt(
-                row.page,
-                page.last().expect("no page is empty").position,
-                format!("the index of stream {} names the wrong page", self.stream),
-            )),
+        }
+        Ok(ReadError::StreamDamaged {
+            stream: self.stream,
+            after,
+            resume,
+            reason,
+        })
+    }
+
+    /// Reads the page where `next` stands, from `next` on, or passes damage.
+    fn step(&mut self) -> Result<Step, ReadError> {
+        loop {
+            let store = match self.view.store(self.segment) {
+                Ok(store) => store,
+                Err(ReadError::Corrupt { reason, .. }) => {
+                    if self.pass_segment() {
+                        return Ok(Step::Damaged(reason));
+                    }
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let reader = SegmentReader(store.as_ref());
+            let row = match reader.index_at(self.stream, self.next) {
+                Ok(row) => row.filter(|row| row.last() >= self.next && self.is_within(row.page)),
+                Err(StorageError::Corrupt { .. }) => None,
+                Err(error) => return Err(error.into()),
+            };
+            if let Some(row) = row {
+                match self.view.page_of(row.page) {
+                    Ok(page) => {
+                        if let Some(step) = self.events_of(&page)? {
+                            return Ok(step);
+                        }
+                    }
+                    Err(ReadError::Corrupt { reason, .. }) if self.continues(reader, &row)? => {
+                        self.next = row.last().next();
+                        return Ok(Step::Damaged(reason));
+                    }
+                    Err(ReadError::Corrupt { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            } else if self.begins_later()? {
+                self.segment = self.next_segment().expect("one begins later");
+                continue;
+            }
+            return self.search(reader);
         }
     }
 
-    /// The index row of `next`, in this segment or a later one.
-    fn row(&mut self) -> Result<IndexRow, ReadError> {
-        loop {
-            let store = self.view.store(self.segment)?;
-            let row = SegmentReader(store.as_ref()).index_at(self.stream, self.next);
-            let row = row.map_err(|error| {
-                self.view
-                    .page_error(self.segment, PageError::Storage(error))
-            })?;
-            if let Some(row) = row.filter(|row| row.last() >= self.next) {
-                return Ok(row);
-            }
-            let last = self.view.segments().last_of(self.segment);
-            match last {
-                Some(last) => self.segment = last.next(),
-                None => return Err(self.view.missing(self.segment, self.segment)),
+    /// Whether a page can be of this segment.
+    fn is_within(&self, page: Position) -> bool {
+        let last = self.view.segments().last_of(self.segment);
+        page >= self.segment && page <= last.unwrap_or_else(|| self.view.head())
+    }
+
+    fn next_segment(&self) -> Option<Position> {
+        self.view
+            .segments()
+            .last_of(self.segment)
+            .map(Position::next)
+    }
+
+    /// Whether the next segment says that `next` is behind what stands before it.
+    fn begins_later(&self) -> Result<bool, ReadError> {
+        let Some(next) = self.next_segment() else {
+            return Ok(false);
+        };
+        match self.view.base_head(next, self.stream) {
+            Ok(base) => Ok(base < self.next),
+            Err(ReadError::Corrupt { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether what a row of the index says of its end is borne out: another row goes on there, or
+    /// the stream ends there in this segment.
+    fn continues(&self, reader: SegmentReader<'_>, row: &IndexRow) -> Result<bool, ReadError> {
+        let behind = row.last().next();
+        if let Ok(Some(other)) = reader.index_at(self.stream, behind)
+            && other.first == behind
+        {
+            return Ok(true);
+        }
+        match self.next_segment() {
+            None => Ok(row.last() == self.view.stream_version(self.stream)),
+            Some(next) => match self.view.base_head(next, self.stream) {
+                Ok(base) => Ok(base == row.last()),
+                Err(ReadError::Corrupt { .. }) => Ok(false),
+                Err(error) => Err(error),
+            },
+        }
+    }
+
+    /// The events from `next` on of a page; `None` when it does not go on there.
+    fn events_of(&mut self, page: &PageEvents) -> Result<Option<Step>, ReadError> {
+        let mut events = Vec::new();
+        let mut next = self.next;
+        for event in page.iter() {
+            match event {
+                Ok(event) if event.stream == self.stream && event.version >= self.next => {
+                    if event.version != next {
+                        return Ok(None);
+                    }
+                    events.push(Arc::clone(event));
+                    next = next.next();
+                }
+                Err(bad) if bad.stream == self.stream && bad.version >= self.next => {
+                    if bad.version == self.next {
+                        return Err(undecodable(bad));
+                    }
+                    break;
+                }
+                _ => {}
             }
         }
+        if events.is_empty() {
+            return Ok(None);
+        }
+        self.next = next;
+        Ok(Some(Step::Events(events)))
+    }
+
+    /// Searches the pages of the segment for what its index should have told.
+    fn search(&mut self, reader: SegmentReader<'_>) -> Result<Step, ReadError> {
+        let damage = |reason: &str| Ok(Step::Damaged(reason.to_owned()));
+        let last = self.view.segments().last_of(self.segment);
+        let last = last.unwrap_or_else(|| self.view.head());
+        let mut position = self.segment;
+        while position <= last {
+            let page = match reader.page_at(position) {
+                Ok(page) => page,
+                Err(PageError::Damaged(PageDamage { to, .. })) => {
+                    position = to.unwrap_or(last).next();
+                    continue;
+                }
+                Err(error) => return Err(self.view.page_error(self.segment, error)),
+            };
+            position = page.header.last().next();
+            let runs = page.runs().unwrap_or_default();
+            let run = runs
+                .iter()
+                .find(|run| run.stream == self.stream && run.first.plus(run.count) > self.next);
+            match run {
+                None => {}
+                Some(run) if run.first > self.next => {
+                    self.next = run.first;
+                    return damage("the page that held it is damaged");
+                }
+                Some(_) => {
+                    let events = self.view.page_of(page.header.first)?;
+                    if let Some(step) = self.events_of(&events)? {
+                        return Ok(step);
+                    }
+                }
+            }
+        }
+        self.pass_segment();
+        damage("no page of its segment holds it")
+    }
+
+    /// Goes to the next segment that can be read, behind what is lost before it; says whether
+    /// something of the stream is.
+    fn pass_segment(&mut self) -> bool {
+        while let Some(next) = self.next_segment() {
+            self.segment = next;
+            if let Ok(base) = self.view.base_head(next, self.stream) {
+                let is_lost = base >= self.next;
+                self.next = self.next.max(base.next());
+                return is_lost;
+            }
+        }
+        self.next = self.view.stream_version(self.stream).next();
+        true
     }
 }

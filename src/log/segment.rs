@@ -263,21 +263,6 @@ impl SegmentReader<'_> {
         }
     }
 
-    /// The head of the last page that begins at or before `position`; its checksum is not tried.
-    pub(crate) fn page_header_at(
-        &self,
-        position: Position,
-    ) -> Result<Option<PageHeader>, PageError> {
-        let Some(first) = self.page_first_at(position)? else {
-            return Ok(None);
-        };
-        let part = self.0.get(&page_key(first, 0))?.unwrap_or_default();
-        match PageHeader::read(&part) {
-            Ok(header) => Ok(Some(header)),
-            Err(reason) => Err(self.damage(first, reason)),
-        }
-    }
-
     /// The page that holds `position`.
     pub(crate) fn page_at(&self, position: Position) -> Result<Page, PageError> {
         let missing = "there is no page for it";

@@ -2,12 +2,12 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use crate::model::{Position, Timestamp, Version};
+use crate::model::{Event, Position, Timestamp, Version};
 
 use super::{
     EventLog, ReadError, StorageError, StreamId,
     head_file::HeadRecord,
-    page::{Page, PageFault, PageHash},
+    page::{Page, PageHash},
     segment::{PageError, SegmentHeader, SegmentReader},
     view::View,
 };
@@ -242,15 +242,17 @@ impl Verifier {
         self.report.events += u64::from(page.header.count);
         match page.events(&self.view.decoder) {
             Ok(events) => {
-                let unknown = events
-                    .iter()
-                    .filter(|event| matches!(event.event, crate::model::Event::Unknown(_)));
-                self.report.unknown_events += unknown.count() as u64;
+                for event in events {
+                    match event {
+                        Ok(event) if matches!(event.event, Event::Unknown(_)) => {
+                            self.report.unknown_events += 1;
+                        }
+                        Ok(_) => {}
+                        Err(bad) => self.problem(bad.position, bad.position, bad.reason.clone()),
+                    }
+                }
             }
-            Err(PageFault::Corrupt(reason)) => self.problem(first, last, reason),
-            Err(PageFault::Undecodable {
-                position, reason, ..
-            }) => self.problem(position, position, reason),
+            Err(reason) => self.problem(first, last, reason),
         }
         match page.runs() {
             Ok(runs) => {

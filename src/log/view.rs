@@ -18,7 +18,7 @@ use crate::model::{Position, Version};
 
 use super::{
     Health, HealthWatch, LogOptions, ReadError, RecordedEvent, SegmentStore, Storage, StorageError,
-    StreamId, codec::Decoder, head_file::HeadFile, segment::SegmentReader,
+    StreamId, codec::Decoder, head_file::HeadFile, page::Decoded, segment::SegmentReader,
 };
 
 /// Decoded pages of the middle of the log that are kept: a few readers side by side.
@@ -38,7 +38,7 @@ pub struct Quarantined {
 }
 
 /// The decoded events of one page.
-pub(crate) type PageEvents = Arc<Vec<Arc<RecordedEvent>>>;
+pub(crate) type PageEvents = Arc<Vec<Decoded>>;
 
 pub(crate) struct View {
     pub(crate) storage: Arc<dyn Storage>,

@@ -13,8 +13,8 @@ use crate::{
 const READ_BYTES: usize = 4 << 20;
 
 impl History for EventLog {
-    /// What retention has dropped and what is quarantined (G11) is passed over: a projection folds
-    /// what can be read, and the log itself reports what cannot.
+    /// What retention has dropped, what is quarantined (G11) and what does not decode is passed
+    /// over: a projection folds what can be read, and the log itself reports what cannot.
     fn read_after(&self, after: Position, limit: usize) -> Result<Batch, HistoryError> {
         let mut from = after;
         loop {
@@ -29,6 +29,7 @@ impl History for EventLog {
                 Err(ReadError::Corrupt { to, .. }) if to.min(self.head()) > from => {
                     from = to.min(self.head());
                 }
+                Err(ReadError::Undecodable { position, .. }) if position > from => from = position,
                 Err(error) => {
                     return Err(HistoryError {
                         after,

@@ -32,6 +32,9 @@ type Map = BTreeMap<Vec<u8>, Bytes>;
 #[derive(Clone, Default)]
 pub struct MemoryStorage(Arc<Mutex<Disk>>);
 
+/// Called with the segment that is about to be opened.
+type OnOpen = Arc<dyn Fn(Position) + Send + Sync>;
+
 #[derive(Default)]
 struct Disk {
     segments: BTreeMap<Position, Segment>,
@@ -45,6 +48,7 @@ struct Disk {
     broken: Vec<Position>,
     /// Survives every crash: what was written to it may have reached the disk at any time.
     head: Vec<u8>,
+    on_open: Option<OnOpen>,
 }
 
 #[derive(Default)]
@@ -134,6 +138,11 @@ impl MemoryStorage {
         self.disk().syncs
     }
 
+    /// Calls this whenever a segment is about to be opened, on the thread that opens it.
+    pub fn on_open(&self, hook: impl Fn(Position) + Send + Sync + 'static) {
+        self.disk().on_open = Some(Arc::new(hook));
+    }
+
     /// Replaces the whole `HEAD` file behind the log's back; empty removes it.
     pub fn overwrite_head(&self, bytes: Vec<u8>) {
         self.disk().head = bytes;
@@ -192,6 +201,10 @@ impl Storage for MemoryStorage {
     }
 
     fn open(&self, first: Position) -> Result<Arc<dyn SegmentStore>, StorageError> {
+        let hook = self.disk().on_open.clone();
+        if let Some(hook) = hook {
+            hook(first);
+        }
         let disk = self.disk();
         if disk.broken.contains(&first) {
             return Err(StorageError::corrupt(

@@ -1,15 +1,22 @@
 //! Feeds, watches, and reading at the tail.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+    time::Duration,
+};
 
 use futures_util::StreamExt;
 use hooklog::{
     log::{
         EventLog, ExpectedVersion, FeedItem, FeedStart, Filter, LogOptions, ReadError,
-        RetentionPolicy, StreamKind, Urgency,
+        RetentionPolicy, StreamKind, Upcast, Upcaster, Urgency,
     },
-    model::{Position, Timestamp, Version},
+    model::{Event, EventType, Position, Timestamp, UnknownEvent, Version},
     testing::{
         ManualClock, MemoryStorage,
         log_conformance::{append, message, options, stream},
@@ -282,4 +289,120 @@ fn segments_are_sealed_and_retired_by_age() {
         position(&feed.next_now().unwrap().unwrap()),
         Position::new(3)
     );
+}
+
+/// Reads an old version of `circuit.opened`, but not every payload of it.
+struct Picky;
+
+impl Upcaster for Picky {
+    fn event_type(&self) -> &'static str {
+        "circuit.opened"
+    }
+
+    fn reads_version(&self) -> u16 {
+        0
+    }
+
+    fn upcast(&self, payload: &[u8]) -> Result<Upcast, String> {
+        if payload == b"bad" {
+            return Err("it is bad".to_owned());
+        }
+        Ok(Upcast {
+            event_type: EventType::known("circuit.closed"),
+            schema_version: 1,
+            payload: vec![0x80],
+        })
+    }
+}
+
+#[test]
+fn an_event_that_does_not_decode_hides_no_other_of_its_page() {
+    let log = memory(LogOptions {
+        upcasters: vec![Arc::new(Picky)],
+        ..options(1 << 20)
+    });
+    let old = |payload: &'static [u8]| {
+        Event::Unknown(UnknownEvent {
+            event_type: EventType::known("circuit.opened"),
+            schema_version: 0,
+            payload: payload.into(),
+        })
+    };
+    let events = vec![old(b"good"), old(b"bad"), old(b"good"), old(b"good")];
+    append(&log, stream(1), ExpectedVersion::Any, events).unwrap();
+    let bad = Position::new(2);
+    assert_eq!(log.read(Position::ZERO, 10).unwrap().len(), 1);
+    let read = log.read(Position::FIRST, 10);
+    assert!(
+        matches!(read, Err(ReadError::Undecodable { position, .. }) if position == bad),
+        "{read:?}"
+    );
+    assert_eq!(log.read(bad, 10).unwrap().len(), 2);
+    let of_stream = |after| log.read_stream(stream(1), Version::new(after), 10);
+    assert_eq!(of_stream(0).unwrap().len(), 1);
+    let read = of_stream(1);
+    assert!(
+        matches!(read, Err(ReadError::Undecodable { version, .. }) if version == Version::new(2)),
+        "{read:?}"
+    );
+    assert_eq!(of_stream(2).unwrap().len(), 2);
+    assert_eq!(log.verify(|_| {}).unwrap().problems.len(), 1);
+}
+
+#[test]
+fn a_segment_that_takes_long_to_open_keeps_no_append_waiting() {
+    let storage = MemoryStorage::new();
+    let log = EventLog::open_with(Arc::new(storage.clone()), options(400)).unwrap();
+    let write = |number| {
+        let events = vec![message(number, 100)];
+        append(&log, stream(1), ExpectedVersion::Any, events).unwrap()
+    };
+    for number in 0..20 {
+        write(number);
+    }
+    let (opening, is_opening) = mpsc::channel();
+    let (may_open, wait) = mpsc::channel::<()>();
+    let wait = Mutex::new(wait);
+    storage.on_open(move |first| {
+        if first == Position::FIRST {
+            opening.send(()).unwrap();
+            let waited = wait.lock().unwrap().recv_timeout(Duration::from_secs(20));
+            waited.expect("appends go on meanwhile");
+        }
+    });
+    let reader = log.clone();
+    let reading = std::thread::spawn(move || reader.read(Position::ZERO, 1));
+    is_opening.recv().unwrap();
+    for number in 20..40 {
+        write(number);
+    }
+    may_open.send(()).unwrap();
+    assert_eq!(reading.join().unwrap().unwrap().len(), 1);
+}
+
+#[test]
+fn a_reader_does_not_open_the_segment_that_the_writer_opens_again() {
+    let storage = MemoryStorage::new();
+    let log = EventLog::open_with(Arc::new(storage.clone()), options(1 << 20)).unwrap();
+    let write = |number| {
+        let events = vec![message(number, 100)];
+        append(&log, stream(1), ExpectedVersion::Any, events)
+    };
+    write(1).unwrap();
+    storage.set_full(true);
+    assert!(write(2).is_err());
+    storage.set_full(false);
+    let opened = Arc::new(AtomicUsize::new(0));
+    let (counter, reader) = (Arc::clone(&opened), log.clone());
+    let (begun, reading) = mpsc::channel();
+    storage.on_open(move |_| {
+        counter.fetch_add(1, Ordering::SeqCst);
+        let reader = reader.clone();
+        let thread = std::thread::spawn(move || reader.read(Position::ZERO, 1));
+        let _ = begun.send(thread);
+    });
+    write(3).unwrap();
+    let read = reading.recv().unwrap().join().unwrap();
+    assert_eq!(read.unwrap().len(), 1);
+    assert_eq!(opened.load(Ordering::SeqCst), 1, "by the writer alone");
 }
