@@ -104,7 +104,7 @@ impl AppendRequest {
         let parts = parts.into_iter().map(EncodedPart::encode);
         let parts = parts.collect::<Result<Vec<_>, _>>()?;
         let payloads = parts.iter().flat_map(|part| &part.events);
-        let bytes = payloads.map(|event| event.payload.len()).sum();
+        let bytes = payloads.map(Encoded::bytes).sum();
         if bytes > APPEND_BYTES_MAX {
             return Err(AppendError::TooLarge {
                 bytes,
@@ -205,6 +205,14 @@ impl LogCore {
             last_hash,
             last_time,
         } = recovery::recover(self.storage.as_ref(), mode, record)?;
+        let visible = self.view.head();
+        if mode == OpenMode::Again && head < visible {
+            // Positions that readers have seen would be given to other events.
+            return Err(StorageError::corrupt(
+                "the log",
+                format!("it ends at position {head}, and {visible} was acknowledged"),
+            ));
+        }
         self.active = None;
         let mut segments = self.view.segments_mut();
         segments.firsts = firsts;
@@ -382,10 +390,8 @@ impl LogCore {
         first: Position,
         time: Timestamp,
     ) -> Result<(), AppendError> {
-        if let Err(error) = self.roll(first, time) {
-            self.fail(&error);
-            return Err(self.refusal(error));
-        }
+        self.roll(first, time)
+            .map_err(|error| self.refusal(error))?;
         let page = builder.finish(first, time, &self.last_hash);
         let rows = segment::page_rows(builder, first, &page);
         let active = self.active.as_mut().expect("roll made sure of it");
@@ -443,7 +449,11 @@ impl LogCore {
             if active.first == next || !(old || large) {
                 return Ok(());
             }
-            active.store.sync()?;
+            // What fails behind this touches nothing that was written.
+            if let Err(error) = active.store.sync() {
+                self.fail(&error);
+                return Err(error);
+            }
             self.record(next.previous());
         }
         let heads: HashMap<StreamId, Version> = self.view.heads();
@@ -453,9 +463,11 @@ impl LogCore {
             previous: self.last_hash,
             streams: u32::try_from(heads.len()).expect("streams are fewer than 4 billion"),
         };
-        let store = self.storage.create(next)?;
-        store.apply(segment::header_rows(&header, &heads))?;
-        store.sync()?;
+        let store = self.begin_segment(&header, &heads).inspect_err(|_| {
+            if let Err(error) = self.storage.remove(next) {
+                tracing::warn!(segment = %next, %error, "a segment that was not begun is left behind");
+            }
+        })?;
         let mut segments = self.view.segments_mut();
         segments.firsts.push(next);
         segments.set_active(next, Arc::clone(&store));
@@ -469,6 +481,21 @@ impl LogCore {
         self.record(next.previous());
         self.sync_record();
         Ok(())
+    }
+
+    fn begin_segment(
+        &self,
+        header: &SegmentHeader,
+        heads: &HashMap<StreamId, Version>,
+    ) -> Result<Arc<dyn SegmentStore>, StorageError> {
+        if self.storage.segments()?.contains(&header.first) {
+            // An attempt before this one came to nothing, and its removal too.
+            self.storage.remove(header.first)?;
+        }
+        let store = self.storage.create(header.first)?;
+        store.apply(segment::header_rows(header, heads))?;
+        store.sync()?;
+        Ok(store)
     }
 
     /// Whether something was acknowledged that a killed process would lose.

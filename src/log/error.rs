@@ -163,9 +163,9 @@ pub enum AppendError {
     },
     /// The writer's queue is full. Try again, or use [`append`](super::EventLog::append), which
     /// waits.
-    #[error("the queue of the log is full at {max} appends")]
+    #[error("the queue of the log is full, at {max} appends or by their bytes")]
     Busy {
-        /// The bound of the queue.
+        /// The most appends in the queue.
         max: usize,
     },
     /// An earlier sync failed (G10).

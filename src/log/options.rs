@@ -19,6 +19,12 @@ pub enum Durability {
     Synced,
 }
 
+/// The most that [`LogOptions::commit_events_max`] may be.
+const COMMIT_EVENTS_MAX: usize = 100_000;
+/// The most that [`LogOptions::commit_bytes_max`] may be: with the largest append behind it a page
+/// stays below what a reader is willing to make room for.
+const COMMIT_BYTES_MAX: usize = 32 << 20;
+
 /// How a log is opened. Numbers were chosen on the measurements in `benches/README.md`, or by the
 /// reason beside them.
 #[derive(Clone)]
@@ -36,10 +42,10 @@ pub struct LogOptions {
     /// Sealed segments held open for readers. Default 4; each holds files and a cache.
     pub segments_open_max: usize,
     /// A commit takes no further append from this many events on. Default 1,024: the price of an
-    /// event hardly falls after 256.
+    /// event hardly falls after 256. At most 100,000.
     pub commit_events_max: usize,
     /// A commit takes no further append from this many encoded bytes on. Default 1 MiB, the
-    /// largest message.
+    /// largest message. At most 32 MiB.
     pub commit_bytes_max: usize,
     /// How long an append that nobody waits for may wait for company. Default 1 ms: a commit costs
     /// 150 to 280 µs whatever its size.
@@ -47,6 +53,9 @@ pub struct LogOptions {
     /// Appends that may wait in the writer's queue; when it is full `append` waits and `enqueue`
     /// answers busy. Default 4,096: four full commits.
     pub queue_appends_max: usize,
+    /// Encoded bytes that may wait in the writer's queue, like the appends. Default 64 MiB: four of
+    /// the largest appends.
+    pub queue_bytes_max: usize,
     /// Encoded bytes of the newest events kept decoded in memory. Default 8 MiB.
     pub tail_cache_bytes: usize,
     /// Bytes of cache the store may take for the newest segment; a sealed one gets a quarter.
@@ -71,6 +80,7 @@ impl Default for LogOptions {
             commit_bytes_max: 1 << 20,
             linger: Duration::from_millis(1),
             queue_appends_max: 4_096,
+            queue_bytes_max: 64 << 20,
             tail_cache_bytes: 8 << 20,
             cache_capacity: 16 << 20,
             min_free_bytes: 64 << 20,
@@ -94,6 +104,7 @@ impl LogOptions {
             ("commit_events_max", self.commit_events_max),
             ("commit_bytes_max", self.commit_bytes_max),
             ("queue_appends_max", self.queue_appends_max),
+            ("queue_bytes_max", self.queue_bytes_max),
         ];
         for (option, count) in counts {
             if count == 0 {
@@ -103,11 +114,27 @@ impl LogOptions {
                 });
             }
         }
-        if self.queue_appends_max > tokio::sync::Semaphore::MAX_PERMITS {
-            return Err(OpenError::Option {
-                option: "queue_appends_max",
-                reason: format!("it must be at most {}", tokio::sync::Semaphore::MAX_PERMITS),
-            });
+        let limits = [
+            (
+                "queue_appends_max",
+                self.queue_appends_max,
+                tokio::sync::Semaphore::MAX_PERMITS,
+            ),
+            ("queue_bytes_max", self.queue_bytes_max, u32::MAX as usize),
+            (
+                "commit_events_max",
+                self.commit_events_max,
+                COMMIT_EVENTS_MAX,
+            ),
+            ("commit_bytes_max", self.commit_bytes_max, COMMIT_BYTES_MAX),
+        ];
+        for (option, value, max) in limits {
+            if value > max {
+                return Err(OpenError::Option {
+                    option,
+                    reason: format!("it must be at most {max}"),
+                });
+            }
         }
         Ok(())
     }
@@ -123,6 +150,7 @@ impl fmt::Debug for LogOptions {
             .field("commit_bytes_max", &self.commit_bytes_max)
             .field("linger", &self.linger)
             .field("queue_appends_max", &self.queue_appends_max)
+            .field("queue_bytes_max", &self.queue_bytes_max)
             .field("tail_cache_bytes", &self.tail_cache_bytes)
             .field("cache_capacity", &self.cache_capacity)
             .field("min_free_bytes", &self.min_free_bytes)

@@ -44,6 +44,17 @@ pub(crate) struct Encoded {
     pub(crate) payload: Vec<u8>,
 }
 
+impl Encoded {
+    /// Bytes that it may take in a page. Names that are not ours may have any length.
+    pub(crate) fn bytes(&self) -> usize {
+        let name = match &self.event {
+            crate::model::Event::Unknown(unknown) => unknown.event_type.as_str().len(),
+            _ => 0,
+        };
+        self.payload.len() + name
+    }
+}
+
 /// Collects the events of one commit.
 #[derive(Default)]
 pub(crate) struct PageBuilder {

@@ -92,6 +92,7 @@ impl DirectoryStorage {
             fs::create_dir(&log).map_err(|error| StorageError::io(&log, error))?;
             sync_directory(data)?;
         }
+        remove_leftovers(&log).map_err(|error| StorageError::io(&log, error))?;
         Ok(Self::new(data, log, cache_bytes, Some(lock)))
     }
 
@@ -312,6 +313,7 @@ impl Storage for DirectoryStorage {
         }
         // Renamed first, so that a crash half-way leaves no half segment under its name.
         let doomed = directory.with_extension(REMOVED);
+        remove_directory(&doomed).map_err(|error| StorageError::io(&doomed, error))?;
         fs::rename(&directory, &doomed).map_err(|error| StorageError::io(&directory, error))?;
         sync_directory(&self.log)?;
         fs::remove_dir_all(&doomed).map_err(|error| StorageError::io(&doomed, error))
@@ -382,6 +384,18 @@ impl Storage for DirectoryStorage {
     fn release(&self) {
         *self.lock.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
+}
+
+/// Removes what a crash has left of removals and of copies.
+fn remove_leftovers(log: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(log)? {
+        let path = entry?.path();
+        let extension = path.extension();
+        if extension.is_some_and(|extension| extension == REMOVED || extension == COPYING) {
+            remove_directory(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes a directory with all in it; one that is not there is fine.

@@ -36,8 +36,13 @@ struct Waiting {
     request: AppendRequest,
     urgency: Urgency,
     answer: Answer,
-    /// Its place in the queue, given back when the writer takes it.
-    slot: OwnedSemaphorePermit,
+    place: Place,
+}
+
+/// Its place in the queue, given back when the writer takes it.
+struct Place {
+    _slot: OwnedSemaphorePermit,
+    _bytes: OwnedSemaphorePermit,
 }
 
 enum Work {
@@ -102,6 +107,8 @@ pub(crate) struct WriterQueue {
     work: Sender<Work>,
     slots: Arc<Semaphore>,
     slots_max: usize,
+    bytes: Arc<Semaphore>,
+    bytes_max: usize,
 }
 
 impl WriterQueue {
@@ -110,11 +117,16 @@ impl WriterQueue {
         request: AppendRequest,
         urgency: Urgency,
     ) -> Result<PendingAppend, AppendError> {
-        let slot = Arc::clone(&self.slots).try_acquire_owned();
-        let slot = slot.map_err(|_| AppendError::Busy {
+        let busy = |_| AppendError::Busy {
             max: self.slots_max,
-        })?;
-        self.push(request, urgency, slot)
+        };
+        let slot = Arc::clone(&self.slots).try_acquire_owned().map_err(busy)?;
+        let bytes = Arc::clone(&self.bytes).try_acquire_many_owned(self.bytes_of(&request));
+        let place = Place {
+            _slot: slot,
+            _bytes: bytes.map_err(busy)?,
+        };
+        self.push(request, urgency, place)
     }
 
     pub(crate) async fn push_when_room(
@@ -122,15 +134,26 @@ impl WriterQueue {
         request: AppendRequest,
         urgency: Urgency,
     ) -> Result<PendingAppend, AppendError> {
+        let closed = |_| AppendError::Closed;
         let slot = Arc::clone(&self.slots).acquire_owned().await;
-        self.push(request, urgency, slot.map_err(|_| AppendError::Closed)?)
+        let bytes = Arc::clone(&self.bytes).acquire_many_owned(self.bytes_of(&request));
+        let place = Place {
+            _slot: slot.map_err(closed)?,
+            _bytes: bytes.await.map_err(closed)?,
+        };
+        self.push(request, urgency, place)
+    }
+
+    /// An append that is larger than the whole queue takes all of it.
+    fn bytes_of(&self, request: &AppendRequest) -> u32 {
+        u32::try_from(request.bytes.min(self.bytes_max)).expect("the option is held below 4 GiB")
     }
 
     fn push(
         &self,
         request: AppendRequest,
         urgency: Urgency,
-        slot: OwnedSemaphorePermit,
+        place: Place,
     ) -> Result<PendingAppend, AppendError> {
         let (sender, receiver) = oneshot::channel();
         let waiting = Waiting {
@@ -140,7 +163,7 @@ impl WriterQueue {
                 sender: Some(sender),
                 begun: false,
             },
-            slot,
+            place,
         };
         let sent = self.work.send(Work::Append(waiting));
         sent.map_err(|_| AppendError::Closed)?;
@@ -171,6 +194,8 @@ impl LogWriter {
             work: sender,
             slots: Arc::new(Semaphore::new(options.queue_appends_max)),
             slots_max: options.queue_appends_max,
+            bytes: Arc::new(Semaphore::new(options.queue_bytes_max)),
+            bytes_max: options.queue_bytes_max,
         };
         let writer = Self {
             core,
@@ -304,9 +329,9 @@ impl Batch {
             request,
             urgency,
             mut answer,
-            slot,
+            place,
         } = waiting;
-        drop(slot);
+        drop(place);
         answer.begun = true;
         self.urgency = self.urgency.max(urgency);
         self.events += request.events;

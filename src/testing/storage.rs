@@ -42,6 +42,7 @@ struct Disk {
     age: u64,
     fail_syncs: u32,
     fail_applies: u32,
+    fail_creates: u32,
     full: bool,
     bytes_free: Option<u64>,
     syncs: u64,
@@ -123,6 +124,11 @@ impl MemoryStorage {
         self.disk().fail_applies = count;
     }
 
+    /// The next `count` segments are made and cannot be opened, as with too many open files.
+    pub fn fail_creates(&self, count: u32) {
+        self.disk().fail_creates = count;
+    }
+
     /// Whether every write finds the disk full.
     pub fn set_full(&self, full: bool) {
         self.disk().full = full;
@@ -196,6 +202,10 @@ impl Storage for MemoryStorage {
             return Err(StorageError::io(path(), exists));
         }
         disk.segments.insert(first, Segment::default());
+        if count_down(&mut disk.fail_creates) {
+            let error = io::Error::other("failed as the test asked");
+            return Err(StorageError::io(path(), error));
+        }
         drop(disk);
         self.open(first)
     }

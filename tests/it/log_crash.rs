@@ -9,8 +9,8 @@ use std::{
 
 use hooklog::{
     log::{
-        AppendError, Durability, EventLog, ExpectedVersion, Health, LogOptions, StorageError,
-        Urgency,
+        AppendError, Durability, EventLog, ExpectedVersion, Health, LogOptions, Storage,
+        StorageError, Urgency,
     },
     model::{Draws, Moment, Position, Timestamp, Version},
     testing::{
@@ -197,6 +197,82 @@ fn g10_a_sync_that_fails_while_a_full_log_is_opened_again_poisons_it() {
         futures_util::FutureExt::now_or_never(health.changed()),
         Some(None)
     );
+}
+
+#[test]
+fn a_segment_that_cannot_be_begun_is_begun_by_the_next_append() {
+    let storage = MemoryStorage::new();
+    let log = open(&storage, options(300));
+    for number in 0..12 {
+        storage.fail_creates(1);
+        let refused = append_one(&log, number);
+        match refused {
+            // It did not roll.
+            Ok(_) => storage.fail_creates(0),
+            Err(AppendError::Refused(_)) => {
+                assert_eq!(log.health(), Health::Sound);
+                append_one(&log, number).unwrap();
+            }
+            Err(error) => panic!("unexpected: {error}"),
+        }
+    }
+    assert!(Storage::segments(&storage).unwrap().len() > 3, "it rolled");
+    storage.crash();
+    drop(log);
+    let log = open(&storage, options(300));
+    assert_gapless(&log.read(Position::ZERO, usize::MAX).unwrap());
+    assert_eq!(log.head(), Position::new(12));
+}
+
+#[test]
+fn g1_a_head_that_readers_have_seen_never_goes_back_in_a_living_process() {
+    let storage = MemoryStorage::new();
+    let buffered = LogOptions {
+        durability: Durability::Buffered,
+        ..options(1 << 20)
+    };
+    let log = open(&storage, buffered);
+    for number in 0..3 {
+        append_one(&log, number).unwrap();
+    }
+    storage.set_full(true);
+    append_one(&log, 3).unwrap_err();
+    // The store that is opened again has what it could write, and no more.
+    let disk = storage.clone();
+    storage.on_open(move |first| {
+        let third = 3_u64.to_be_bytes();
+        for (key, value) in disk.rows(first) {
+            if (key[0] == b'p' && key[1..9] == third) || (key[0] == b's' && value[..8] == third) {
+                disk.overwrite(first, &key, None);
+            }
+        }
+        disk.set_full(false);
+    });
+    append_one(&log, 4).unwrap_err();
+    let refused = append_one(&log, 5);
+    assert!(matches!(refused, Err(AppendError::Poisoned)), "{refused:?}");
+    assert_eq!(log.head(), Position::new(3));
+}
+
+#[test]
+fn the_queue_is_bounded_by_bytes_too() {
+    let few = LogOptions {
+        queue_bytes_max: 1_000,
+        ..options(1 << 20)
+    };
+    let (log, mut writer) = EventLog::open_stepped(Arc::new(MemoryStorage::new()), few).unwrap();
+    let enqueue = |bytes| {
+        let events = vec![message(1, bytes)];
+        log.enqueue(stream(1), ExpectedVersion::Any, events, Urgency::Now)
+    };
+    let first = enqueue(500).unwrap();
+    assert!(matches!(enqueue(500), Err(AppendError::Busy { .. })));
+    assert!(writer.step());
+    first.wait().unwrap();
+    let alone = enqueue(5_000).unwrap();
+    assert!(matches!(enqueue(1), Err(AppendError::Busy { .. })));
+    assert!(writer.step());
+    alone.wait().unwrap();
 }
 
 #[test]

@@ -131,6 +131,45 @@ fn impossible_options_are_refused_by_name() {
     none.commit_events_max = 0;
     let error = EventLog::open(directory.path(), none).unwrap_err();
     assert!(error.to_string().contains("commit_events_max"), "{error}");
+    let mut large = options(1 << 20);
+    large.commit_bytes_max = 100 << 20;
+    let error = EventLog::open(directory.path(), large).unwrap_err();
+    assert!(error.to_string().contains("commit_bytes_max"), "{error}");
+}
+
+#[test]
+fn names_of_unknown_types_count_as_bytes_of_an_append() {
+    use hooklog::model::{Event, EventType, UnknownEvent};
+    let directory = tempfile::tempdir().unwrap();
+    let log = EventLog::open(directory.path(), options(1 << 20)).unwrap();
+    let event = Event::Unknown(UnknownEvent {
+        event_type: EventType::from_text("n".repeat(17 << 20)),
+        schema_version: 1,
+        payload: "x".into(),
+    });
+    let refused = append(&log, stream(1), ExpectedVersion::Any, vec![event]);
+    assert!(matches!(refused, Err(AppendError::TooLarge { .. })));
+}
+
+#[test]
+fn what_an_interrupted_removal_left_goes_with_the_next_opening() {
+    use hooklog::log::{DirectoryStorage, Storage};
+    let directory = tempfile::tempdir().unwrap();
+    let log = EventLog::open(directory.path(), options(1_000)).unwrap();
+    append(&log, stream(1), ExpectedVersion::Any, vec![message(1, 1)]).unwrap();
+    drop(log);
+    let left = |number: u64| {
+        let path = directory.path().join(format!("log/{number:020}.removed"));
+        fs::create_dir_all(path.join("blobs")).unwrap();
+        path
+    };
+    let (old, same) = (left(77), left(5));
+    let storage = DirectoryStorage::open(directory.path(), 1 << 20).unwrap();
+    assert!(!old.exists() && !same.exists());
+    let same = left(5);
+    drop(storage.create(Position::new(5)).unwrap());
+    storage.remove(Position::new(5)).unwrap();
+    assert!(!same.exists());
 }
 
 fn row(key: &str, value: &str) -> (Vec<u8>, Vec<u8>) {
