@@ -15,6 +15,35 @@ pub struct RetentionPolicy {
     pub max_bytes: Option<u64>,
 }
 
+impl RetentionPolicy {
+    /// What it says of these sealed segments, oldest first, beside a newest of that size.
+    fn plan(
+        self,
+        sealed: Vec<RetiredSegment>,
+        newest_bytes: u64,
+        now: Timestamp,
+        keep_from: Position,
+    ) -> RetentionPlan {
+        let mut left = newest_bytes + sealed.iter().map(|segment| segment.bytes).sum::<u64>();
+        let mut plan = RetentionPlan::default();
+        for segment in sealed {
+            let large = self.max_bytes.is_some_and(|max| left > max);
+            let old = self.max_age.zip(segment.until);
+            let old = old.is_some_and(|(max, until)| now.since(until) > max);
+            if !(large || old) {
+                break;
+            }
+            left -= segment.bytes;
+            if segment.last < keep_from {
+                plan.segments.push(segment);
+            } else {
+                plan.held.push(segment);
+            }
+        }
+        plan
+    }
+}
+
 /// A segment that would be dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetiredSegment {
@@ -34,6 +63,8 @@ pub struct RetiredSegment {
 pub struct RetentionPlan {
     /// The segments, oldest first.
     pub segments: Vec<RetiredSegment>,
+    /// What the policy says as well, and somebody still needs; oldest first.
+    pub held: Vec<RetiredSegment>,
 }
 
 impl RetentionPlan {
@@ -64,29 +95,19 @@ pub enum RetentionError {
 }
 
 impl EventLog {
-    /// What this policy would drop at `now`. Blocks.
+    /// What this policy would drop at `now`. Segments that hold `keep_from` or a position above it
+    /// are held back, and named. Blocks.
     pub fn retain(
         &self,
         policy: RetentionPolicy,
         now: Timestamp,
+        keep_from: Position,
     ) -> Result<RetentionPlan, RetentionError> {
         let sealed = sealed(self.view())?;
         let newest = self.view().segments().firsts.last().copied();
         let newest_bytes = newest.map(|first| self.view().storage.bytes_on_disk(first));
-        let mut left: u64 = sealed.iter().map(|segment| segment.bytes).sum();
-        left += newest_bytes.transpose()?.unwrap_or(0);
-        let mut segments = Vec::new();
-        for segment in sealed {
-            let large = policy.max_bytes.is_some_and(|max| left > max);
-            let old = policy.max_age.zip(segment.until);
-            let old = old.is_some_and(|(max, until)| now.since(until) > max);
-            if !(large || old) {
-                break;
-            }
-            left -= segment.bytes;
-            segments.push(segment);
-        }
-        Ok(RetentionPlan { segments })
+        let newest_bytes = newest_bytes.transpose()?.unwrap_or(0);
+        Ok(policy.plan(sealed, newest_bytes, now, keep_from))
     }
 
     /// Drops what the plan names, oldest first; what is gone already is passed over. Blocks.

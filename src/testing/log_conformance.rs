@@ -392,7 +392,18 @@ fn retention_drops_whole_segments<R: Reopen>(storage: &R) {
         .expect("it is read")
         .expect("it is there")
         .time;
-    let plan = log.retain(keep_nothing, now).expect("a plan is made");
+    let needed = Position::new(11);
+    let plan = log
+        .retain(keep_nothing, now, needed)
+        .expect("a plan is made");
+    assert!(!plan.segments.is_empty() && !plan.held.is_empty());
+    assert!(
+        plan.segments.iter().all(|segment| segment.last < needed),
+        "what is needed is held back"
+    );
+    let plan = log
+        .retain(keep_nothing, now, Position::MAX)
+        .expect("a plan is made");
     let last = plan.last().expect("something is dropped");
     log.apply_retention(&plan).expect("it is dropped");
     assert_eq!(

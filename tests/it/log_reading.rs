@@ -258,7 +258,7 @@ fn segments_are_sealed_and_retired_by_age() {
     };
     // Segments begin at 0:00, 1:00 and 2:00; now it is 3:00.
     let plan = log
-        .retain(policy, Timestamp::from_millis(3 * 3_600_000))
+        .retain(policy, Timestamp::from_millis(3 * 3_600_000), Position::MAX)
         .unwrap();
     let ranges: Vec<_> = plan
         .segments
