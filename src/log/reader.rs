@@ -6,7 +6,7 @@ use crate::model::{Position, Timestamp, Version};
 
 use super::{
     ReadError, RecordedEvent, StorageError, StreamId,
-    page::{Page, Undecodable},
+    page::{Page, PageHash, Undecodable},
     segment::{IndexRow, PageDamage, PageError, SegmentReader},
     view::{PageEvents, Quarantined, View},
 };
@@ -144,6 +144,13 @@ impl View {
             }
         }
         Ok(low)
+    }
+
+    /// The hash of the page that holds a visible position.
+    pub(crate) fn page_hash(&self, position: Position) -> Result<PageHash, ReadError> {
+        let segment = self.segment_of(position)?;
+        self.refuse_damaged(position)?;
+        Ok(self.sound_page(segment, position)?.hash)
     }
 
     fn sound_page(&self, segment: Position, position: Position) -> Result<Page, ReadError> {

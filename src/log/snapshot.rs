@@ -5,21 +5,22 @@ use std::{
     collections::BTreeMap,
     fs,
     ops::ControlFlow,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use crate::model::Position;
 
 use super::{
-    SegmentStore, StorageError,
+    EventLog, SegmentStore, StorageError,
     codec::Cursor,
+    page::{NO_PAGE, PageHash},
     segment::{sealed, unsealed},
     sled_storage::SledSegment,
     storage::Row,
 };
 
-const SNAPSHOT_FORMAT: u8 = 1;
+const SNAPSHOT_FORMAT: u8 = 2;
 const SNAPSHOT_DIRECTORY: &str = "snapshots";
 /// A few rows at a time are touched; no cache is needed to speak of.
 const CACHE_BYTES: u64 = 4 << 20;
@@ -33,21 +34,41 @@ pub type SnapshotRows = Vec<(Vec<u8>, Vec<u8>)>;
 /// Rows of recovered state, all as of one position.
 ///
 /// Rows and position change in one step and are believed only together: a checksum for each row,
-/// and one over all of them. The caller has to compare the position with the head of the log, and
-/// to [`discard`](Self::discard) what it does not believe before it saves again.
+/// one over all of them, and the hash of the page of the log that holds the position, so that the
+/// snapshot of another history is not believed.
 #[derive(Clone)]
 pub struct SnapshotStore {
-    store: Arc<dyn SegmentStore>,
-    saving: Arc<Mutex<()>>,
+    /// Locked while it is used: saves and loads are few.
+    rows: Arc<Mutex<Rows>>,
+}
+
+struct Rows {
+    /// `None` when it could not be opened again.
+    store: Option<Arc<dyn SegmentStore>>,
+    /// Where it may be begun anew.
+    path: Option<PathBuf>,
 }
 
 /// What a snapshot says of all its rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Summary {
     position: Position,
+    /// The hash of the page that holds it; zeros when that was not known.
+    page: PageHash,
     count: u64,
     /// The sum of the rows' hashes: it changes with each row, whatever their order.
     digest: u128,
+}
+
+impl Default for Summary {
+    fn default() -> Self {
+        Self {
+            position: Position::ZERO,
+            page: NO_PAGE,
+            count: 0,
+            digest: 0,
+        }
+    }
 }
 
 impl SnapshotStore {
@@ -58,82 +79,122 @@ impl SnapshotStore {
         let store = match SledSegment::open(&path, CACHE_BYTES) {
             Err(StorageError::Corrupt { what, reason }) => {
                 tracing::warn!(%what, %reason, "damaged snapshots are removed");
-                fs::remove_dir_all(&path).map_err(|error| StorageError::io(&path, error))?;
-                SledSegment::open(&path, CACHE_BYTES)?
+                begin_anew(&path)?
             }
             other => other?,
         };
-        Ok(Self::open_with(Arc::new(store)))
+        Ok(Self::new(Arc::new(store), Some(path)))
     }
 
     /// Snapshots in this store.
     pub fn open_with(store: Arc<dyn SegmentStore>) -> Self {
+        Self::new(store, None)
+    }
+
+    fn new(store: Arc<dyn SegmentStore>, path: Option<PathBuf>) -> Self {
+        let store = Some(store);
         Self {
-            store,
-            saving: Arc::default(),
+            rows: Arc::new(Mutex::new(Rows { store, path })),
         }
     }
 
-    /// Saves the rows that changed since the last save, as of `position`, in one step. An empty
-    /// value removes its row. Durable when this returns. Blocks.
+    /// Saves the rows that changed since the last save, as of `position` of this log, in one step.
+    /// An empty value removes its row. Durable when this returns. Blocks.
     ///
     /// When what is there is damaged all of it is discarded and this fails: the changed rows alone
     /// make no snapshot.
-    pub fn save(&self, position: Position, changed: SnapshotRows) -> Result<(), StorageError> {
-        let _saving = self.lock();
-        let saved = self.change(position, changed);
+    pub fn save(
+        &self,
+        log: &EventLog,
+        position: Position,
+        changed: SnapshotRows,
+    ) -> Result<(), StorageError> {
+        let page = page_hash(log, position).unwrap_or(NO_PAGE);
+        let mut rows = self.rows();
+        let saved = rows.change(position, page, changed);
         if matches!(saved, Err(StorageError::Corrupt { .. })) {
-            self.clear()?;
+            rows.clear()?;
         }
         saved
     }
 
-    /// The rows and their position; `None` when there is no snapshot, or none to be believed, in
-    /// which case it is discarded. Blocks.
-    pub fn load(&self) -> Result<Option<(Position, SnapshotRows)>, StorageError> {
-        let _saving = self.lock();
-        match self.read() {
+    /// The rows and their position; `None` when there is no snapshot, or none to be believed of
+    /// this log, in which case it is discarded. Blocks.
+    pub fn load(&self, log: &EventLog) -> Result<Option<(Position, SnapshotRows)>, StorageError> {
+        let mut rows = self.rows();
+        match rows.read_of(log) {
             Ok(snapshot) => Ok(snapshot),
             Err(StorageError::Corrupt { what, reason }) => {
-                tracing::warn!(%what, %reason, "a damaged snapshot is discarded");
-                self.clear()?;
+                tracing::warn!(%what, %reason, "a snapshot is not believed and discarded");
+                rows.clear()?;
                 Ok(None)
             }
             Err(error) => Err(error),
         }
     }
 
-    /// One row, and the position that the snapshot is of; `None` when there is no such row, or it
-    /// is damaged. Blocks.
-    pub fn row(&self, key: &[u8]) -> Result<Option<(Position, Vec<u8>)>, StorageError> {
-        let _saving = self.lock();
-        let Some(summary) = self.summary()? else {
+    /// One row, when the snapshot is of this log; `None` when there is no such row, or it is
+    /// damaged. Blocks.
+    pub fn row(&self, log: &EventLog, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
+        let rows = self.rows();
+        let summary = rows.summary()?;
+        if summary.is_none_or(|summary| summary.check(log).is_err()) {
             return Ok(None);
-        };
-        let row = self.store.get(&[&[ROWS], key].concat())?;
-        let row = row.as_deref().and_then(unsealed);
-        Ok(row.map(|row| (summary.position, row.to_vec())))
+        }
+        let row = rows.store()?.get(&[&[ROWS], key].concat())?;
+        Ok(row.as_deref().and_then(unsealed).map(<[u8]>::to_vec))
     }
 
     /// Removes every row. Blocks.
     pub fn discard(&self) -> Result<(), StorageError> {
-        let _saving = self.lock();
-        self.clear()
+        self.rows().clear()
     }
 
-    fn lock(&self) -> MutexGuard<'_, ()> {
-        self.saving.lock().unwrap_or_else(PoisonError::into_inner)
+    fn rows(&self) -> MutexGuard<'_, Rows> {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The hash of the page that holds a position; `None` when that page cannot be read any more.
+fn page_hash(log: &EventLog, position: Position) -> Option<PageHash> {
+    if position == Position::ZERO {
+        return None;
+    }
+    log.view().page_hash(position).ok()
+}
+
+fn begin_anew(path: &Path) -> Result<SledSegment, StorageError> {
+    fs::remove_dir_all(path).map_err(|error| StorageError::io(path, error))?;
+    SledSegment::open(path, CACHE_BYTES)
+}
+
+impl Rows {
+    fn store(&self) -> Result<&dyn SegmentStore, StorageError> {
+        self.store.as_deref().ok_or(StorageError::Poisoned)
     }
 
-    fn change(&self, position: Position, changed: SnapshotRows) -> Result<(), StorageError> {
+    fn read_of(&self, log: &EventLog) -> Result<Option<(Position, SnapshotRows)>, StorageError> {
+        let Some((summary, rows)) = self.read()? else {
+            return Ok(None);
+        };
+        summary.check(log)?;
+        Ok(Some((summary.position, rows)))
+    }
+
+    fn change(
+        &self,
+        position: Position,
+        page: PageHash,
+        changed: SnapshotRows,
+    ) -> Result<(), StorageError> {
         let mut summary = self.summary()?.unwrap_or_default();
-        summary.position = position;
+        (summary.position, summary.page) = (position, page);
         // The last value of a key that comes twice.
         let changed: BTreeMap<_, _> = changed.into_iter().collect();
         let mut rows = Vec::with_capacity(changed.len() + 1);
         for (key, value) in changed {
             let row_key = [&[ROWS], key.as_slice()].concat();
-            if let Some(old) = self.store.get(&row_key)? {
+            if let Some(old) = self.store()?.get(&row_key)? {
                 let old = unsealed(&old).ok_or_else(damaged_row)?;
                 summary.remove(&key, old);
             }
@@ -145,12 +206,12 @@ impl SnapshotStore {
             }
         }
         rows.push(Row::put(SUMMARY_KEY.to_vec(), summary.to_row()));
-        self.store.apply(rows)?;
-        self.store.sync()
+        self.store()?.apply(rows)?;
+        self.store()?.sync()
     }
 
     fn summary(&self) -> Result<Option<Summary>, StorageError> {
-        let Some(value) = self.store.get(SUMMARY_KEY)? else {
+        let Some(value) = self.store()?.get(SUMMARY_KEY)? else {
             return Ok(None);
         };
         let summary = unsealed(&value).and_then(Summary::from_row);
@@ -158,25 +219,27 @@ impl SnapshotStore {
         summary.map(Some).ok_or_else(damaged)
     }
 
-    fn read(&self) -> Result<Option<(Position, SnapshotRows)>, StorageError> {
+    fn read(&self) -> Result<Option<(Summary, SnapshotRows)>, StorageError> {
         let Some(summary) = self.summary()? else {
             return Ok(None);
         };
         let mut found = Summary {
-            position: summary.position,
-            ..Summary::default()
+            count: 0,
+            digest: 0,
+            ..summary
         };
         let mut rows = Vec::new();
         let mut damaged = false;
-        self.store.scan(&[ROWS], &[ROWS + 1], &mut |key, value| {
-            let Some(value) = unsealed(value) else {
-                damaged = true;
-                return ControlFlow::Break(());
-            };
-            found.add(&key[1..], value);
-            rows.push((key[1..].to_vec(), value.to_vec()));
-            ControlFlow::Continue(())
-        })?;
+        self.store()?
+            .scan(&[ROWS], &[ROWS + 1], &mut |key, value| {
+                let Some(value) = unsealed(value) else {
+                    damaged = true;
+                    return ControlFlow::Break(());
+                };
+                found.add(&key[1..], value);
+                rows.push((key[1..].to_vec(), value.to_vec()));
+                ControlFlow::Continue(())
+            })?;
         if damaged {
             return Err(damaged_row());
         }
@@ -186,17 +249,29 @@ impl SnapshotStore {
                 "its rows are not those that were saved",
             ));
         }
-        Ok(Some((summary.position, rows)))
+        Ok(Some((summary, rows)))
     }
 
-    fn clear(&self) -> Result<(), StorageError> {
+    /// Removes every row. A store that is too damaged for that is begun anew.
+    fn clear(&mut self) -> Result<(), StorageError> {
+        let cleared = self.remove_rows();
+        let Some(path) = self.path.as_ref().filter(|_| cleared.is_err()) else {
+            return cleared;
+        };
+        tracing::warn!(path = %path.display(), "damaged snapshots are removed");
+        self.store = None;
+        self.store = Some(Arc::new(begin_anew(path)?));
+        Ok(())
+    }
+
+    fn remove_rows(&self) -> Result<(), StorageError> {
         let mut rows = vec![Row::remove(SUMMARY_KEY.to_vec())];
-        self.store.scan(&[ROWS], &[ROWS + 1], &mut |key, _| {
+        self.store()?.scan(&[ROWS], &[ROWS + 1], &mut |key, _| {
             rows.push(Row::remove(key.to_vec()));
             ControlFlow::Continue(())
         })?;
-        self.store.apply(rows)?;
-        self.store.sync()
+        self.store()?.apply(rows)?;
+        self.store()?.sync()
     }
 }
 
@@ -211,6 +286,19 @@ fn damaged_row() -> StorageError {
 }
 
 impl Summary {
+    /// Whether it is of this log.
+    fn check(&self, log: &EventLog) -> Result<(), StorageError> {
+        let not_of_it = |reason: &str| Err(StorageError::corrupt("a snapshot", reason));
+        if self.position > log.head() {
+            return not_of_it("it is ahead of the log");
+        }
+        let page = page_hash(log, self.position);
+        if self.page != NO_PAGE && page.is_some_and(|page| page != self.page) {
+            return not_of_it("it is of another log");
+        }
+        Ok(())
+    }
+
     fn add(&mut self, key: &[u8], value: &[u8]) {
         self.count = self.count.wrapping_add(1);
         self.digest = self.digest.wrapping_add(digest(key, value));
@@ -224,6 +312,7 @@ impl Summary {
     fn to_row(self) -> Vec<u8> {
         let mut value = vec![SNAPSHOT_FORMAT];
         value.extend_from_slice(&self.position.get().to_be_bytes());
+        value.extend_from_slice(&self.page);
         value.extend_from_slice(&self.count.to_be_bytes());
         value.extend_from_slice(&self.digest.to_be_bytes());
         sealed(value)
@@ -233,6 +322,7 @@ impl Summary {
         let mut cursor = Cursor(value.strip_prefix(&[SNAPSHOT_FORMAT])?);
         let summary = Self {
             position: Position::new(cursor.u64()?),
+            page: cursor.array()?,
             count: cursor.u64()?,
             digest: u128::from_be_bytes(cursor.array()?),
         };

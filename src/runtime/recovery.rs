@@ -84,24 +84,21 @@ impl Recovered {
     /// The newest snapshot. One that is not believed is thrown away: what is saved later must not
     /// be laid over it.
     fn snapshot(log: &EventLog, snapshots: &SnapshotStore) -> Option<Self> {
-        let loaded = match snapshots.load() {
+        let (position, rows) = match snapshots.load(log) {
             Ok(loaded) => loaded?,
             Err(error) => {
                 tracing::warn!(%error, "the snapshot cannot be read; reading the whole log");
                 return None;
             }
         };
-        let (position, rows) = loaded;
-        let believed = (position <= log.head())
-            .then(|| Self::from_rows(position, &rows))
-            .flatten();
-        if believed.is_none() {
-            tracing::warn!(%position, head = %log.head(), "the snapshot is of another log; it is thrown away");
+        let read = Self::from_rows(position, &rows);
+        if read.is_none() {
+            tracing::warn!(%position, "the snapshot cannot be decoded and is thrown away");
             if let Err(error) = snapshots.discard() {
                 tracing::warn!(%error, "the snapshot cannot be thrown away");
             }
         }
-        believed
+        read
     }
 
     /// Folds in what the log holds after this. A damaged range is passed over (G11); whose history
@@ -347,9 +344,8 @@ pub(crate) fn recall(
         state: SubscriptionState::new(id),
         version: Version::ZERO,
     };
-    let row = snapshots.row(&stream.to_bytes()).unwrap_or_default();
-    if let Some((position, row)) = row
-        && position <= log.head()
+    let row = snapshots.row(log, &stream.to_bytes()).unwrap_or_default();
+    if let Some(row) = row
         && let Ok(Row::Subscription(found)) = rmp_serde::from_slice(&row)
         && found.version <= log.stream_version(stream)
     {

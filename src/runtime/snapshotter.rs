@@ -70,7 +70,7 @@ fn save(log: &EventLog, snapshots: &SnapshotStore) {
     match Recovered::read(log, snapshots) {
         Ok(recovered) => {
             let rows = recovered.changed_rows();
-            if let Err(error) = snapshots.save(recovered.position, rows) {
+            if let Err(error) = snapshots.save(log, recovered.position, rows) {
                 tracing::warn!(%error, "no snapshot was saved");
             }
         }

@@ -176,64 +176,128 @@ fn row(key: &str, value: &str) -> (Vec<u8>, Vec<u8>) {
     (key.as_bytes().to_vec(), value.as_bytes().to_vec())
 }
 
+/// A log of ten events that tells of its own number.
+fn log_of_ten(number: u128) -> EventLog {
+    let storage = hooklog::testing::MemoryStorage::new();
+    let log = EventLog::open_with(std::sync::Arc::new(storage), options(1 << 20)).unwrap();
+    for _ in 0..10 {
+        append(
+            &log,
+            stream(number),
+            ExpectedVersion::Any,
+            vec![message(number, 1)],
+        )
+        .unwrap();
+    }
+    log
+}
+
 #[test]
-fn snapshots_keep_the_last_rows_and_survive_reopening() {
+fn a_snapshot_of_another_history_or_ahead_of_the_log_is_discarded() {
     let directory = tempfile::tempdir().unwrap();
     let snapshots = SnapshotStore::open(directory.path()).unwrap();
-    assert_eq!(snapshots.load().unwrap(), None);
+    let (log, other) = (log_of_ten(1), log_of_ten(2));
+    let save = |position| {
+        let rows = vec![row("a", "1")];
+        snapshots.save(&log, Position::new(position), rows).unwrap();
+    };
+    save(9);
+    assert!(snapshots.load(&log).unwrap().is_some());
+    assert_eq!(snapshots.load(&other).unwrap(), None);
+    assert_eq!(snapshots.load(&log).unwrap(), None, "it is gone");
+    save(11);
+    assert_eq!(snapshots.load(&log).unwrap(), None);
+}
+
+#[test]
+fn snapshots_that_open_and_cannot_be_read_are_begun_anew() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = log_of_ten(1);
+    let snapshots = SnapshotStore::open(directory.path()).unwrap();
+    let rows = |value: &str| {
+        let numbers = 0..400;
+        numbers
+            .map(|n| row(&format!("{n:04}"), &value.repeat(50)))
+            .collect::<Vec<_>>()
+    };
+    snapshots.save(&log, Position::new(5), rows("1")).unwrap();
+    drop(snapshots);
+    // Opened once more, so that the store has taken note of where its nodes are.
+    drop(SnapshotStore::open(directory.path()).unwrap());
+    let db = directory.path().join("snapshots/db");
+    let mut bytes = fs::read(&db).unwrap();
+    let used = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+    for byte in &mut bytes[64..used / 2] {
+        *byte ^= 0x55;
+    }
+    fs::write(&db, bytes).unwrap();
+    let snapshots = SnapshotStore::open(directory.path()).unwrap();
+    assert_eq!(snapshots.load(&log).unwrap(), None);
+    snapshots.save(&log, Position::new(6), rows("2")).unwrap();
+    assert_eq!(snapshots.load(&log).unwrap().unwrap().1.len(), 400);
+}
+
+#[test]
+fn snapshots_keep_the_last_rows_and_survive_reopening() {
+    let (directory, log) = (tempfile::tempdir().unwrap(), log_of_ten(1));
+    let snapshots = SnapshotStore::open(directory.path()).unwrap();
+    assert_eq!(snapshots.load(&log).unwrap(), None);
     snapshots
         .save(
+            &log,
             Position::new(5),
             vec![row("a", "1"), row("b", "1"), row("c", "1")],
         )
         .unwrap();
     snapshots
         .save(
+            &log,
             Position::new(9),
             vec![row("b", "2"), row("c", ""), row("d", "")],
         )
         .unwrap();
     drop(snapshots);
     let snapshots = SnapshotStore::open(directory.path()).unwrap();
-    let loaded = snapshots.load().unwrap().unwrap();
+    let loaded = snapshots.load(&log).unwrap().unwrap();
     assert_eq!(
         loaded,
         (Position::new(9), vec![row("a", "1"), row("b", "2")])
     );
     snapshots.discard().unwrap();
-    assert_eq!(snapshots.load().unwrap(), None);
+    assert_eq!(snapshots.load(&log).unwrap(), None);
 }
 
 #[test]
 fn a_damaged_snapshot_is_discarded_whole() {
     use hooklog::{log::Storage, testing::MemoryStorage};
     let (storage, first) = (MemoryStorage::new(), Position::FIRST);
+    let log = log_of_ten(1);
     let snapshots = SnapshotStore::open_with(storage.create(first).unwrap());
     let save = || {
         let rows = vec![row("a", "1"), row("b", "1")];
-        snapshots.save(Position::new(5), rows).unwrap();
+        snapshots.save(&log, Position::new(5), rows).unwrap();
         storage.rows(first)
     };
     for (key, mut value) in save() {
         save();
         value[0] ^= 1;
         storage.overwrite(first, &key, Some(value));
-        assert_eq!(snapshots.load().unwrap(), None, "a flipped bit");
+        assert_eq!(snapshots.load(&log).unwrap(), None, "a flipped bit");
         assert!(storage.rows(first).is_empty());
         save();
         storage.overwrite(first, &key, None);
-        assert_eq!(snapshots.load().unwrap(), None, "a missing row");
+        assert_eq!(snapshots.load(&log).unwrap(), None, "a missing row");
     }
     save();
     let spoiled = storage.rows(first).pop().unwrap().0;
     storage.overwrite(first, &spoiled, Some(vec![1, 2, 3, 4, 5]));
     assert!(
         snapshots
-            .save(Position::new(6), vec![row("b", "2")])
+            .save(&log, Position::new(6), vec![row("b", "2")])
             .is_err()
     );
     assert_eq!(
-        snapshots.load().unwrap(),
+        snapshots.load(&log).unwrap(),
         None,
         "changed rows alone make no snapshot"
     );
@@ -241,7 +305,7 @@ fn a_damaged_snapshot_is_discarded_whole() {
     let directory = tempfile::tempdir().unwrap();
     let snapshots = SnapshotStore::open(directory.path()).unwrap();
     snapshots
-        .save(Position::new(5), vec![row("a", "1")])
+        .save(&log, Position::new(5), vec![row("a", "1")])
         .unwrap();
     drop(snapshots);
     fs::write(
@@ -251,9 +315,9 @@ fn a_damaged_snapshot_is_discarded_whole() {
     .unwrap();
     let snapshots = SnapshotStore::open(directory.path()).unwrap();
     snapshots
-        .save(Position::new(6), vec![row("a", "2")])
+        .save(&log, Position::new(6), vec![row("a", "2")])
         .unwrap();
-    assert_eq!(snapshots.load().unwrap().unwrap().0, Position::new(6));
+    assert_eq!(snapshots.load(&log).unwrap().unwrap().0, Position::new(6));
 }
 
 /// A message whose bytes do not compress.

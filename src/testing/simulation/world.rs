@@ -798,9 +798,8 @@ impl World {
         };
         let recovered = Recovered::read(&node.log, &self.snapshots);
         let recovered = recovered.map_err(|error| format!("no snapshot can be made: {error}"))?;
-        let saved = self
-            .snapshots
-            .save(recovered.position, recovered.changed_rows());
+        let rows = recovered.changed_rows();
+        let saved = self.snapshots.save(&node.log, recovered.position, rows);
         saved.map_err(|error| format!("no snapshot can be saved: {error}"))
     }
 
