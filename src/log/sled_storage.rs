@@ -679,6 +679,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_sync_takes_in_the_files_that_the_store_makes_for_large_nodes() {
+        let directory = tempfile::tempdir().unwrap();
+        let segment = SledSegment::open(directory.path(), 4 << 20).unwrap();
+        // As large as the parts of older segments.
+        for number in 0..20_u8 {
+            let value = (0..96 << 10).map(|at: u32| at.to_le_bytes()[usize::from(number % 2)]);
+            let row = Row::put(vec![b'p', number], value.collect());
+            segment.apply(vec![row]).unwrap();
+            segment.sync().unwrap();
+            let blobs = segment.blobs.lock().unwrap();
+            for file in fs::read_dir(directory.path().join("blobs")).unwrap() {
+                let name = CString::new(file.unwrap().file_name().as_bytes()).unwrap();
+                assert!(blobs.synced.contains(&name), "{name:?}");
+            }
+        }
+        assert!(
+            segment.blobs.lock().unwrap().synced.len() > 2,
+            "there are some"
+        );
+    }
+
+    #[test]
     fn g10_a_failed_sync_is_never_taken_for_want_of_room() {
         for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded] {
             let path = Path::new("segment");

@@ -339,3 +339,63 @@ fn digest(key: &[u8], value: &[u8]) -> u128 {
     half.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
     u128::from_be_bytes(half)
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::{
+        log::{Visit, storage::Row},
+        testing::{MemoryStorage, log_conformance::options},
+    };
+
+    /// Opens, and fails whatever it is asked for.
+    struct Unreadable;
+
+    fn damaged<T>() -> Result<T, StorageError> {
+        Err(StorageError::corrupt("a store", "the store panicked"))
+    }
+
+    impl SegmentStore for Unreadable {
+        fn apply(&self, _: Vec<Row>) -> Result<(), StorageError> {
+            damaged()
+        }
+
+        fn flush(&self) -> Result<(), StorageError> {
+            damaged()
+        }
+
+        fn sync(&self) -> Result<(), StorageError> {
+            damaged()
+        }
+
+        fn get(&self, _: &[u8]) -> Result<Option<Bytes>, StorageError> {
+            damaged()
+        }
+
+        fn last_at_or_before(&self, _: &[u8]) -> Result<Option<(Bytes, Bytes)>, StorageError> {
+            damaged()
+        }
+
+        fn scan(&self, _: &[u8], _: &[u8], _: &mut Visit<'_>) -> Result<(), StorageError> {
+            damaged()
+        }
+    }
+
+    #[test]
+    fn a_store_that_opens_and_can_be_neither_read_nor_cleared_is_begun_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join(SNAPSHOT_DIRECTORY);
+        fs::create_dir(&path).unwrap();
+        fs::write(path.join("conf"), "damaged").unwrap();
+        let snapshots = SnapshotStore::new(Arc::new(Unreadable), Some(path));
+        let storage = Arc::new(MemoryStorage::new());
+        let log = EventLog::open_with(storage, options(1 << 20)).unwrap();
+        assert_eq!(snapshots.load(&log).unwrap(), None);
+        let rows = vec![(b"a".to_vec(), b"1".to_vec())];
+        snapshots.save(&log, Position::ZERO, rows.clone()).unwrap();
+        let loaded = snapshots.load(&log).unwrap();
+        assert_eq!(loaded, Some((Position::ZERO, rows)));
+    }
+}
