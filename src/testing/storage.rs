@@ -320,6 +320,9 @@ impl SegmentStore for MemorySegment {
 
     fn sync(&self) -> Result<(), StorageError> {
         let refused = self.refuse_write(|disk| count_down(&mut disk.fail_syncs));
+        if matches!(refused, Err(StorageError::Full { .. })) {
+            return refused;
+        }
         self.run(|segment| {
             let rows = std::mem::take(&mut segment.unsynced);
             segment.flushed = 0;

@@ -45,7 +45,7 @@ pub struct Summary {
     pub repeated: u64,
     /// Times the gateway was killed or lost its power.
     pub crashes: u64,
-    /// The hash of the newest page: equal lives have equal ones.
+    /// A hash of what happened when: equal lives have equal ones.
     pub digest: u64,
 }
 

@@ -102,7 +102,8 @@ impl Node {
         let api = recovered.apis.values().next();
         let api = api.ok_or("the API is not in the log")?;
         let mut seats = BTreeMap::new();
-        for (id, subscription) in recovered.subscriptions {
+        let recovered_in_order: BTreeMap<_, _> = recovered.subscriptions.into_iter().collect();
+        for (id, subscription) in recovered_in_order {
             if subscription.state.has_ended() {
                 continue;
             }
@@ -208,7 +209,8 @@ fn check_recovered(log: &EventLog, recovered: &Recovered) -> Result<(), Broken> 
             .create(Position::FIRST)
             .map_err(|error| error.to_string())?,
     );
-    for (id, subscription) in &recovered.subscriptions {
+    let in_order: BTreeMap<_, _> = recovered.subscriptions.iter().collect();
+    for (id, subscription) in in_order {
         let (state, version) =
             recall(log, &none, *id).map_err(|error| format!("{id} cannot be recalled: {error}"))?;
         if state != subscription.state || version != subscription.version {

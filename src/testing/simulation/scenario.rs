@@ -32,6 +32,7 @@ pub(super) struct Scenario {
     /// How many things happen before everything heals.
     pub(super) steps: u32,
     pub(super) segment_bytes_max: u64,
+    pub(super) tail_cache_bytes: usize,
 }
 
 /// Whether something of this likelihood happens.
@@ -61,6 +62,7 @@ impl Scenario {
                 commands: chance(draws, 60),
             },
             steps: 60 + u32::try_from(draws.below(120)).unwrap_or(0),
+            tail_cache_bytes: one_of(draws, &[1 << 10, 16 << 20, 16 << 20, 16 << 20]),
             segment_bytes_max: one_of(draws, &[4 << 10, 32 << 10, 64 << 20]),
             api,
         }
