@@ -2,7 +2,7 @@
 
 use std::{error::Error, io};
 
-use super::{Blocked, clients::ClientError, probe::Stage};
+use super::{Blocked, clients::ClientError, probe::Stage, resolve::LookupError};
 use crate::model::{AttemptError, ErrorClass};
 
 /// Longest detail of an error, in bytes: parts of it may be chosen by the callback.
@@ -44,7 +44,8 @@ fn class_of(error: &reqwest::Error, stage: Stage) -> ErrorClass {
         ErrorClass::Blocked
     } else if error.is_timeout() {
         ErrorClass::Timeout
-    } else if error.is_dns() {
+    } else if error.is_dns() || found(<dyn Error>::is::<LookupError>) {
+        // Behind a SOCKS proxy the HTTP stack calls it a failure of the proxy.
         ErrorClass::Dns
     } else if found(<dyn Error>::is::<rustls::Error>)
         || (stage == Stage::Handshaking && error.is_connect())

@@ -9,7 +9,7 @@ use std::{
 use super::{
     Blocked, Egress, Resolve,
     connect::WatchLayer,
-    resolve::Guarded,
+    resolve::{Guarded, Lookups},
     tls::{self, TlsOptionsError},
 };
 use crate::model::{HttpOptions, Policy, Proxy, ProxyKind, Secrets, Ssl};
@@ -40,7 +40,7 @@ pub(super) enum ClientError {
 pub(super) struct Clients {
     secrets: Arc<dyn Secrets>,
     egress: Arc<Egress>,
-    resolver: Arc<dyn Resolve>,
+    lookups: Arc<Lookups>,
     /// The one used last stands first.
     kept: Mutex<Vec<Kept>>,
 }
@@ -90,10 +90,14 @@ impl Clients {
     ) -> Self {
         Self {
             secrets,
+            lookups: Lookups::new(resolver, Arc::clone(&egress)),
             egress,
-            resolver,
             kept: Mutex::default(),
         }
+    }
+
+    pub(super) const fn lookups(&self) -> &Arc<Lookups> {
+        &self.lookups
     }
 
     /// The client for this policy: a kept one, or a new one.
@@ -141,10 +145,7 @@ impl Clients {
             .connect_timeout(Duration::from_millis(settings.connect_timeout_ms))
             .pool_idle_timeout(Duration::from_millis(settings.idle_timeout_ms))
             .pool_max_idle_per_host(IDLE_PER_HOST_MAX)
-            .dns_resolver(Guarded {
-                resolver: Arc::clone(&self.resolver),
-                egress: Arc::clone(&self.egress),
-            })
+            .dns_resolver(Guarded(Arc::clone(&self.lookups)))
             .connector_layer(WatchLayer {
                 egress: Arc::clone(&self.egress),
             });

@@ -12,9 +12,10 @@ use crate::model::CallbackUrl;
 
 /// Which destinations may be called. The default is strict: https to public addresses only.
 ///
-/// A proxy is judged like a callback. Behind a SOCKS proxy the gateway resolves names itself, so
-/// nothing changes; behind an HTTP proxy the proxy resolves them, and the last word on addresses
-/// is the proxy's.
+/// A proxy is judged like a callback. Behind a SOCKS proxy the gateway resolves names itself.
+/// Behind an HTTP proxy the proxy resolves them: the gateway looks as well, and refuses a name for
+/// which it gets a denied address, but the last word is the proxy's, and on names that the gateway
+/// cannot resolve the only one.
 ///
 /// ```
 /// use hooklog::delivery::Egress;

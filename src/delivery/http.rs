@@ -6,6 +6,7 @@ use futures_util::future::BoxFuture;
 use http::HeaderMap;
 use hyper_util::client::legacy::connect::HttpInfo;
 use tokio::time::Instant;
+use url::Host;
 
 use super::{
     AttemptRequest, CaptureOptions, Egress, NoSecrets, Resolve, SystemResolver, Transport,
@@ -136,6 +137,8 @@ impl Transport for HttpTransport {
 struct Prepared {
     client: reqwest::Client,
     request: reqwest::Request,
+    /// Whether it goes through a proxy.
+    proxied: bool,
 }
 
 /// A response, as far as it is read.
@@ -225,6 +228,7 @@ impl HttpTransport {
         Ok(Prepared {
             client,
             request: built,
+            proxied: request.policy.proxy.is_some(),
         })
     }
 
@@ -240,13 +244,11 @@ impl HttpTransport {
         probe: &Arc<Probe>,
         keep_body: bool,
     ) -> Result<Answer, AttemptError> {
-        let Prepared { client, request } = prepared;
-        let sending = Arc::clone(probe).follow(client.execute(request));
+        let sending = Arc::clone(probe).follow(self.head(prepared, probe));
         let mut response = limits
             .within(probe, sending)
             .await
-            .ok_or_else(|| limits.spent())?
-            .map_err(|error| classify::classify(error, probe.marks().stage))?;
+            .ok_or_else(|| limits.spent())??;
         let first_byte = self.shared.clock.elapsed();
         let local = response
             .extensions()
@@ -269,6 +271,30 @@ impl HttpTransport {
             first_byte,
             local,
         })
+    }
+
+    /// Sends the request and waits for the head of the response.
+    async fn head(
+        &self,
+        prepared: Prepared,
+        probe: &Probe,
+    ) -> Result<reqwest::Response, AttemptError> {
+        let Prepared {
+            client,
+            request,
+            proxied,
+        } = prepared;
+        if let (true, Some(Host::Domain(host))) = (proxied, request.url().host()) {
+            let port = request.url().port_or_known_default().unwrap_or_default();
+            let lookups = self.clients.lookups();
+            let checked = lookups.check_behind_proxy(host, port).await;
+            checked.map_err(|blocked| {
+                tracing::debug!(reason = %blocked.reason(), "blocked a destination behind a proxy");
+                AttemptError::new(ErrorClass::Blocked, blocked.to_string())
+            })?;
+        }
+        let sent = client.execute(request).await;
+        sent.map_err(|error| classify::classify(error, probe.marks().stage))
     }
 
     fn responded(&self, answer: Answer, capture: &mut Capture<'_>) -> AttemptResult {

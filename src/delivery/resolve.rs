@@ -1,14 +1,17 @@
 //! From a host name to addresses that may be called.
 
 use std::{
+    collections::HashMap,
     io,
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use futures_util::future::BoxFuture;
+use tokio::sync::{Semaphore, watch};
 
-use super::{Egress, probe::Probe};
+use super::{Blocked, Egress, probe::Probe};
 
 /// Finds the addresses of a host name.
 pub trait Resolve: Send + Sync + 'static {
@@ -30,38 +33,239 @@ impl Resolve for SystemResolver {
     }
 }
 
+/// Lookups of a worker that run at once. A lookup blocks a thread, and no time limit of a call ends
+/// it.
+const QUICK_MAX: usize = 16;
+
+/// Lookups that may run beside them once they have taken [`SLOW_AFTER`]: so many names whose
+/// servers are silent hold up nobody else.
+const SLOW_MAX: usize = 64;
+
+/// When a lookup makes room for others. Most take some milliseconds.
+const SLOW_AFTER: Duration = Duration::from_secs(1);
+
+/// Names that may be looked up or wait for it; one more fails at once instead of waiting out its
+/// call's time.
+const NAMES_MAX: usize = 1_024;
+
+/// A host name that gave no address.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(super) enum LookupError {
+    #[error("{0}")]
+    Resolver(Arc<io::Error>),
+    #[error("the host has no address")]
+    Empty,
+    #[error("more than {NAMES_MAX} names are being looked up")]
+    Full,
+    #[error("the resolver failed")]
+    Lost,
+}
+
+type Found = Result<Vec<IpAddr>, LookupError>;
+
+/// The lookups of one worker. Callers of the same name share one.
+pub(super) struct Lookups {
+    resolver: Arc<dyn Resolve>,
+    egress: Arc<Egress>,
+    running: Mutex<HashMap<String, watch::Receiver<Option<Found>>>>,
+    quick: Semaphore,
+    slow: Semaphore,
+}
+
+impl Lookups {
+    pub(super) fn new(resolver: Arc<dyn Resolve>, egress: Arc<Egress>) -> Arc<Self> {
+        Arc::new(Self {
+            resolver,
+            egress,
+            running: Mutex::default(),
+            quick: Semaphore::new(QUICK_MAX),
+            slow: Semaphore::new(SLOW_MAX),
+        })
+    }
+
+    /// The addresses of this host. Giving up leaves the lookup to others that wait for it.
+    pub(super) async fn addresses(self: &Arc<Self>, host: &str) -> Found {
+        let mut answer = self.begin(host)?;
+        match answer.wait_for(Option::is_some).await {
+            Ok(found) => found.clone().unwrap_or(Err(LookupError::Lost)),
+            Err(_) => Err(LookupError::Lost),
+        }
+    }
+
+    /// Whether a host behind a proxy may be called, as far as we can resolve it. Without an answer
+    /// there is nothing to refuse: behind a proxy, outer names often cannot be resolved at all.
+    pub(super) async fn check_behind_proxy(
+        self: &Arc<Self>,
+        host: &str,
+        port: u16,
+    ) -> Result<(), Blocked> {
+        let addresses = self.addresses(host).await.unwrap_or_default();
+        addresses
+            .into_iter()
+            .try_for_each(|ip| self.egress.check_peer(SocketAddr::new(ip, port)))
+    }
+
+    /// Joins the lookup of this host, or begins one.
+    fn begin(self: &Arc<Self>, host: &str) -> Result<watch::Receiver<Option<Found>>, LookupError> {
+        let mut running = self.running();
+        if let Some(answer) = running.get(host) {
+            return Ok(answer.clone());
+        }
+        if running.len() >= NAMES_MAX {
+            return Err(LookupError::Full);
+        }
+        let (tell, answer) = watch::channel(None);
+        running.insert(host.to_owned(), answer.clone());
+        let name = RunningName {
+            lookups: Arc::clone(self),
+            host: host.to_owned(),
+        };
+        tokio::spawn(async move {
+            let found = name.lookups.look_up(&name.host).await;
+            // Who comes from now on asks anew: the answer holds for those who waited.
+            drop(name);
+            tell.send_replace(Some(found));
+        });
+        Ok(answer)
+    }
+
+    async fn look_up(&self, host: &str) -> Found {
+        let closed = "the semaphores are never closed";
+        let quick = self.quick.acquire().await.expect(closed);
+        let mut looking = self.resolver.resolve(host);
+        let found = if let Ok(found) = tokio::time::timeout(SLOW_AFTER, &mut looking).await {
+            found
+        } else {
+            let _held = match self.slow.try_acquire() {
+                Ok(slow) => {
+                    drop(quick);
+                    slow
+                }
+                Err(_) => quick,
+            };
+            looking.await
+        };
+        match found {
+            Ok(addresses) if addresses.is_empty() => Err(LookupError::Empty),
+            Ok(addresses) => Ok(addresses),
+            Err(error) => Err(LookupError::Resolver(Arc::new(error))),
+        }
+    }
+
+    fn running(&self) -> MutexGuard<'_, HashMap<String, watch::Receiver<Option<Found>>>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A name that is being looked up; it is no longer when this is dropped.
+struct RunningName {
+    lookups: Arc<Lookups>,
+    host: String,
+}
+
+impl Drop for RunningName {
+    fn drop(&mut self) {
+        self.lookups.running().remove(&self.host);
+    }
+}
+
 /// A resolver whose answers the egress guard has passed.
 #[derive(Clone)]
-pub(super) struct Guarded {
-    pub(super) resolver: Arc<dyn Resolve>,
-    pub(super) egress: Arc<Egress>,
-}
+pub(super) struct Guarded(pub(super) Arc<Lookups>);
 
 impl reqwest::dns::Resolve for Guarded {
     fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
-        let answer = self.resolver.resolve(name.as_str());
-        let egress = Arc::clone(&self.egress);
+        let lookups = Arc::clone(&self.0);
         Box::pin(async move {
             let probe = Probe::current();
             if let Some(probe) = &probe {
                 probe.resolving();
             }
-            let addresses = answer.await?;
+            let addresses = lookups.addresses(name.as_str()).await?;
             if let Some(probe) = &probe {
                 probe.resolved();
-            }
-            if addresses.is_empty() {
-                return Err(
-                    io::Error::new(io::ErrorKind::NotFound, "the host has no address").into(),
-                );
             }
             // One denied address refuses the whole answer: a name that points inside and outside
             // at once is an attack or an accident, and trying the rest would help neither.
             for address in &addresses {
-                egress.check_address(*address)?;
+                lookups.egress.check_address(*address)?;
             }
             let addresses = addresses.into_iter().map(|ip| SocketAddr::new(ip, 0));
             Ok(Box::new(addresses) as reqwest::dns::Addrs)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        net::Ipv4Addr,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+
+    use super::*;
+
+    /// Never answers for names that begin with `silent`, at once for others.
+    #[derive(Default)]
+    struct Partly {
+        asked: AtomicUsize,
+    }
+
+    impl Resolve for Partly {
+        fn resolve(&self, host: &str) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            let silent = host.starts_with("silent");
+            Box::pin(async move {
+                if silent {
+                    std::future::pending::<()>().await;
+                }
+                Ok(vec![Ipv4Addr::LOCALHOST.into()])
+            })
+        }
+    }
+
+    fn lookups() -> (Arc<Partly>, Arc<Lookups>) {
+        let resolver = Arc::new(Partly::default());
+        let lookups = Lookups::new(Arc::clone(&resolver) as _, Arc::default());
+        (resolver, lookups)
+    }
+
+    /// Begins to look up so many names that never answer.
+    async fn silent(lookups: &Arc<Lookups>, count: usize) {
+        for i in 0..count {
+            drop(lookups.begin(&format!("silent{i}.example.com")));
+        }
+        tokio::task::yield_now().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn g12_names_whose_servers_are_silent_hold_up_no_other() {
+        let (_, lookups) = lookups();
+        silent(&lookups, QUICK_MAX + SLOW_MAX - 1).await;
+        let began = tokio::time::Instant::now();
+        let found = lookups.addresses("callback.example.com").await.unwrap();
+        assert_eq!(found.len(), 1);
+        assert!(began.elapsed() < 6 * SLOW_AFTER, "{:?}", began.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_name_is_looked_up_once_for_all_who_wait_and_anew_for_the_next() {
+        let (resolver, lookups) = lookups();
+        let both = tokio::join!(
+            lookups.addresses("a.example"),
+            lookups.addresses("a.example")
+        );
+        assert!(both.0.is_ok() && both.1.is_ok());
+        assert_eq!(resolver.asked.load(Ordering::SeqCst), 1);
+        lookups.addresses("a.example").await.unwrap();
+        assert_eq!(resolver.asked.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn too_many_names_fail_at_once() {
+        let (_, lookups) = lookups();
+        silent(&lookups, NAMES_MAX).await;
+        let error = lookups.addresses("one-more.example.com").await.unwrap_err();
+        assert!(matches!(error, LookupError::Full));
     }
 }

@@ -514,3 +514,53 @@ async fn a_proxy_that_refuses_is_a_connect_error() {
         ErrorClass::Connect
     );
 }
+
+/// A transport whose resolver gives these answers, behind a proxy on this machine.
+async fn resolved_behind(kind: ProxyKind, own: bool, answers: &[&[Ipv4Addr]]) -> ErrorClass {
+    let proxy = Hostile::answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+    let answers = answers
+        .iter()
+        .map(|answer| answer.iter().copied().map(IpAddr::V4).collect());
+    let transport = HttpTransport::builder()
+        .egress(Egress {
+            own_addresses: own
+                .then(|| "127.0.0.1:80".parse().unwrap())
+                .into_iter()
+                .collect(),
+            ..Egress::loopback()
+        })
+        .resolver(Arc::new(Rebinding {
+            answers: answers.collect(),
+            asked: AtomicUsize::new(0),
+        }))
+        .build();
+    let policy = proxied("http://hooks.example.com/", kind, proxy.address().port());
+    let report = transport.send(request(policy)).await;
+    let class = class(&report);
+    if class == ErrorClass::Blocked {
+        assert_eq!(proxy.connections(), 0);
+    }
+    class
+}
+
+#[tokio::test]
+async fn a_name_that_points_inside_is_blocked_behind_a_proxy_too() {
+    let inside: &[&[Ipv4Addr]] = &[&[Ipv4Addr::new(10, 0, 0, 1)]];
+    let loopback: &[&[Ipv4Addr]] = &[&[Ipv4Addr::LOCALHOST]];
+    for kind in [ProxyKind::Http, ProxyKind::Socks5] {
+        assert_eq!(
+            resolved_behind(kind, false, inside).await,
+            ErrorClass::Blocked
+        );
+        assert_eq!(
+            resolved_behind(kind, true, loopback).await,
+            ErrorClass::Blocked
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_cannot_be_resolved_behind_a_socks_proxy_is_a_dns_error() {
+    let class = resolved_behind(ProxyKind::Socks5, false, &[&[]]).await;
+    assert_eq!(class, ErrorClass::Dns);
+}
