@@ -2,6 +2,8 @@
 
 use std::{error::Error, io};
 
+use rustix::io::Errno;
+
 use super::{Blocked, clients::ClientError, probe::Stage, resolve::LookupError};
 use crate::model::{AttemptError, ErrorClass};
 
@@ -42,6 +44,8 @@ fn class_of(error: &reqwest::Error, stage: Stage) -> ErrorClass {
     let found = |wanted: fn(&(dyn Error + 'static)) -> bool| chain(error).any(wanted);
     if found(<dyn Error>::is::<Blocked>) {
         ErrorClass::Blocked
+    } else if found(is_out_of_files) {
+        ErrorClass::Internal
     } else if error.is_timeout() {
         ErrorClass::Timeout
     } else if error.is_dns() || found(<dyn Error>::is::<LookupError>) {
@@ -56,6 +60,18 @@ fn class_of(error: &reqwest::Error, stage: Stage) -> ErrorClass {
     } else {
         after_connection(error)
     }
+}
+
+/// Whether this says that the process or the machine may open no more files: a connection that
+/// failed so says nothing of the callback.
+fn is_out_of_files(error: &(dyn Error + 'static)) -> bool {
+    let code = error
+        .downcast_ref::<io::Error>()
+        .and_then(io::Error::raw_os_error);
+    code.is_some_and(|code| {
+        let out = [Errno::MFILE, Errno::NFILE];
+        out.iter().any(|errno| errno.raw_os_error() == code)
+    })
 }
 
 /// The class of a failure on a connection that stood.
@@ -116,4 +132,25 @@ fn clean(text: &str) -> String {
         line.push('…');
     }
     line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_out_of_files_is_not_the_callbacks_fault() {
+        let wrapped = |errno: Errno| {
+            let inner = io::Error::from_raw_os_error(errno.raw_os_error());
+            io::Error::other(inner)
+        };
+        for (errno, out) in [
+            (Errno::MFILE, true),
+            (Errno::NFILE, true),
+            (Errno::CONNREFUSED, false),
+        ] {
+            let error = wrapped(errno);
+            assert_eq!(chain(&error).any(is_out_of_files), out, "{errno}");
+        }
+    }
 }

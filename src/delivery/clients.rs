@@ -2,21 +2,30 @@
 //! pool of kept-alive connections.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    collections::HashMap,
+    hash::{BuildHasher as _, Hash, RandomState},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use super::{
-    Blocked, Egress, Resolve,
+    Blocked, Egress,
     connect::WatchLayer,
+    http::Shared,
     resolve::{Guarded, Lookups},
     tls::{self, TlsOptionsError},
 };
-use crate::model::{HttpOptions, Policy, Proxy, ProxyKind, Secrets, Ssl};
+use crate::{
+    clock::SharedClock,
+    model::{HttpOptions, Policy, Proxy, ProxyKind, Secrets, Ssl},
+};
 
-/// Most clients that a worker keeps; the one unused for longest goes first, and its idle
-/// connections with it. Nearly all subscriptions share one set of settings.
-const CLIENTS_MAX: usize = 64;
+/// Most clients that a worker keeps. Nearly all subscriptions share one set of settings; one with
+/// a certificate of its own has a set of its own.
+const CLIENTS_MAX: usize = 1_024;
 
 /// Most idle connections that a client keeps to one host.
 const IDLE_PER_HOST_MAX: usize = 256;
@@ -41,13 +50,26 @@ pub(super) struct Clients {
     secrets: Arc<dyn Secrets>,
     egress: Arc<Egress>,
     lookups: Arc<Lookups>,
-    /// The one used last stands first.
-    kept: Mutex<Vec<Kept>>,
+    clock: SharedClock,
+    idle_max: usize,
+    /// Connections made since all idle ones were closed: no fewer than are idle.
+    made: Arc<AtomicUsize>,
+    hasher: RandomState,
+    kept: Mutex<Shelf>,
+}
+
+/// The clients that are kept, by the hash of their settings.
+#[derive(Default)]
+struct Shelf {
+    by_hash: HashMap<u64, Vec<Kept>>,
+    count: usize,
 }
 
 struct Kept {
     settings: Settings,
     client: reqwest::Client,
+    /// When it was asked for last, by the monotonic clock.
+    used: Duration,
 }
 
 /// What tells two clients apart.
@@ -69,6 +91,18 @@ impl Settings {
         }
     }
 
+    /// The same in place, to be hashed.
+    fn parts(policy: &Policy, secure: bool) -> impl Hash + '_ {
+        let ssl = secure.then_some(&policy.ssl);
+        let http = policy.http;
+        (
+            ssl,
+            &policy.proxy,
+            http.connect_timeout_ms,
+            http.idle_timeout_ms,
+        )
+    }
+
     fn serve(&self, policy: &Policy, secure: bool) -> bool {
         let HttpOptions {
             connect_timeout_ms,
@@ -82,16 +116,54 @@ impl Settings {
     }
 }
 
+impl Shelf {
+    fn find(&mut self, hash: u64, policy: &Policy, secure: bool) -> Option<&mut Kept> {
+        let kept = self.by_hash.get_mut(&hash)?;
+        kept.iter_mut()
+            .find(|one| one.settings.serve(policy, secure))
+    }
+
+    fn put(&mut self, hash: u64, kept: Kept) {
+        if self.count >= CLIENTS_MAX {
+            self.make_room(kept.used);
+        }
+        self.by_hash.entry(hash).or_default().push(kept);
+        self.count += 1;
+    }
+
+    /// Drops the clients whose connections have all idled out, and of the others the quarter that
+    /// is unused for longest.
+    fn make_room(&mut self, now: Duration) {
+        let expired = |kept: &Kept| {
+            let idle = Duration::from_millis(kept.settings.idle_timeout_ms);
+            now.saturating_sub(kept.used) > idle
+        };
+        let mut used: Vec<_> = self
+            .by_hash
+            .values()
+            .flatten()
+            .map(|kept| kept.used)
+            .collect();
+        used.sort_unstable();
+        let oldest = used.get(used.len() / 4).copied().unwrap_or_default();
+        self.by_hash.retain(|_, kept| {
+            kept.retain(|one| !expired(one) && one.used > oldest);
+            !kept.is_empty()
+        });
+        self.count = self.by_hash.values().map(Vec::len).sum();
+    }
+}
+
 impl Clients {
-    pub(super) fn new(
-        secrets: Arc<dyn Secrets>,
-        egress: Arc<Egress>,
-        resolver: Arc<dyn Resolve>,
-    ) -> Self {
+    pub(super) fn new(shared: &Shared) -> Self {
         Self {
-            secrets,
-            lookups: Lookups::new(resolver, Arc::clone(&egress)),
-            egress,
+            secrets: Arc::clone(&shared.secrets),
+            egress: Arc::clone(&shared.egress),
+            lookups: Lookups::new(Arc::clone(&shared.resolver), Arc::clone(&shared.egress)),
+            clock: Arc::clone(&shared.clock),
+            idle_max: shared.idle_connections_max,
+            made: Arc::default(),
+            hasher: RandomState::new(),
             kept: Mutex::default(),
         }
     }
@@ -106,24 +178,27 @@ impl Clients {
         policy: &Policy,
         secure: bool,
     ) -> Result<reqwest::Client, ClientError> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = kept
-            .iter()
-            .position(|one| one.settings.serve(policy, secure))
-        {
-            kept[..=at].rotate_right(1);
-            return Ok(kept[0].client.clone());
+        let hash = self.hasher.hash_one(Settings::parts(policy, secure));
+        let now = self.clock.elapsed();
+        let mut clients = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.made.load(Ordering::Relaxed) >= self.idle_max {
+            // The HTTP stack bounds idle connections by host alone. Dropping a client closes its
+            // idle ones; calls under way keep theirs.
+            *clients = Shelf::default();
+            self.made.store(0, Ordering::Relaxed);
+        }
+        if let Some(kept) = clients.find(hash, policy, secure) {
+            kept.used = now;
+            return Ok(kept.client.clone());
         }
         let settings = Settings::of(policy, secure);
         let client = self.build(&settings)?;
-        kept.truncate(CLIENTS_MAX - 1);
-        kept.insert(
-            0,
-            Kept {
-                settings,
-                client: client.clone(),
-            },
-        );
+        let kept = Kept {
+            settings,
+            client: client.clone(),
+            used: now,
+        };
+        clients.put(hash, kept);
         Ok(client)
     }
 
@@ -148,6 +223,7 @@ impl Clients {
             .dns_resolver(Guarded(Arc::clone(&self.lookups)))
             .connector_layer(WatchLayer {
                 egress: Arc::clone(&self.egress),
+                made: Arc::clone(&self.made),
             });
         let builder = match &settings.proxy {
             Some(proxy) => builder.proxy(self.authorized(proxy)?),

@@ -2,7 +2,10 @@
 
 use std::{
     net::SocketAddr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll},
 };
 
@@ -18,6 +21,8 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Clone)]
 pub(super) struct WatchLayer {
     pub(super) egress: Arc<Egress>,
+    /// Counts connections.
+    pub(super) made: Arc<AtomicUsize>,
 }
 
 impl<S> Layer<S> for WatchLayer {
@@ -27,6 +32,7 @@ impl<S> Layer<S> for WatchLayer {
         Watched {
             inner,
             egress: Arc::clone(&self.egress),
+            made: Arc::clone(&self.made),
         }
     }
 }
@@ -36,6 +42,7 @@ impl<S> Layer<S> for WatchLayer {
 pub(super) struct Watched<S> {
     inner: S,
     egress: Arc<Egress>,
+    made: Arc<AtomicUsize>,
 }
 
 impl<S, R> Service<R> for Watched<S>
@@ -59,6 +66,7 @@ where
         }
         let connecting = self.inner.call(target);
         let egress = Arc::clone(&self.egress);
+        let made = Arc::clone(&self.made);
         Box::pin(async move {
             // A connection may outlive the call it was begun for; its marks stay with that call.
             let connection = match &probe {
@@ -68,6 +76,7 @@ where
             let (peer, local) =
                 ends(&connection).ok_or(Blocked::new(BlockedReason::UnknownPeer))?;
             egress.check_peer(peer)?;
+            made.fetch_add(1, Ordering::Relaxed);
             if let Some(probe) = &probe {
                 probe.connected(local);
             }

@@ -38,11 +38,12 @@ pub struct HttpTransport {
 }
 
 /// What the transports of all workers have in common.
-struct Shared {
-    clock: SharedClock,
-    secrets: Arc<dyn Secrets>,
-    egress: Arc<Egress>,
-    resolver: Arc<dyn Resolve>,
+pub(super) struct Shared {
+    pub(super) clock: SharedClock,
+    pub(super) secrets: Arc<dyn Secrets>,
+    pub(super) egress: Arc<Egress>,
+    pub(super) resolver: Arc<dyn Resolve>,
+    pub(super) idle_connections_max: usize,
     capture: CaptureOptions,
 }
 
@@ -60,20 +61,16 @@ impl HttpTransport {
                 secrets: Arc::new(NoSecrets),
                 egress: Arc::default(),
                 resolver: Arc::new(SystemResolver),
+                idle_connections_max: idle_connections_max(),
                 capture: CaptureOptions::default(),
             },
         }
     }
 
     fn with(shared: Arc<Shared>) -> Self {
-        let clients = Clients::new(
-            Arc::clone(&shared.secrets),
-            Arc::clone(&shared.egress),
-            Arc::clone(&shared.resolver),
-        );
         Self {
+            clients: Arc::new(Clients::new(&shared)),
             shared,
-            clients: Arc::new(clients),
         }
     }
 }
@@ -111,6 +108,15 @@ impl HttpTransportBuilder {
     #[must_use]
     pub fn capture(mut self, capture: CaptureOptions) -> Self {
         self.shared.capture = capture;
+        self
+    }
+
+    /// Keeps at most so many idle connections a worker; when more were made, all that are idle are
+    /// closed. Default: such that those of all workers take a quarter of the files that the process
+    /// may open, at most 4,096 a worker.
+    #[must_use]
+    pub fn idle_connections_max(mut self, connections: usize) -> Self {
+        self.shared.idle_connections_max = connections.max(1);
         self
     }
 
@@ -377,6 +383,17 @@ impl Limits {
         let detail = format!("no response within {limit} ms");
         AttemptError::new(ErrorClass::Timeout, detail)
     }
+}
+
+/// What a worker may keep idle, one worker a core.
+fn idle_connections_max() -> usize {
+    const MAX: usize = 4_096;
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let files = limit.map_or(usize::MAX, |files| {
+        usize::try_from(files).unwrap_or(usize::MAX)
+    });
+    let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    (files / 4 / workers).clamp(16, MAX)
 }
 
 fn micros(duration: Duration) -> u32 {

@@ -157,7 +157,7 @@ fn not_empty(secret: &Secret) -> Result<(), Invalid> {
 }
 
 /// TLS options of a subscription's calls.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Ssl {
     /// Checks that the certificate names the host. Default true.

@@ -1,6 +1,9 @@
 //! Secret values, and the promise that none is ever written into an event.
 
-use std::fmt;
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
@@ -37,6 +40,15 @@ impl Secret {
         match self {
             Self::Value(value) => Some(value.clone()),
             Self::Sealed(id) => secrets.reveal(*id),
+        }
+    }
+}
+
+impl Hash for Secret {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        match self {
+            Self::Value(value) => value.as_str().hash(hasher),
+            Self::Sealed(id) => id.hash(hasher),
         }
     }
 }

@@ -17,6 +17,7 @@ use super::{
     directory::Directory,
     forward::Forwards,
     handle::Inner,
+    limits,
     recovery::{Recalls, Recovered, RecoveredSubscription},
     snapshotter::Snapshotter,
     sources::Sources,
@@ -160,6 +161,7 @@ impl Builder {
     }
 
     fn open(mut self, tasks: runtime::Handle) -> Result<Runtime, StartError> {
+        limits::raise_open_files();
         self.log.clock = Arc::clone(&self.clock);
         let log = EventLog::open(&self.data, self.log)?;
         let snapshots = SnapshotStore::open(&self.data)?;

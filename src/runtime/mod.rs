@@ -15,6 +15,7 @@ mod directory;
 mod error;
 mod forward;
 mod handle;
+mod limits;
 pub(crate) mod recovery;
 mod snapshotter;
 mod sources;

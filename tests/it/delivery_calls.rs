@@ -14,8 +14,9 @@ use hooklog::{
     clock::SystemClock,
     delivery::{CaptureOptions, Egress, HttpTransport, Resolve, Transport},
     model::{
-        AttemptNumber, AttemptResult, Auth, ErrorClass, Fault, Header, Logging, LoggingParts,
-        Method, OAuth2, Policy, Proxy, ProxyKind, Secret, SecretId, Signing, SigningKey,
+        AttemptNumber, AttemptResult, Auth, ErrorClass, Fault, Header, HttpOptions, Logging,
+        LoggingParts, Method, OAuth2, Policy, Proxy, ProxyKind, Secret, SecretId, Signing,
+        SigningKey,
     },
     testing::callback::{Answer, CallbackServer},
 };
@@ -114,6 +115,53 @@ async fn each_worker_has_connections_of_its_own() {
         worker.send(request(policy(&server.url()))).await;
     }
     assert_eq!(server.connections(), 2);
+}
+
+/// One that keeps connections alive.
+async fn kept_alive() -> Hostile {
+    Hostile::start(|mut stream| async move {
+        while !read_request(&mut stream).await.is_empty() {
+            let answer = "HTTP/1.1 204 No Content\r\n\r\n";
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn many_sets_of_settings_keep_their_connections() {
+    let server = kept_alive().await;
+    let transport = transport();
+    for _ in 0..2 {
+        for idle_timeout_ms in 50_001..50_101 {
+            let http = HttpOptions {
+                idle_timeout_ms,
+                ..HttpOptions::default()
+            };
+            let policy = Policy {
+                http,
+                ..policy(&server.url())
+            };
+            transport.send(request(policy)).await;
+        }
+    }
+    assert_eq!(server.connections(), 100);
+}
+
+#[tokio::test]
+async fn idle_connections_are_bounded_over_all_callbacks() {
+    for (max, connections) in [(2, 2), (100, 1)] {
+        let transport = HttpTransport::builder()
+            .egress(Egress::loopback())
+            .idle_connections_max(max)
+            .build();
+        let servers = [kept_alive().await, kept_alive().await, kept_alive().await];
+        for server in servers.iter().chain([&servers[0]]) {
+            let report = transport.send(request(policy(&server.url()))).await;
+            assert_eq!(report.result.status(), 204);
+        }
+        assert_eq!(servers[0].connections(), connections, "at most {max}");
+    }
 }
 
 #[tokio::test]

@@ -1,0 +1,33 @@
+//! What the operating system allows this process.
+
+use rustix::process::{Resource, getrlimit, setrlimit};
+
+/// Raises the limit of open files to what the process may raise it to: each connection, and each
+/// segment of the log, is one. The usual soft limit of 1,024 is there for programs that use
+/// `select`.
+pub(super) fn raise_open_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current == limit.maximum {
+        return;
+    }
+    let before = limit.current;
+    limit.current = limit.maximum;
+    match setrlimit(Resource::Nofile, limit) {
+        Ok(()) => tracing::debug!(?before, now = ?limit.maximum, "raised the limit of open files"),
+        Err(error) => {
+            tracing::warn!(%error, limit = ?before, "cannot raise the limit of open files");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_files_may_be_open_as_the_system_allows() {
+        raise_open_files();
+        let limit = getrlimit(Resource::Nofile);
+        assert_eq!(limit.current, limit.maximum);
+    }
+}
