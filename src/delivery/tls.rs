@@ -10,9 +10,11 @@ use rustls::{
         ClientSessionMemoryCache, ClientSessionStore, Resumption, Tls12ClientSessionValue,
         Tls13ClientSessionValue, WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        verify_server_name,
     },
     crypto::CryptoProvider,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _},
+    server::ParsedCertificate,
 };
 
 use zeroize::Zeroizing;
@@ -120,15 +122,23 @@ pub(super) fn client_config(
         builder
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(TrustAll { provider }))
-    } else if ssl.hostname_verifier {
+    } else if ssl.hostname_verifier && ssl.trust_store.is_none() {
         builder.with_root_certificates(roots(ssl)?)
     } else {
         let inner = WebPkiServerVerifier::builder_with_provider(roots(ssl)?, provider)
             .build()
             .map_err(|error| TlsOptionsError::Verifier(error.to_string()))?;
+        let trusted = ssl.trust_store.as_deref().map(certificates).transpose();
+        let verifier = Lenient {
+            inner,
+            trusted: trusted
+                .map_err(TlsOptionsError::TrustStore)?
+                .unwrap_or_default(),
+            any_name: !ssl.hostname_verifier,
+        };
         builder
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyName { inner }))
+            .with_custom_certificate_verifier(Arc::new(verifier))
     };
     let mut config = match &ssl.key_store {
         None => builder.with_no_client_auth(),
@@ -233,13 +243,30 @@ impl ClientSessionStore for Sessions {
     }
 }
 
-/// Checks a certificate in every way but the name in it.
+/// Checks a certificate in every way but those that the options leave out.
 #[derive(Debug)]
-struct AnyName {
+struct Lenient {
     inner: Arc<WebPkiServerVerifier>,
+    /// Certificates that are trusted as they stand: a callback's own self-signed one is marked as
+    /// an authority's by most tools, and authorities are not accepted as servers else.
+    trusted: Vec<CertificateDer<'static>>,
+    any_name: bool,
 }
 
-impl ServerCertVerifier for AnyName {
+impl Lenient {
+    /// Whether a certificate was refused for being an authority's alone, and is trusted itself.
+    /// Its time of validity is looked at before that, its name is not; that the server holds its
+    /// key is shown by the handshake.
+    fn is_trusted_itself(&self, end_entity: &CertificateDer<'_>, error: &Error) -> bool {
+        let Error::InvalidCertificate(CertificateError::Other(reason)) = error else {
+            return false;
+        };
+        // The name of the error is all that can be told of it from here.
+        reason.to_string() == "CaUsedAsEndEntity" && self.trusted.contains(end_entity)
+    }
+}
+
+impl ServerCertVerifier for Lenient {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -255,11 +282,19 @@ impl ServerCertVerifier for AnyName {
             ocsp_response,
             now,
         );
+        let checked = match checked {
+            Err(error) if self.is_trusted_itself(end_entity, &error) => {
+                let certificate = ParsedCertificate::try_from(end_entity)?;
+                verify_server_name(&certificate, server_name)
+                    .map(|()| ServerCertVerified::assertion())
+            }
+            other => other,
+        };
         match checked {
             // The name is looked at last, so everything else has been accepted here.
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) => Ok(ServerCertVerified::assertion()),
+            )) if self.any_name => Ok(ServerCertVerified::assertion()),
             other => other,
         }
     }

@@ -192,6 +192,53 @@ async fn without_the_host_name_check_only_the_name_may_be_wrong() {
     assert_eq!(class(&call(&stranger, lenient).await), ErrorClass::Tls);
 }
 
+/// A certificate as `openssl req -x509` makes it: self-signed, and marked as an authority's.
+fn self_signed(name: &str, expired: bool) -> Identity {
+    let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    if expired {
+        params.not_before = date_time_ymd(2001, 1, 1);
+        params.not_after = date_time_ymd(2002, 1, 1);
+    }
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    Identity { certificate, key }
+}
+
+#[tokio::test]
+async fn a_self_signed_certificate_is_accepted_where_it_is_trusted_itself() {
+    let right = self_signed("127.0.0.1", false);
+    let trust = |identity: &Identity, hostname_verifier| Ssl {
+        hostname_verifier,
+        trust_store: Some(identity.certificate.pem()),
+        ..Ssl::default()
+    };
+    let server = serve(&right, None).await;
+    assert_eq!(
+        call(&server, trust(&right, true)).await.result.status(),
+        204
+    );
+    let stranger = self_signed("127.0.0.1", false);
+    let report = call(&server, trust(&stranger, true)).await;
+    assert_eq!(class(&report), ErrorClass::Tls);
+
+    let misnamed = self_signed("other.example", false);
+    let server = serve(&misnamed, None).await;
+    let report = call(&server, trust(&misnamed, true)).await;
+    assert_eq!(class(&report), ErrorClass::Tls);
+    assert_eq!(
+        call(&server, trust(&misnamed, false)).await.result.status(),
+        204
+    );
+
+    let expired = self_signed("127.0.0.1", true);
+    let server = serve(&expired, None).await;
+    for hostname_verifier in [true, false] {
+        let report = call(&server, trust(&expired, hostname_verifier)).await;
+        assert_eq!(class(&report), ErrorClass::Tls);
+    }
+}
+
 #[tokio::test]
 async fn trust_all_accepts_any_certificate() {
     let trust_all = Ssl {
