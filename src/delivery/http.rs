@@ -217,7 +217,9 @@ impl HttpTransport {
                 "blocked a destination");
             AttemptError::new(ErrorClass::Blocked, blocked.to_string())
         })?;
-        let headers = request::headers(request, &*self.shared.secrets, self.shared.clock.now())?;
+        let mut headers =
+            request::headers(request, &*self.shared.secrets, self.shared.clock.now())?;
+        request::complete(&mut headers, &url, &request.message.content)?;
         let client = self
             .clients
             .get(&request.policy, url.scheme() == "https")

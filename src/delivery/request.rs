@@ -2,8 +2,9 @@
 
 use http::{
     HeaderMap, HeaderName, HeaderValue,
-    header::{AUTHORIZATION, CONTENT_TYPE, USER_AGENT},
+    header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, USER_AGENT},
 };
+use url::Url;
 
 use super::{AttemptRequest, auth, sign};
 use crate::model::{
@@ -59,6 +60,20 @@ pub(super) fn headers(
     }
     webhook_headers(&mut map, request, secrets, now)?;
     Ok(map)
+}
+
+/// Adds what the HTTP stack would add by itself, so that what is captured is what is sent.
+pub(super) fn complete(map: &mut HeaderMap, url: &Url, body: &[u8]) -> Result<(), AttemptError> {
+    let host = url.host_str().unwrap_or_default();
+    // A URL in its normal form names no default port.
+    let host = match url.port() {
+        Some(port) => value(&format!("{host}:{port}"))?,
+        None => value(host)?,
+    };
+    map.insert(HOST, host);
+    map.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    map.entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
+    Ok(())
 }
 
 fn webhook_headers(

@@ -1,6 +1,7 @@
 //! What a call carries, over which connection it goes, what is kept of it.
 
 use std::{
+    collections::BTreeMap,
     io,
     net::{IpAddr, Ipv4Addr},
     sync::{
@@ -306,6 +307,25 @@ async fn only_what_logging_names_is_kept() {
             .iter()
             .any(|header| header.name == "x-answer" && header.value == "1")
     );
+}
+
+#[tokio::test]
+async fn captured_request_headers_are_those_that_are_sent() {
+    let callback = callback().await;
+    let report = transport()
+        .send(request(policy(callback.url("/").as_str())))
+        .await;
+    let captured = report.captured.unwrap().request.headers.unwrap();
+    let captured: BTreeMap<_, _> = captured.into_iter().map(|h| (h.name, h.value)).collect();
+    let calls = callback.stop().await;
+    let sent = calls[0].headers.iter();
+    let sent: BTreeMap<_, _> = sent
+        .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+        .collect();
+    assert_eq!(captured, sent);
+    for name in ["host", "content-length", "user-agent", "content-type"] {
+        assert!(sent.contains_key(name), "{name}");
+    }
 }
 
 #[tokio::test]
