@@ -150,6 +150,17 @@ impl Egress {
         }
     }
 
+    /// What of this an operator should know when the gateway starts: each loosening of the default.
+    pub fn warnings(&self) -> Vec<String> {
+        let http = self.allow_http.then(|| {
+            "egress.allow_http is on: messages and credentials may be sent in clear text".to_owned()
+        });
+        let ranges = self.allow_private_cidrs.iter().map(|range| {
+            format!("egress.allow_private_cidrs holds {range}: callbacks may reach inside it")
+        });
+        http.into_iter().chain(ranges).collect()
+    }
+
     /// Whether this URL may be called as far as it tells by itself. What its name resolves to is
     /// checked when it is called.
     pub fn check_url(&self, url: &CallbackUrl) -> Result<(), Blocked> {
@@ -375,6 +386,19 @@ mod tests {
         ] {
             assert_eq!(check(&egress, url).is_ok(), ok, "{url}");
         }
+    }
+
+    #[test]
+    fn each_loosening_is_warned_of() {
+        assert_eq!(Egress::default().warnings(), Vec::<String>::new());
+        let warnings = Egress::loopback().warnings();
+        for (warning, part) in warnings
+            .iter()
+            .zip(["allow_http", "127.0.0.0/8", "::1/128"])
+        {
+            assert!(warning.contains(part), "{warning}");
+        }
+        assert_eq!(warnings.len(), 3);
     }
 
     #[test]

@@ -161,6 +161,9 @@ impl Builder {
     }
 
     fn open(mut self, tasks: runtime::Handle) -> Result<Runtime, StartError> {
+        for warning in self.egress.warnings() {
+            tracing::warn!("{warning}");
+        }
         limits::raise_open_files();
         self.log.clock = Arc::clone(&self.clock);
         let log = EventLog::open(&self.data, self.log)?;
