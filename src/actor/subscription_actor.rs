@@ -295,6 +295,7 @@ impl SubscriptionActor {
                 attempt: made.attempt,
                 probe: made.probe,
                 message: Arc::new(MessagePublished::clone(published)),
+                accepted_at: made.message.accepted_at,
                 policy: made.policy,
                 gravitee_client_identifier: false,
             };

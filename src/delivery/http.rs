@@ -13,6 +13,7 @@ use super::{
     capture::{Body, Capture},
     classify,
     clients::Clients,
+    cloud_events::Payload,
     probe::Probe,
     request, retry_after, tls,
 };
@@ -217,14 +218,15 @@ impl HttpTransport {
                 "blocked a destination");
             AttemptError::new(ErrorClass::Blocked, blocked.to_string())
         })?;
-        let mut headers =
-            request::headers(request, &*self.shared.secrets, self.shared.clock.now())?;
-        request::complete(&mut headers, &url, &request.message.content)?;
+        let payload = Payload::of(request);
+        let (secrets, now) = (&*self.shared.secrets, self.shared.clock.now());
+        let mut headers = request::headers(request, &payload, secrets, now)?;
+        request::complete(&mut headers, &url, &payload.body)?;
         let client = self
             .clients
             .get(&request.policy, url.scheme() == "https")
             .map_err(|error| classify::unusable(&error))?;
-        capture.request(&headers, &request.message.content);
+        capture.request(&headers, &payload.body);
         let method = match method {
             Method::Post => reqwest::Method::POST,
             Method::Put => reqwest::Method::PUT,
@@ -232,7 +234,7 @@ impl HttpTransport {
         };
         let mut built = reqwest::Request::new(method, url);
         *built.headers_mut() = headers;
-        *built.body_mut() = Some(request.message.content.clone().into());
+        *built.body_mut() = Some(payload.body.into());
         Ok(Prepared {
             client,
             request: built,

@@ -21,6 +21,7 @@ mod capture;
 mod check;
 mod classify;
 mod clients;
+mod cloud_events;
 mod connect;
 mod egress;
 mod http;

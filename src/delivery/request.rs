@@ -6,7 +6,7 @@ use http::{
 };
 use url::Url;
 
-use super::{AttemptRequest, auth, sign};
+use super::{AttemptRequest, auth, cloud_events::Payload, sign};
 use crate::model::{
     AttemptError, AttemptNumber, DeliveryId, ErrorClass, Header, Secrets, Timestamp,
 };
@@ -24,10 +24,11 @@ const CLIENT_IDENTIFIER: HeaderName = HeaderName::from_static("x-gravitee-client
 /// The headers of this call made now.
 ///
 /// A message's headers win over the policy's of the same name, and both over the gateway's
-/// `user-agent` and `traceparent`. `content-type`, `authorization` from credentials, and what the
+/// `user-agent` and `traceparent`. `content-type`, attributes of CloudEvents, `authorization` from credentials, and what the
 /// callback trusts (`webhook-*`, the client identifier) are the gateway's alone.
 pub(super) fn headers(
     request: &AttemptRequest,
+    payload: &Payload,
     secrets: &dyn Secrets,
     now: Timestamp,
 ) -> Result<HeaderMap, AttemptError> {
@@ -51,14 +52,17 @@ pub(super) fn headers(
     map.entry(USER_AGENT).or_insert(agent);
     let trace = value(&traceparent(request.delivery, request.attempt))?;
     map.entry(TRACEPARENT).or_insert(trace);
-    map.insert(CONTENT_TYPE, value(&message.content_type)?);
+    map.insert(CONTENT_TYPE, value(&payload.content_type)?);
+    for (name, attribute) in &payload.attributes {
+        map.insert(name, attribute.clone());
+    }
     if let Some(credentials) = auth::authorize(&policy.auth, secrets)? {
         map.insert(AUTHORIZATION, credentials);
     }
     if request.gravitee_client_identifier {
         map.insert(CLIENT_IDENTIFIER, value(&request.subscription.to_string())?);
     }
-    webhook_headers(&mut map, request, secrets, now)?;
+    webhook_headers(&mut map, request, &payload.body, secrets, now)?;
     Ok(map)
 }
 
@@ -79,15 +83,15 @@ pub(super) fn complete(map: &mut HeaderMap, url: &Url, body: &[u8]) -> Result<()
 fn webhook_headers(
     map: &mut HeaderMap,
     request: &AttemptRequest,
+    body: &[u8],
     secrets: &dyn Secrets,
     now: Timestamp,
 ) -> Result<(), AttemptError> {
     let id = request.message.id.to_string();
     let timestamp = now.as_seconds().to_string();
     if let Some(signing) = &request.policy.signing {
-        let signature =
-            sign::signature(signing, secrets, &id, &timestamp, &request.message.content)
-                .map_err(|error| AttemptError::new(ErrorClass::Auth, error.to_string()))?;
+        let signature = sign::signature(signing, secrets, &id, &timestamp, body)
+            .map_err(|error| AttemptError::new(ErrorClass::Auth, error.to_string()))?;
         map.insert(WEBHOOK_SIGNATURE, value(&signature)?);
     }
     map.insert(WEBHOOK_ID, value(&id)?);
@@ -156,6 +160,7 @@ mod tests {
                 coordinate: None,
                 sampled: true,
             }),
+            accepted_at: Timestamp::EPOCH,
             policy: Arc::new(Policy::of(&WebhookEntrypoint::at("/a"), &configuration)),
             gravitee_client_identifier: false,
         }
@@ -164,6 +169,7 @@ mod tests {
     fn of(request: &AttemptRequest) -> HeaderMap {
         headers(
             request,
+            &Payload::of(request),
             &NoSecrets,
             Timestamp::from_millis(1_772_600_767_999),
         )
@@ -228,7 +234,13 @@ mod tests {
             secret: Secret::new("whsec_"),
         };
         Arc::make_mut(&mut request.policy).signing = Some(Signing { keys: vec![key] });
-        let error = headers(&request, &NoSecrets, Timestamp::EPOCH).unwrap_err();
+        let error = headers(
+            &request,
+            &Payload::of(&request),
+            &NoSecrets,
+            Timestamp::EPOCH,
+        )
+        .unwrap_err();
         assert_eq!(error.class, ErrorClass::Auth);
     }
 }

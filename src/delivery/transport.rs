@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 use crate::model::{
     ApiId, AttemptNumber, AttemptReport, DeliveryId, MessagePublished, Policy, SecretId, Secrets,
-    SubscriptionId,
+    SubscriptionId, Timestamp,
 };
 
 /// One HTTP call to make. Cloning it copies no content.
@@ -25,6 +25,8 @@ pub struct AttemptRequest {
     pub probe: bool,
     /// The message.
     pub message: Arc<MessagePublished>,
+    /// When the message was accepted.
+    pub accepted_at: Timestamp,
     /// The settings it is made under.
     pub policy: Arc<Policy>,
     /// Sends `X-Gravitee-Client-Identifier`, the subscription's id; for imported APIs.

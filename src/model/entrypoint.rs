@@ -214,6 +214,33 @@ impl Method {
     }
 }
 
+/// Whether calls carry messages as CloudEvents 1.0.
+///
+/// `id` is the message's id, `source` is `/apis/` and the API's id, `type` is the message's type
+/// or `hooklog.message`, `time` is when the message was accepted, `datacontenttype` is its content
+/// type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CloudEvents {
+    /// No: the content alone.
+    #[default]
+    None,
+    /// The content as the body, attributes as `ce-` headers.
+    Binary,
+    /// One JSON object with attributes and content, as `application/cloudevents+json`.
+    Structured,
+}
+
+impl CloudEvents {
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde asks for this signature"
+    )]
+    const fn is_none(&self) -> bool {
+        matches!(self, Self::None)
+    }
+}
+
 /// How consumers get an API's messages, and what their subscriptions inherit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -250,6 +277,9 @@ pub struct WebhookEntrypoint {
     /// What is captured.
     #[serde(default)]
     pub logging: Logging,
+    /// Whether calls of subscriptions that do not say carry CloudEvents. Default none.
+    #[serde(default, skip_serializing_if = "CloudEvents::is_none")]
+    pub cloud_events: CloudEvents,
 }
 
 impl WebhookEntrypoint {
@@ -267,6 +297,7 @@ impl WebhookEntrypoint {
             http: HttpOptions::default(),
             proxy: None,
             logging: Logging::default(),
+            cloud_events: CloudEvents::None,
         }
     }
 

@@ -39,8 +39,8 @@ pub use self::{
     auth::{Auth, JwtAlgorithm, JwtClaim, JwtProfile, OAuth2, Signing, SigningKey, Ssl},
     capture::{Captured, CapturedBody, CapturedHeader, CapturedPart},
     entrypoint::{
-        DeadLetterQueue, HttpOptions, Logging, LoggingParts, Method, OnFailure, Proxy, ProxyKind,
-        Qos, WebhookEntrypoint,
+        CloudEvents, DeadLetterQueue, HttpOptions, Logging, LoggingParts, Method, OnFailure, Proxy,
+        ProxyKind, Qos, WebhookEntrypoint,
     },
     event::{
         ApiCreated, ApiDeleted, ApiEvent, ApiStarted, ApiStopped, ApiUpdated, ApplicationCreated,

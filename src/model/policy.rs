@@ -1,8 +1,8 @@
 //! What an entrypoint and a subscription together ask of each call.
 
 use super::{
-    Auth, CallbackUrl, ConsumerConfiguration, DeadLetterQueue, Header, HttpOptions, Logging,
-    OnFailure, Proxy, Qos, Retry, Signing, Ssl, WebhookEntrypoint, entrypoint::Method,
+    Auth, CallbackUrl, CloudEvents, ConsumerConfiguration, DeadLetterQueue, Header, HttpOptions,
+    Logging, OnFailure, Proxy, Qos, Retry, Signing, Ssl, WebhookEntrypoint, entrypoint::Method,
 };
 
 /// The settings that a subscription delivers under: its own, and the entrypoint's where it names
@@ -39,6 +39,8 @@ pub struct Policy {
     pub proxy: Option<Proxy>,
     /// What is captured.
     pub logging: Logging,
+    /// Whether calls carry CloudEvents.
+    pub cloud_events: CloudEvents,
 }
 
 impl Policy {
@@ -68,6 +70,9 @@ impl Policy {
             http: entrypoint.http,
             proxy: entrypoint.proxy.clone(),
             logging: entrypoint.logging,
+            cloud_events: configuration
+                .cloud_events
+                .unwrap_or(entrypoint.cloud_events),
         }
     }
 }

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     ApiId, ApplicationId, Auth, CallbackUrl, Header, Invalid, Position, Retry, Signing, Ssl,
-    SubscriptionId, Timestamp, entrypoint::Method,
+    SubscriptionId, Timestamp,
+    entrypoint::{CloudEvents, Method},
 };
 
 /// Where a subscription stands with the publisher.
@@ -96,6 +97,9 @@ pub struct ConsumerConfiguration {
     /// when it is absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_in_flight: Option<u16>,
+    /// Whether calls carry CloudEvents; as the entrypoint says when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cloud_events: Option<CloudEvents>,
 }
 
 impl ConsumerConfiguration {

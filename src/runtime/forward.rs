@@ -95,6 +95,7 @@ async fn post(
             attempt: AttemptNumber::FIRST,
             probe: false,
             message: Arc::new(message.clone()),
+            accepted_at: letter.message.accepted_at,
             policy: Arc::new(Policy::of(&WebhookEntrypoint::at("/"), &configuration)),
             gravitee_client_identifier: false,
         })

@@ -15,12 +15,13 @@ use hooklog::{
     clock::SystemClock,
     delivery::{CaptureOptions, Egress, HttpTransport, Resolve, Transport},
     model::{
-        AttemptNumber, AttemptResult, Auth, ErrorClass, Fault, Header, HttpOptions, Logging,
-        LoggingParts, Method, OAuth2, Policy, Proxy, ProxyKind, Secret, SecretId, Signing,
-        SigningKey,
+        AttemptNumber, AttemptResult, Auth, CloudEvents, ConsumerConfiguration, ErrorClass, Fault,
+        Header, HttpOptions, Logging, LoggingParts, Method, OAuth2, Policy, Proxy, ProxyKind,
+        Secret, SecretId, Signing, SigningKey, WebhookEntrypoint,
     },
-    testing::callback::{Answer, CallbackServer},
+    testing::callback::{Answer, CallbackServer, ReceivedCall},
 };
+use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 
 use crate::support::{
@@ -631,4 +632,98 @@ async fn a_name_that_points_inside_is_blocked_behind_a_proxy_too() {
 async fn a_name_that_cannot_be_resolved_behind_a_socks_proxy_is_a_dns_error() {
     let class = resolved_behind(ProxyKind::Socks5, false, &[&[]]).await;
     assert_eq!(class, ErrorClass::Dns);
+}
+
+/// What a callback gets of a message of this type and content as one of CloudEvents.
+async fn cloud_event(mode: CloudEvents, content_type: &str, content: &[u8]) -> ReceivedCall {
+    let callback = callback().await;
+    let key = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    let secret = Secret::new(key);
+    let policy = Policy {
+        cloud_events: mode,
+        signing: Some(Signing {
+            keys: vec![SigningKey { secret }],
+        }),
+        ..policy(callback.url("/").as_str())
+    };
+    let mut request = request(policy);
+    let message = Arc::make_mut(&mut request.message);
+    message.content = content.to_vec().into();
+    content_type.clone_into(&mut message.content_type);
+    message.event_type = Some("order paid".to_owned());
+    transport().send(request).await;
+    let call = callback.stop().await.remove(0);
+    let verifier = standardwebhooks::Webhook::new(key).unwrap();
+    verifier.verify(&call.body, &call.headers).unwrap();
+    call
+}
+
+const MESSAGE: &str = "00000000-0000-0000-0000-000000000001";
+const SOURCE: &str = "/apis/00000000-0000-0000-0000-000000000003";
+const ACCEPTED: &str = "2026-01-02T03:04:05.678Z";
+
+#[tokio::test]
+async fn a_binary_cloud_event_is_the_content_with_its_attributes_as_headers() {
+    let call = cloud_event(CloudEvents::Binary, "text/plain", b"hello").await;
+    assert_eq!(call.body, "hello");
+    for (name, value) in [
+        ("ce-specversion", "1.0"),
+        ("ce-id", MESSAGE),
+        ("ce-source", SOURCE),
+        ("ce-type", "order%20paid"),
+        ("ce-time", ACCEPTED),
+        ("content-type", "text/plain"),
+    ] {
+        assert_eq!(call.header(name), Some(value));
+    }
+}
+
+#[tokio::test]
+async fn a_structured_cloud_event_is_one_json_object() {
+    let json = br#"{"b":1.50, "a":[]}"#;
+    for (content_type, content, name, data) in [
+        (
+            "application/json",
+            &json[..],
+            "data",
+            json!({"a": [], "b": 1.5}),
+        ),
+        ("text/plain", b"hello", "data", json!("hello")),
+        ("application/json", b"{", "data_base64", json!("ew==")),
+        ("image/png", b"\xff\x00", "data_base64", json!("/wA=")),
+    ] {
+        let call = cloud_event(CloudEvents::Structured, content_type, content).await;
+        assert_eq!(
+            call.header("content-type"),
+            Some("application/cloudevents+json")
+        );
+        assert_eq!(call.header("ce-id"), None);
+        let event: serde_json::Value = serde_json::from_slice(&call.body).unwrap();
+        let mut expected = json!({
+            "specversion": "1.0",
+            "id": MESSAGE,
+            "source": SOURCE,
+            "type": "order paid",
+            "time": ACCEPTED,
+            "datacontenttype": content_type,
+        });
+        expected[name] = data;
+        assert_eq!(event, expected);
+    }
+    let call = cloud_event(CloudEvents::Structured, "application/json", json).await;
+    let verbatim = call.body.windows(json.len()).any(|part| part == json);
+    assert!(verbatim, "JSON stands in it byte for byte");
+}
+
+#[test]
+fn a_subscription_says_how_it_wants_messages_and_the_entrypoint_for_those_that_do_not() {
+    let mut entrypoint = WebhookEntrypoint::at("/a");
+    entrypoint.cloud_events = CloudEvents::Structured;
+    let mut configuration = ConsumerConfiguration::default();
+    let of = |configuration: &_| Policy::of(&entrypoint, configuration).cloud_events;
+    assert_eq!(of(&configuration), CloudEvents::Structured);
+    configuration.cloud_events = Some(CloudEvents::None);
+    assert_eq!(of(&configuration), CloudEvents::None);
+    let written = serde_json::to_value(&configuration).unwrap();
+    assert_eq!(written["cloudEvents"], "none");
 }

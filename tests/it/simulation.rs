@@ -29,7 +29,6 @@ fn live_all(seeds: std::ops::Range<u64>) -> Result<Summary, Failure> {
                     if seed >= seeds.end {
                         return;
                     }
-                    }
                     match live(seed) {
                         Ok(summary) => {
                             let mut sum = sum.lock().unwrap();

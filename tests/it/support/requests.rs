@@ -62,6 +62,7 @@ pub(crate) fn request(policy: Policy) -> AttemptRequest {
             coordinate: None,
             sampled: true,
         }),
+        accepted_at: "2026-01-02T03:04:05.678Z".parse().unwrap(),
         policy: Arc::new(policy),
         gravitee_client_identifier: false,
     }
