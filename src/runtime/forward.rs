@@ -104,7 +104,9 @@ async fn post(
         AttemptResult::Responded {
             status: 200..=299, ..
         } => Ok(()),
-        AttemptResult::Responded { status, .. } => Err(format!("{url} answered {status}")),
+        AttemptResult::Responded { status, .. } => {
+            Err(format!("{} answered {status}", url.redacted()))
+        }
         AttemptResult::Failed(error) => Err(error.to_string()),
     }
 }

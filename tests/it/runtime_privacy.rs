@@ -6,7 +6,10 @@ use hooklog::{
     clock::SystemClock,
     delivery::Egress,
     log::RecordedEvent,
-    model::{Api, ApiId, KeepFailures, Logging, Message, Position, Sampling, Subscription},
+    model::{
+        Api, ApiId, DeadLetterQueue, KeepFailures, Logging, Message, Position, Sampling,
+        Subscription, SubscriptionEvent,
+    },
     projection::deliveries::{DeliveryFilter, DeliveryQuery, DeliveryRow},
     runtime::{Handle, Runtime},
     testing::{
@@ -164,4 +167,34 @@ async fn the_detail_shows_what_was_captured_of_each_attempt() {
         .collect();
     assert_eq!(bodies, [b"canary 400", b"canary 201"]);
     runtime.shutdown(Duration::from_secs(1)).await;
+}
+
+#[tokio::test]
+async fn a_secret_in_the_url_of_a_dead_letter_queue_is_in_no_reason() {
+    let data = tempfile::tempdir().unwrap();
+    let test = TestRuntime::start(data.path(), 11).await.unwrap();
+    let mut api = Api::named("orders");
+    let url = "https://dlq.example.com/?key=canary".parse().unwrap();
+    api.entrypoint.dlq = DeadLetterQueue::Http { url };
+    let api = test.handle().create_api(api).await.unwrap();
+    let subscription = Subscription::to("https://example.com/").unwrap();
+    test.handle().subscribe(api.id, subscription).await.unwrap();
+    test.transport().answer(|_| FakeAnswer::Status(400));
+    test.handle()
+        .publish(api.id, Message::text("refused"))
+        .await
+        .unwrap();
+    test.settle().await;
+    let events = test.handle().log().read(Position::ZERO, 1_000).unwrap();
+    let reason = events
+        .iter()
+        .find_map(|event| match event.event.as_subscription() {
+            Some(SubscriptionEvent::DeadLetterForwardFailed(failed)) => Some(&failed.reason),
+            _ => None,
+        });
+    assert_eq!(
+        reason.unwrap(),
+        "https://dlq.example.com/?key=[redacted] answered 400"
+    );
+    test.shutdown().await;
 }
