@@ -1,7 +1,5 @@
 //! `hooklog verify`: the log against itself, and the views against the log.
 
-use std::time::Duration;
-
 use clap::Args;
 use serde_json::json;
 
@@ -10,18 +8,14 @@ use super::{
     data::{Data, DataArgs},
     output::progress,
 };
-use crate::{
-    projection::{
-        OnBadEvent, Projection, Projections, Storage, View, dead_letters::DeadLetters,
-        deliveries::Deliveries, metrics::Metrics, subscriptions::Subscriptions,
-    },
-    runtime::PROJECTIONS_DIRECTORY,
+use crate::projection::{
+    Projection, ReplayUntil, StartError, View, ViewError, copy_rows, dead_letters::DeadLetters,
+    deliveries::Deliveries, history_until, metrics::Metrics, stored_view,
+    subscriptions::Subscriptions,
 };
 
 /// Rows compared at a time.
 const PAGE: usize = 4_096;
-/// How long a projection may take to catch up with the log.
-const CATCH_UP: Duration = Duration::from_hours(1);
 
 #[derive(Debug, Args)]
 pub(super) struct VerifyArgs {
@@ -48,9 +42,10 @@ pub(super) fn run(args: &VerifyArgs, output: &mut Output) -> Result<(), CliError
         })
         .collect();
     let mut views = 0;
-    if !args.log_only && report.is_sound() && data.path.join(PROJECTIONS_DIRECTORY).is_dir() {
-        views = 4;
-        problems.extend(compare_views(&data)?);
+    if !args.log_only && report.is_sound() && data.rows().is_dir() {
+        let compared = compare_views(&data)?;
+        views = compared.views;
+        problems.extend(compared.problems);
     }
     if output.is_json() {
         output.json(&json!({
@@ -85,37 +80,65 @@ pub(super) fn run(args: &VerifyArgs, output: &mut Output) -> Result<(), CliError
     }
 }
 
-/// Lets the stored views catch up, folds each anew in memory, and compares them row by row.
-fn compare_views(data: &Data) -> Result<Vec<String>, CliError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .build()?;
-    let storage = Storage::Directory(data.path.join(PROJECTIONS_DIRECTORY));
-    let mut projections = Projections::new(storage, data.history(), data.clock.clone());
-    let problems = [
-        runtime.block_on(compare(&mut projections, data, Deliveries))?,
-        runtime.block_on(compare(&mut projections, data, Metrics))?,
-        runtime.block_on(compare(&mut projections, data, DeadLetters))?,
-        runtime.block_on(compare(&mut projections, data, Subscriptions))?,
-    ];
-    projections.stop();
-    Ok(problems.into_iter().flatten().collect())
+/// What comparing the stored views with the log found.
+#[derive(Default)]
+struct Compared {
+    views: usize,
+    problems: Vec<String>,
 }
 
-async fn compare<P: Projection + Copy>(
-    projections: &mut Projections,
-    data: &Data,
-    projection: P,
-) -> Result<Option<String>, CliError> {
-    let stored = projections.start(projection, OnBadEvent::SkipAndRecord)?;
-    stored.at(data.log.head(), CATCH_UP).await?;
-    let anew = data.view(projection)?;
-    Ok(first_difference(&stored, &anew)?
-        .map(|key| format!("view {:?} differs from the log at key {key}", P::NAME)))
+/// Folds each stored view anew, as far as it is, and compares the two row by row. Nothing in the
+/// data directory is mended or written.
+fn compare_views(data: &Data) -> Result<Compared, CliError> {
+    let mut compared = Compared::default();
+    compared.view(data, Deliveries)?;
+    compared.view(data, Metrics)?;
+    compared.view(data, DeadLetters)?;
+    compared.view(data, Subscriptions)?;
+    Ok(compared)
+}
+
+impl Compared {
+    fn view<P: Projection>(&mut self, data: &Data, projection: P) -> Result<(), CliError> {
+        let copy = data.scratch()?.join("stored");
+        if !copy_rows::<P>(&data.rows(), &copy)? {
+            return Ok(());
+        }
+        let stored = match stored_view::<P>(&copy, data.history(), data.clock.clone()) {
+            Ok(None) => return Ok(()),
+            Ok(Some(stored)) => stored,
+            Err(StartError::Rows { source, .. }) => {
+                self.problem::<P>(format!("cannot be opened: {source}"));
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.views += 1;
+        let (position, head) = (stored.position(), data.log.head());
+        if position > head {
+            self.problem::<P>(format!(
+                "is at position {position}, and the log ends at {head}"
+            ));
+            return Ok(());
+        }
+        let history = history_until(data.history(), ReplayUntil::Position(position))?;
+        let anew = data.fold(projection, history, &data.scratch()?.join("anew"))?;
+        match first_difference(&stored, &anew) {
+            Ok(None) => {}
+            Ok(Some(key)) => self.problem::<P>(format!("differs from the log at key {key}")),
+            Err(ViewError::Rows(error)) => self.problem::<P>(format!("cannot be read: {error}")),
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    fn problem<P: Projection>(&mut self, what: String) {
+        self.problems.push(format!("view {:?} {what}", P::NAME));
+    }
 }
 
 /// The first key, in hexadecimal, whose rows differ.
-fn first_difference<P: Projection>(a: &View<P>, b: &View<P>) -> Result<Option<String>, CliError> {
+fn first_difference<P: Projection>(a: &View<P>, b: &View<P>) -> Result<Option<String>, ViewError> {
     let end = vec![0xff; 64];
     let mut from = Vec::new();
     loop {

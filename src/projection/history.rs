@@ -5,7 +5,13 @@ use std::{fmt, sync::Arc};
 use futures_util::future::BoxFuture;
 
 use super::HistoryError;
-use crate::{log::RecordedEvent, model::Position};
+use crate::{
+    log::RecordedEvent,
+    model::{Position, Timestamp},
+};
+
+/// Events read at once while a time is looked for.
+const STEP_EVENTS: usize = 1_024;
 
 /// What a read of the log gave.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -38,6 +44,12 @@ pub trait History: Send + Sync + 'static {
     /// Ends when there is an event after this position.
     fn past(&self, after: Position) -> BoxFuture<'static, ()>;
 
+    /// The last position whose event is at or before this time; [`Position::ZERO`] when there is
+    /// none. Times never fall along the log.
+    fn last_until(&self, time: Timestamp) -> Result<Position, HistoryError> {
+        read_until(self, time)
+    }
+
     /// The event at this position, if it is kept.
     fn event_at(&self, position: Position) -> Result<Option<Arc<RecordedEvent>>, HistoryError> {
         let mut batch = self.read_after(position.previous(), 1)?;
@@ -54,5 +66,25 @@ pub type SharedHistory = Arc<dyn History>;
 impl fmt::Debug for dyn History {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "History(tip {})", self.tip())
+    }
+}
+
+/// Reads until the first event after this time.
+pub(super) fn read_until<H: History + ?Sized>(
+    history: &H,
+    time: Timestamp,
+) -> Result<Position, HistoryError> {
+    let mut end = Position::ZERO;
+    loop {
+        let batch = history.read_after(end, STEP_EVENTS)?;
+        let within = batch.events.partition_point(|event| event.time <= time);
+        if within < batch.events.len() {
+            let last = within.checked_sub(1);
+            return Ok(last.map_or(end, |last| batch.events[last].position));
+        }
+        if batch.reached <= end {
+            return Ok(end);
+        }
+        end = batch.reached;
     }
 }

@@ -1,11 +1,13 @@
 //! The event log as the history that projections fold.
 
+use std::time::Duration;
+
 use futures_util::future::BoxFuture;
 
-use super::{Batch, History, HistoryError};
+use super::{Batch, History, HistoryError, history::read_until};
 use crate::{
     log::{EventLog, ReadError, ReadLimit, StorageError},
-    model::Position,
+    model::{Position, Timestamp},
 };
 
 /// Bytes of one read: a few of the largest messages, and far more events than spread a commit's
@@ -43,6 +45,23 @@ impl History for EventLog {
 
     fn tip(&self) -> Position {
         self.head()
+    }
+
+    /// By bisection; where damage stands in its way, by reading.
+    fn last_until(&self, time: Timestamp) -> Result<Position, HistoryError> {
+        let later = time.plus(Duration::from_millis(1));
+        if later == time {
+            return Ok(self.head());
+        }
+        match self.position_at(later) {
+            Ok(first) => Ok(first.previous()),
+            Err(ReadError::Corrupt { .. }) => read_until(self, time),
+            Err(error) => Err(HistoryError {
+                after: Position::ZERO,
+                reason: error.to_string(),
+                passing: is_passing(&error),
+            }),
+        }
     }
 
     fn past(&self, after: Position) -> BoxFuture<'static, ()> {

@@ -68,7 +68,9 @@ pub use self::{
     error::{HistoryError, ProjectError, RowError, StartError, ViewError},
     fold::OnBadEvent,
     history::{Batch, History, SharedHistory},
-    replay::{ReplayUntil, Replayed, fold_all, replay},
+    replay::{
+        Folding, ReplayUntil, Replayed, copy_rows, fold_all, history_until, replay, stored_view,
+    },
     rows::{ReadRows, Row, RowIter, Rows, StoredRows, after_prefix},
     set::{ProjectionStatus, Projections, Storage},
     shared::{Halt, Phase},

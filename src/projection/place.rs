@@ -13,6 +13,7 @@ use super::{
     sled_store::SledStore,
     store::{MemoryStore, RowStore},
 };
+use crate::model::Position;
 
 /// The place of one projection's rows.
 #[derive(Debug, Clone)]
@@ -44,9 +45,42 @@ impl Opened {
 }
 
 impl Place {
-    /// Opens the live generation, or an empty one when there is none or it is damaged. Every
-    /// other generation is deleted.
-    pub(super) fn open(&self) -> Result<Opened, StartError> {
+    /// Opens the live generation of rows of a log that ends here, or an empty one when there is
+    /// none or it is damaged. Every other generation is deleted.
+    pub(super) fn open_within(&self, tip: Position) -> Result<Opened, StartError> {
+        let opened = self.open()?;
+        if opened.checkpoint.position <= tip {
+            return Ok(opened);
+        }
+        // Rows ahead of the log are rows of another log.
+        let foreign = opened.generation;
+        drop(opened);
+        let opened = self.fresh(foreign + 1, true)?;
+        self.remove(foreign);
+        Ok(opened)
+    }
+
+    /// Opens the live generation and changes nothing; `None` when there is none.
+    pub(super) fn look(&self) -> Result<Option<Opened>, StartError> {
+        let Some(directory) = self.directory() else {
+            return Ok(None);
+        };
+        let generations = generations(&directory).map_err(|source| StartError::Directory {
+            path: directory.clone(),
+            source,
+        })?;
+        for generation in generations.into_iter().rev() {
+            let path = directory.join(generation.to_string());
+            let opened = self.reopen(generation);
+            let opened = opened.map_err(|source| StartError::Rows { path, source })?;
+            if opened.checkpoint.ready {
+                return Ok(Some(opened));
+            }
+        }
+        Ok(None)
+    }
+
+    fn open(&self) -> Result<Opened, StartError> {
         let Some(directory) = self.directory() else {
             return Ok(Opened::empty_in_memory());
         };

@@ -43,6 +43,19 @@ pub enum Storage {
     Directory(PathBuf),
 }
 
+impl Storage {
+    pub(super) fn place<P: Projection>(&self) -> Place {
+        match self {
+            Self::Memory => Place::Memory,
+            Self::Directory(root) => Place::Disk {
+                root: root.clone(),
+                name: P::NAME,
+                version: P::VERSION,
+            },
+        }
+    }
+}
+
 /// The projections of a runtime, each with a thread of its own.
 pub struct Projections {
     storage: Storage,
@@ -94,21 +107,8 @@ impl Projections {
         {
             return Err(StartError::DuplicateName(P::NAME));
         }
-        let place = match &self.storage {
-            Storage::Memory => Place::Memory,
-            Storage::Directory(root) => Place::Disk {
-                root: root.clone(),
-                name: P::NAME,
-                version: P::VERSION,
-            },
-        };
-        let mut opened = place.open()?;
-        if opened.checkpoint.position > self.history.tip() {
-            // Rows ahead of the log are rows of another log.
-            let foreign = opened.generation;
-            opened = place.fresh(foreign + 1, true)?;
-            place.remove(foreign);
-        }
+        let place = self.storage.place::<P>();
+        let opened = place.open_within(self.history.tip())?;
         let history = Arc::clone(&self.history);
         let clock = Arc::clone(&self.clock);
         let engine = Engine::new(Box::new(projection), place, opened, policy, history, clock);

@@ -5,9 +5,6 @@ use futures_util::future::{BoxFuture, pending};
 use super::{Batch, History, HistoryError, SharedHistory};
 use crate::model::{Position, Timestamp};
 
-/// Events read at once while the end is looked for.
-const STEP_EVENTS: usize = 1_024;
-
 /// Where a replay ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplayUntil {
@@ -31,26 +28,9 @@ impl Until {
         let end = match until {
             ReplayUntil::Now => tip,
             ReplayUntil::Position(position) => position.min(tip),
-            ReplayUntil::Time(time) => last_until(&history, time)?,
+            ReplayUntil::Time(time) => history.last_until(time)?.min(tip),
         };
         Ok(Self { history, end })
-    }
-}
-
-/// Times never fall along the log, so the first later event ends the search.
-fn last_until(history: &SharedHistory, time: Timestamp) -> Result<Position, HistoryError> {
-    let mut end = Position::ZERO;
-    loop {
-        let batch = history.read_after(end, STEP_EVENTS)?;
-        let within = batch.events.partition_point(|event| event.time <= time);
-        if within < batch.events.len() {
-            let last = within.checked_sub(1);
-            return Ok(last.map_or(end, |last| batch.events[last].position));
-        }
-        if batch.reached <= end {
-            return Ok(end);
-        }
-        end = batch.reached;
     }
 }
 

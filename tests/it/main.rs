@@ -5,6 +5,7 @@
     reason = "a test that cannot go on should stop where it stands"
 )]
 
+mod cli;
 mod delivery_calls;
 mod delivery_egress;
 mod delivery_faults;

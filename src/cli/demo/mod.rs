@@ -16,7 +16,7 @@ use self::{
     callbacks::{Temper, url},
     summary::{Figures, Live},
 };
-use super::{CliError, Output};
+use super::{CliError, Output, data::temporary_directory};
 use crate::{
     delivery::Egress,
     log::StreamId,
@@ -53,7 +53,7 @@ pub(super) struct DemoArgs {
 pub(super) fn run(args: DemoArgs, output: &mut Output) -> Result<(), CliError> {
     let data = match &args.data {
         Some(data) => data.clone(),
-        None => new_directory()?,
+        None => temporary_directory("hooklog-demo")?,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -65,18 +65,6 @@ pub(super) fn run(args: DemoArgs, output: &mut Output) -> Result<(), CliError> {
     } else {
         Ok(())
     }
-}
-
-/// A directory that no other demo has.
-fn new_directory() -> Result<PathBuf, CliError> {
-    use crate::clock::{Clock, SystemClock};
-    let name = format!(
-        "hooklog-demo-{}",
-        SystemClock::new().moment().uuid().simple()
-    );
-    let path = std::env::temp_dir().join(name);
-    std::fs::create_dir(&path)?;
-    Ok(path)
 }
 
 async fn demo(args: &DemoArgs, data: &Path) -> Result<Figures, CliError> {
