@@ -110,6 +110,15 @@ impl From<Invalid> for CliError {
     }
 }
 
+impl From<ViewError> for CliError {
+    fn from(error: ViewError) -> Self {
+        match error {
+            ViewError::Query(invalid) => invalid.into(),
+            error => Self::failure(chain(&error)),
+        }
+    }
+}
+
 macro_rules! failures {
     ($($error:ty),+) => {
         $(impl From<$error> for CliError {
@@ -122,7 +131,6 @@ macro_rules! failures {
 
 failures!(
     ReadError,
-    ViewError,
     ControlError,
     serde_json::Error,
     crate::projection::StartError

@@ -1,6 +1,9 @@
 //! `hooklog logs`: the webhook log, its list and one delivery.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
+use serde_json::json;
 
 use super::{
     CliError, Output,
@@ -8,7 +11,10 @@ use super::{
     output::{Rows, duration},
 };
 use crate::{
-    model::{ApiId, ApplicationId, CallbackUrl, CapturedBody, CapturedPart, DeliveryId, MessageId},
+    model::{
+        ApiId, ApplicationId, CallbackUrl, CapturedBody, CapturedPart, DeliveryId, ErrorClass,
+        MessageId, SubscriptionId, Timestamp,
+    },
     projection::{
         View,
         deliveries::{
@@ -63,18 +69,76 @@ struct ListArgs {
     /// Only those that went to the dead letter queue (`true`), or did not (`false`).
     #[arg(long)]
     dlq: Option<bool>,
+    /// Only this subscription, by id.
+    #[arg(long)]
+    subscription: Option<SubscriptionId>,
+    /// Only those whose last call got no response for this reason: `dns`, `connect`, `tls`,
+    /// `timeout`, `reset`, `protocol`, `blocked`, `auth` or `internal`.
+    #[arg(long, value_name = "CLASS", value_parser = parse_error_class)]
+    error_class: Option<ErrorClass>,
+    /// Only those whose last call took at least so long, in milliseconds.
+    #[arg(long, value_name = "MS")]
+    min_duration_ms: Option<u64>,
     /// Only this message.
     #[arg(long)]
     message: Option<MessageId>,
+    #[command(flatten)]
+    period: PeriodArgs,
     /// How many at most, 1 to 1000.
-    #[arg(long, default_value_t = 50)]
-    limit: usize,
-    /// Go on where the page before ended.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=1_000))]
+    limit: u16,
+    /// Go on where the page before ended: with what it gave as `More`, or with `--output json`
+    /// as a last line `{"nextCursor": …}`, which the last page lacks.
     #[arg(long)]
     cursor: Option<Cursor>,
     /// Every page, one after the other.
     #[arg(long, conflicts_with = "cursor")]
     all: bool,
+}
+
+/// When the first call of a delivery began.
+#[derive(Debug, Args)]
+struct PeriodArgs {
+    /// Only those of the last 30min, 12h or 7d, or any other number of minutes, hours or days.
+    #[arg(long, visible_alias = "since", value_name = "PERIOD", value_parser = parse_period)]
+    #[arg(conflicts_with_all = ["from", "to"])]
+    last: Option<Duration>,
+    /// Only those from this time on (RFC 3339).
+    #[arg(long, value_name = "TIME")]
+    from: Option<Timestamp>,
+    /// Only those before this time (RFC 3339).
+    #[arg(long, value_name = "TIME")]
+    to: Option<Timestamp>,
+}
+
+impl PeriodArgs {
+    fn from(&self, now: Timestamp) -> Option<Timestamp> {
+        self.last.map(|last| now.minus(last)).or(self.from)
+    }
+}
+
+fn parse_period(text: &str) -> Result<Duration, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (count, unit) = text.split_at(digits);
+    let minutes = match unit.trim_start() {
+        "m" | "min" => 1,
+        "h" => 60,
+        "d" | "day" | "days" => 24 * 60,
+        _ => 0,
+    };
+    let count: u64 = count.parse().unwrap_or(0);
+    match count.checked_mul(minutes * 60) {
+        Some(seconds @ 1..) => Ok(Duration::from_secs(seconds)),
+        _ => Err("expected a number and min, h or d, such as 30min, 12h or 7d".to_owned()),
+    }
+}
+
+fn parse_error_class(text: &str) -> Result<ErrorClass, String> {
+    let mut classes = ErrorClass::ALL.into_iter();
+    classes.find(|class| class.as_str() == text).ok_or_else(|| {
+        let names = ErrorClass::ALL.map(ErrorClass::as_str);
+        format!("expected one of {}", names.join(", "))
+    })
 }
 
 fn parse_status(text: &str) -> Result<StatusFilter, String> {
@@ -117,13 +181,17 @@ fn list(args: ListArgs, output: &mut Output) -> Result<(), CliError> {
             status: args.status,
             callback_url: args.callback_url,
             application: args.application,
-            outcome: args.outcome,
+            subscription: args.subscription,
+            from: args.period.from(data.clock.now()),
+            to: args.period.to,
             sent_to_dlq: args.dlq,
+            outcome: args.outcome,
+            error_class: args.error_class,
+            min_duration: args.min_duration_ms.map(Duration::from_millis),
             message: args.message,
-            ..DeliveryFilter::default()
         },
         cursor: args.cursor,
-        limit: args.limit,
+        limit: args.limit.into(),
     };
     loop {
         let page = deliveries.list(&query)?;
@@ -140,11 +208,15 @@ fn list(args: ListArgs, output: &mut Output) -> Result<(), CliError> {
         }
         match page.next {
             Some(next) if args.all => query.cursor = Some(next),
-            Some(next) if !output.is_json() => {
+            Some(next) if output.is_json() => {
+                output.json(&json!({ "nextCursor": next }))?;
+                break;
+            }
+            Some(next) => {
                 output.line(format!("More: --cursor {next}"))?;
                 break;
             }
-            _ => break,
+            None => break,
         }
     }
     Ok(output.flush()?)
@@ -245,9 +317,7 @@ fn describe(detail: &DeliveryDetail, output: &mut Output) -> Result<(), CliError
         None => output.line("Request  No call is on record.")?,
     }
     if let Some(response) = &detail.response {
-        let took = duration(std::time::Duration::from_micros(u64::from(
-            response.duration_us,
-        )));
+        let took = duration(Duration::from_micros(u64::from(response.duration_us)));
         output.line(format!("Response status {}, {took}", response.status))?;
     }
     if let Some(error) = &detail.error {
@@ -265,8 +335,8 @@ fn describe(detail: &DeliveryDetail, output: &mut Output) -> Result<(), CliError
     let mut table = Rows::new(["Attempt", "Status", "Began", "Waited", "Duration", "Reason"])
         .numbers([0, 1, 3, 4]);
     for attempt in &detail.attempts {
-        let took = std::time::Duration::from_micros(u64::from(attempt.timings.total_us));
-        let waited = attempt.waited_ms.map(std::time::Duration::from_millis);
+        let took = Duration::from_micros(u64::from(attempt.timings.total_us));
+        let waited = attempt.waited_ms.map(Duration::from_millis);
         table.push([
             attempt.number.to_string(),
             attempt.status.to_string(),
@@ -318,5 +388,22 @@ fn cut_note(body: &CapturedBody) -> String {
         format!(", the first {} kept", body.bytes.len())
     } else {
         String::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_period_is_a_number_and_a_unit() {
+        let minutes = |text: &str| parse_period(text).map(|period| period.as_secs() / 60);
+        assert_eq!(minutes("5min"), Ok(5));
+        assert_eq!(minutes("30 m"), Ok(30));
+        assert_eq!(minutes("12h"), Ok(720));
+        assert_eq!(minutes("3 days"), Ok(3 * 1_440));
+        for text in ["", "h", "0h", "5", "-1h", "5s", "99999999999999999999d"] {
+            assert!(parse_period(text).is_err(), "{text}");
+        }
     }
 }

@@ -48,7 +48,7 @@ enum Command {
     /// Show the events of a data directory.
     Events(events::EventsArgs),
     /// Show the webhook log of a data directory.
-    Logs(logs::LogsArgs),
+    Logs(Box<logs::LogsArgs>),
     /// Show the views of a data directory as they were.
     Replay(replay::ReplayArgs),
     /// Check a data directory: checksums, hash chain, and every view against the log.
@@ -66,7 +66,7 @@ pub fn main() -> ExitCode {
     let done = match cli.command {
         Command::Demo(args) => demo::run(args, &mut output),
         Command::Events(args) => events::run(args, &mut output),
-        Command::Logs(args) => logs::run(args, &mut output),
+        Command::Logs(args) => logs::run(*args, &mut output),
         Command::Replay(args) => replay::run(&args, &mut output),
         Command::Verify(args) => verify::run(&args, &mut output),
         Command::Receiver(args) => receiver::run(args),

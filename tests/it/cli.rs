@@ -9,23 +9,35 @@ use std::{
 };
 
 use hooklog::{
-    model::{Api, Message, Subscription},
+    model::{Api, Application, ApplicationId, Message, Subscription, SubscriptionId},
     runtime::PROJECTIONS_DIRECTORY,
     testing::{FakeAnswer, TestRuntime},
 };
 use serde_json::Value;
 use tempfile::TempDir;
 
+/// What a gateway left behind.
+struct Left {
+    data: TempDir,
+    application: ApplicationId,
+    /// One whose callback always answers 200, one whose callback answers 503 for ever.
+    subscriptions: [SubscriptionId; 2],
+}
+
 /// Ten messages to two callbacks, one of which is down.
-async fn left_by_a_gateway() -> TempDir {
+async fn left_by_a_gateway() -> Left {
     let data = tempfile::tempdir().unwrap();
     let test = TestRuntime::start(data.path(), 5).await.unwrap();
     let handle = test.handle();
     let api = handle.create_api(Api::named("orders")).await.unwrap();
+    let application = Application::named("shop");
+    let application = handle.create_application(application).await.unwrap().id;
+    let mut subscriptions = Vec::new();
     for path in ["up", "down"] {
         let url = format!("https://example.com/{path}");
-        let subscription = Subscription::to(&url).unwrap();
-        handle.subscribe(api.id, subscription).await.unwrap();
+        let subscription = Subscription::to(&url).unwrap().by(application);
+        let made = handle.subscribe(api.id, subscription).await.unwrap();
+        subscriptions.push(made.id);
     }
     test.transport().answer(|call| {
         let url = call.policy.callback_url.as_ref().unwrap();
@@ -38,7 +50,11 @@ async fn left_by_a_gateway() -> TempDir {
     }
     test.run_until_idle(Duration::from_hours(48)).await;
     test.shutdown().await;
-    data
+    Left {
+        data,
+        application,
+        subscriptions: subscriptions.try_into().unwrap(),
+    }
 }
 
 fn hooklog(data: &Path, args: &[&str]) -> Output {
@@ -91,7 +107,7 @@ fn rows_of(data: &Path, projection: &str) -> PathBuf {
 #[tokio::test]
 async fn verify_reports_damaged_rows_and_changes_nothing() {
     let left = left_by_a_gateway().await;
-    let data = left.path();
+    let data = left.data.path();
     let rows = data.join(PROJECTIONS_DIRECTORY);
     let sound = files(&rows);
     let report = &json(data, &["verify"])[0];
@@ -114,4 +130,68 @@ async fn verify_reports_damaged_rows_and_changes_nothing() {
     // The webhook log is shown all the same, from the log, and mends nothing either.
     assert_eq!(json(data, &["logs", "--status", "200"]).len(), 10);
     assert!(files(&rows) == damaged, "logs wrote to the rows");
+}
+
+#[tokio::test]
+async fn logs_can_be_narrowed_by_everything_that_is_listed() {
+    let left = left_by_a_gateway().await;
+    let data = left.data.path();
+    let count = |args: &[&str]| json(data, &[&["logs", "list"], args].concat()).len();
+    assert_eq!(count(&[]), 20);
+    let [up, down] = left.subscriptions.map(|id| id.to_string());
+    assert_eq!(count(&["--subscription", &up, "--status", "2xx"]), 10);
+    assert_eq!(count(&["--subscription", &down, "--status", "2xx"]), 0);
+    assert_eq!(count(&["--application", &left.application.to_string()]), 20);
+    assert_eq!(count(&["--error-class", "timeout"]), 0);
+    assert_eq!(count(&["--min-duration-ms", "60000"]), 0);
+    assert_eq!(count(&["--min-duration-ms", "0"]), 20);
+    let newest = json(data, &["logs", "--limit", "1"])[0]["started_at"].clone();
+    let newest = newest.as_str().unwrap();
+    let until = count(&["--to", newest]);
+    assert_eq!(count(&["--from", newest]) + until, 20);
+    assert!(until < 20);
+    // Whatever the gateway's clock was, everything is within a hundred years of now.
+    assert_eq!(count(&["--last", "36500d"]), 20);
+}
+
+#[tokio::test]
+async fn pages_follow_each_other_by_the_cursor_that_programs_are_given() {
+    let left = left_by_a_gateway().await;
+    let data = left.data.path();
+    let mut found = Vec::new();
+    let mut cursor: Option<String> = None;
+    loop {
+        let mut args = vec!["logs", "--limit", "7"];
+        args.extend(
+            cursor
+                .iter()
+                .flat_map(|cursor| ["--cursor", cursor.as_str()]),
+        );
+        let mut page = json(data, &args);
+        let next = page.pop_if(|last| last.get("nextCursor").is_some());
+        found.extend(page);
+        match next {
+            Some(next) => cursor = Some(next["nextCursor"].as_str().unwrap().to_owned()),
+            None => break,
+        }
+    }
+    assert_eq!(found, json(data, &["logs", "--all"]));
+}
+
+#[tokio::test]
+async fn a_question_that_cannot_be_asked_is_a_wrong_command_line() {
+    let left = left_by_a_gateway().await;
+    let data = left.data.path();
+    for args in [
+        &["logs", "--limit", "0"][..],
+        &["logs", "--limit", "5000"],
+        &["logs", "--cursor", "AQAAAAAAAABNAAAAAA"],
+        &["logs", "--last", "yesterday"],
+        &["logs", "--last", "1h", "--to", "2026-03-04T05:06:07Z"],
+        &["logs", "--error-class", "tired"],
+    ] {
+        let output = hooklog(data, args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {output:?}");
+        assert!(!output.stderr.is_empty(), "{args:?}");
+    }
 }
