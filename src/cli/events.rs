@@ -1,11 +1,11 @@
 //! `hooklog events`: the log itself.
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, builder::PossibleValuesParser};
 
 use super::{CliError, Output, data::DataArgs, output::Rows};
 use crate::{
     log::{FeedItem, FeedStart, Filter, RecordedEvent, StreamId},
-    model::{EventType, Position},
+    model::{Event, EventType, Position},
 };
 
 /// Longest payload in a table, in characters.
@@ -42,8 +42,13 @@ struct ReadArgs {
     #[arg(long, value_name = "STREAM")]
     stream: Vec<StreamId>,
     /// Only events of this type, such as `attempt.failed`; may be repeated.
-    #[arg(long = "type", value_name = "TYPE")]
+    #[arg(long = "type", value_name = "TYPE", value_parser = known_types())]
     types: Vec<String>,
+}
+
+/// The types of events; for any other text clap names the nearest.
+fn known_types() -> PossibleValuesParser {
+    PossibleValuesParser::new(Event::known_types().map(|(name, _)| name))
 }
 
 pub(super) fn run(args: EventsArgs, output: &mut Output) -> Result<(), CliError> {

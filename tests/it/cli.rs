@@ -195,3 +195,12 @@ async fn a_question_that_cannot_be_asked_is_a_wrong_command_line() {
         assert!(!output.stderr.is_empty(), "{args:?}");
     }
 }
+
+#[test]
+fn an_event_type_that_does_not_exist_is_refused_with_the_nearest_that_does() {
+    let data = tempfile::tempdir().unwrap();
+    let output = hooklog(data.path(), &["events", "--type", "atempt.failed"]);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let said = text(&output.stderr);
+    assert!(said.contains("'attempt.failed'"), "{said}");
+}
