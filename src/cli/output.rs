@@ -37,7 +37,7 @@ impl Output {
 
     /// Writes one value as a line of JSON.
     pub(super) fn json(&mut self, value: &impl Serialize) -> io::Result<()> {
-        serde_json::to_writer(&mut self.out, value)?;
+        write_json(&mut self.out, value)?;
         writeln!(self.out)
     }
 
@@ -110,17 +110,56 @@ impl Rows {
     }
 }
 
-/// Text without control characters, so that nothing from outside moves the cursor or colours the
-/// screen.
+/// Text without the characters that steer, so that nothing from outside moves the cursor, colours
+/// the screen or reorders what stands beside it.
 pub(super) fn clean(text: &str) -> String {
     let plain = |c: char| {
-        if c.is_control() && c != '\n' {
+        if steers(c) && c != '\n' {
             '\u{fffd}'
         } else {
             c
         }
     };
     text.chars().map(plain).collect()
+}
+
+/// Control characters, and those that are not seen but change how others are: Unicode's format
+/// characters (category Cf), and its line and paragraph separators.
+fn steers(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}'
+            | '\u{890}'..='\u{891}' | '\u{8e2}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
+            | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}' | '\u{110bd}' | '\u{110cd}' | '\u{13430}'..='\u{1343f}'
+            | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e007f}')
+}
+
+fn write_json(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
+    let mut serializer = serde_json::Serializer::with_formatter(out, Escaping);
+    Ok(value.serialize(&mut serializer)?)
+}
+
+/// JSON that is the same to programs, and steers no terminal: what it need not escape but a
+/// terminal might obey is escaped.
+struct Escaping;
+
+impl serde_json::ser::Formatter for Escaping {
+    fn write_string_fragment<W: ?Sized + Write>(
+        &mut self,
+        out: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        let mut rest = fragment;
+        while let Some((at, c)) = rest.char_indices().find(|(_, c)| steers(*c)) {
+            out.write_all(&rest.as_bytes()[..at])?;
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                write!(out, "\\u{unit:04x}")?;
+            }
+            rest = &rest[at + c.len_utf8()..];
+        }
+        out.write_all(rest.as_bytes())
+    }
 }
 
 /// A bar on standard error, where that is a terminal.
@@ -160,6 +199,24 @@ mod tests {
     #[test]
     fn what_comes_from_outside_cannot_steer_the_terminal() {
         assert_eq!(clean("a\x1b[31mb\rc\nd"), "a\u{fffd}[31mb\u{fffd}c\nd");
+    }
+
+    #[test]
+    fn what_cannot_be_seen_cannot_reorder_the_line() {
+        let hidden = "\u{202e}\u{2066}\u{200b}\u{feff}\u{ad}\u{9b}\u{7f}\u{2028}\u{e0041}";
+        assert_eq!(clean(hidden), "\u{fffd}".repeat(9));
+        assert_eq!(clean("größer 漢字 🦀"), "größer 漢字 🦀");
+    }
+
+    #[test]
+    fn json_is_the_same_to_programs_and_steers_no_terminal() {
+        let text = "a\x1b[31m\u{7f}\u{9b}\u{202e}é\u{e0041}\n\"b";
+        let mut written = Vec::new();
+        write_json(&mut written, &text).unwrap();
+        let written = String::from_utf8(written).unwrap();
+        assert!(!written.chars().any(steers), "{written}");
+        assert!(written.contains('é'), "{written}");
+        assert_eq!(serde_json::from_str::<String>(&written).unwrap(), text);
     }
 
     #[test]
