@@ -12,14 +12,14 @@ use super::{
 };
 use crate::{
     model::{
-        ApiId, ApplicationId, CallbackUrl, CapturedBody, CapturedPart, DeliveryId, ErrorClass,
-        MessageId, SubscriptionId, Timestamp,
+        ApiId, ApplicationId, AttemptError, CallbackUrl, CapturedBody, CapturedPart,
+        DeadLetterQueue, DeliveryId, ErrorClass, Fault, MessageId, SubscriptionId, Timestamp,
     },
     projection::{
         View,
         deliveries::{
             Cursor, Deliveries, DeliveryDetail, DeliveryFilter, DeliveryOutcome, DeliveryQuery,
-            DeliveryRow, StatusFilter,
+            DeliveryRow, DlqEntry, StatusFilter,
         },
         subscriptions::Subscriptions,
     },
@@ -320,16 +320,18 @@ fn describe(detail: &DeliveryDetail, output: &mut Output) -> Result<(), CliError
         let took = duration(Duration::from_micros(u64::from(response.duration_us)));
         output.line(format!("Response status {}, {took}", response.status))?;
     }
-    if let Some(error) = &detail.error {
+    let error = match &detail.response {
+        Some(response) => reason(response.status, detail.error.as_ref()),
+        None => detail
+            .error
+            .as_ref()
+            .map_or_else(String::new, ToString::to_string),
+    };
+    if !error.is_empty() {
         output.line(format!("Error    {error}"))?;
     }
     match &detail.dlq {
-        Some(dlq) => {
-            output.line(format!(
-                "DLQ      sent {}: {} ({:?})",
-                dlq.at, dlq.reason, dlq.fault
-            ))?;
-        }
+        Some(dlq) => output.line(format!("DLQ      {}", sent_to_dlq(dlq)))?,
         None => output.line("DLQ      not sent")?,
     }
     let mut table = Rows::new(["Attempt", "Status", "Began", "Waited", "Duration", "Reason"])
@@ -343,10 +345,7 @@ fn describe(detail: &DeliveryDetail, output: &mut Output) -> Result<(), CliError
             attempt.started_at.to_string(),
             waited.map_or_else(String::new, duration),
             duration(took),
-            attempt
-                .error
-                .as_ref()
-                .map_or_else(String::new, ToString::to_string),
+            reason(attempt.status, attempt.error.as_ref()),
         ]);
     }
     output.table(&table, "No attempt is on record.")?;
@@ -357,6 +356,37 @@ fn describe(detail: &DeliveryDetail, output: &mut Output) -> Result<(), CliError
     let positions: Vec<_> = detail.events.iter().map(ToString::to_string).collect();
     output.line(format!("Events   {}", positions.join(", ")))?;
     Ok(())
+}
+
+/// Why a call failed; nothing when it did not.
+fn reason(status: u16, error: Option<&AttemptError>) -> String {
+    match (error, status) {
+        (Some(error), _) => error.to_string(),
+        (None, 0 | 200..=299) => String::new(),
+        (None, status) => format!("status {status}"),
+    }
+}
+
+/// When, where, why, and whether it got there.
+fn sent_to_dlq(dlq: &DlqEntry) -> String {
+    let place = match &dlq.target {
+        DeadLetterQueue::Embedded | DeadLetterQueue::None => "kept in the log".to_owned(),
+        DeadLetterQueue::Api { api } => format!("to API {api}"),
+        DeadLetterQueue::Http { url } => format!("to {url}"),
+    };
+    let arrived = match (&dlq.forwarded_at, &dlq.forward_error) {
+        (Some(at), _) => format!("; arrived {at}"),
+        (None, Some(error)) => format!("; not arrived: {error}"),
+        (None, None) => String::new(),
+    };
+    let fault = match dlq.fault {
+        Fault::Receiver => "receiver's fault",
+        Fault::System => "system's fault",
+    };
+    format!(
+        "sent {}, {place}: {} ({fault}){arrived}",
+        dlq.at, dlq.reason
+    )
 }
 
 fn logged(side: &str, part: &CapturedPart, output: &mut Output) -> Result<(), CliError> {

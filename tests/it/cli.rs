@@ -20,11 +20,11 @@ use tempfile::TempDir;
 struct Left {
     data: TempDir,
     application: ApplicationId,
-    /// One whose callback always answers 200, one whose callback answers 503 for ever.
+    /// One whose callback always answers 200, one whose callback answers 404 for ever.
     subscriptions: [SubscriptionId; 2],
 }
 
-/// Ten messages to two callbacks, one of which is down.
+/// Ten messages to two callbacks, one of which is gone.
 async fn left_by_a_gateway() -> Left {
     let data = tempfile::tempdir().unwrap();
     let test = TestRuntime::start(data.path(), 5).await.unwrap();
@@ -42,7 +42,7 @@ async fn left_by_a_gateway() -> Left {
     test.transport().answer(|call| {
         let url = call.policy.callback_url.as_ref().unwrap();
         let down = url.as_str().ends_with("down");
-        FakeAnswer::Status(if down { 503 } else { 200 })
+        FakeAnswer::Status(if down { 404 } else { 200 })
     });
     for number in 0..10 {
         let message = Message::text(number.to_string());
@@ -203,4 +203,25 @@ fn an_event_type_that_does_not_exist_is_refused_with_the_nearest_that_does() {
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     let said = text(&output.stderr);
     assert!(said.contains("'attempt.failed'"), "{said}");
+}
+
+#[tokio::test]
+async fn a_delivery_that_was_refused_says_with_which_status_and_where_it_went() {
+    let left = left_by_a_gateway().await;
+    let data = left.data.path();
+    let dead = json(
+        data,
+        &["logs", "--outcome", "dead_lettered", "--limit", "1"],
+    );
+    let id = dead[0]["id"].as_str().unwrap();
+    let output = hooklog(data, &["logs", "show", id]);
+    let said = text(&output.stdout);
+    assert!(said.contains("\nError    status 404\n"), "{said}");
+    assert!(
+        said.contains("kept in the log: refused (receiver's fault)"),
+        "{said}"
+    );
+    let attempts = dead[0]["attempts"].as_u64().unwrap();
+    let reasons = said.matches("status 404 ").count() as u64;
+    assert_eq!(reasons, attempts, "{said}");
 }
