@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{
     CliError, Output,
     data::{Data, DataArgs},
-    output::{Rows, duration},
+    output::{Rows, Tone, duration},
 };
 use crate::{
     model::{
@@ -267,7 +267,10 @@ pub(super) fn table_of(
         "Sent to DLQ",
         "Delivery",
     ];
-    let mut table = Rows::new(head).numbers([1, 4, 5]);
+    let mut table = Rows::new(head)
+        .numbers([1, 4, 5])
+        .tone(1, Tone::of_status)
+        .tone(6, tone_of_outcome);
     for row in rows {
         table.push([
             row.started_at.to_string(),
@@ -284,6 +287,14 @@ pub(super) fn table_of(
         ]);
     }
     Ok(table)
+}
+
+fn tone_of_outcome(outcome: &str) -> Option<Tone> {
+    Some(match parse_outcome(outcome).ok()? {
+        DeliveryOutcome::Delivered => Tone::Good,
+        DeliveryOutcome::Retrying => Tone::Open,
+        DeliveryOutcome::DeadLettered | DeliveryOutcome::Discarded => Tone::Bad,
+    })
 }
 
 fn show(data: &DataArgs, id: DeliveryId, output: &mut Output) -> Result<(), CliError> {
@@ -335,7 +346,8 @@ fn describe(detail: &DeliveryDetail, output: &mut Output) -> Result<(), CliError
         None => output.line("DLQ      not sent")?,
     }
     let mut table = Rows::new(["Attempt", "Status", "Began", "Waited", "Duration", "Reason"])
-        .numbers([0, 1, 3, 4]);
+        .numbers([0, 1, 3, 4])
+        .tone(1, Tone::of_status);
     for attempt in &detail.attempts {
         let took = Duration::from_micros(u64::from(attempt.timings.total_us));
         let waited = attempt.waited_ms.map(Duration::from_millis);

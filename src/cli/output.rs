@@ -3,7 +3,9 @@
 use std::io::{self, BufWriter, IsTerminal, Stdout, Write, stderr, stdout};
 
 use clap::ValueEnum;
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets::UTF8_FULL_CONDENSED};
+use comfy_table::{
+    Cell, CellAlignment, Color, ContentArrangement, Table, presets::UTF8_FULL_CONDENSED,
+};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 
@@ -20,6 +22,7 @@ pub(super) enum Format {
 /// Where answers go.
 pub(super) struct Output {
     format: Format,
+    screen: Screen,
     out: BufWriter<Stdout>,
 }
 
@@ -27,6 +30,7 @@ impl Output {
     pub(super) fn new(format: Format) -> Self {
         Self {
             format,
+            screen: Screen::of_stdout(),
             out: BufWriter::new(stdout()),
         }
     }
@@ -51,7 +55,7 @@ impl Output {
         if table.cells.is_empty() {
             self.line(none)
         } else {
-            writeln!(self.out, "{}", table.draw())
+            writeln!(self.out, "{}", table.draw(self.screen))
         }
     }
 
@@ -61,10 +65,63 @@ impl Output {
     }
 }
 
+/// What shows standard output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Screen {
+    /// A file or another program: as wide as need be, and plain.
+    None,
+    /// A terminal whose user wants no colour (see <https://no-color.org>).
+    Plain,
+    /// A terminal.
+    Coloured,
+}
+
+impl Screen {
+    fn of_stdout() -> Self {
+        let wants_none = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        match stdout().is_terminal() {
+            false => Self::None,
+            true if wants_none => Self::Plain,
+            true => Self::Coloured,
+        }
+    }
+}
+
+/// How good a value is. It is said by the value too: colour is never all that tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tone {
+    Good,
+    Open,
+    Bad,
+}
+
+impl Tone {
+    /// Of an HTTP status, 0 being no response.
+    pub(super) fn of_status(status: &str) -> Option<Self> {
+        match status.parse() {
+            Ok(200..=299) => Some(Self::Good),
+            Ok(0_u16 | 300..) => Some(Self::Bad),
+            _ => None,
+        }
+    }
+
+    const fn colour(self) -> Color {
+        match self {
+            Self::Good => Color::Green,
+            Self::Open => Color::Yellow,
+            Self::Bad => Color::Red,
+        }
+    }
+}
+
+/// Which tone the text of a cell has.
+type ToneOf = fn(&str) -> Option<Tone>;
+
 /// A table being made.
 pub(super) struct Rows {
     head: Vec<&'static str>,
     numbers: Vec<usize>,
+    tones: Vec<(usize, ToneOf)>,
     cells: Vec<Vec<String>>,
 }
 
@@ -74,6 +131,7 @@ impl Rows {
         Self {
             head: head.into_iter().collect(),
             numbers: Vec::new(),
+            tones: Vec::new(),
             cells: Vec::new(),
         }
     }
@@ -84,29 +142,48 @@ impl Rows {
         self
     }
 
+    /// The same table, this column being coloured where there is colour.
+    pub(super) fn tone(mut self, column: usize, tone_of: ToneOf) -> Self {
+        self.tones.push((column, tone_of));
+        self
+    }
+
     /// Adds a row. Control characters are taken out of what comes from outside.
     pub(super) fn push(&mut self, row: impl IntoIterator<Item = String>) {
         self.cells
             .push(row.into_iter().map(|cell| clean(&cell)).collect());
     }
 
-    fn draw(&self) -> Table {
+    fn draw(&self, screen: Screen) -> Table {
         let mut table = Table::new();
         table.load_style(UTF8_FULL_CONDENSED);
-        let arrangement = if stdout().is_terminal() {
-            ContentArrangement::Dynamic
-        } else {
-            ContentArrangement::Disabled
-        };
-        table.set_content_arrangement(arrangement);
+        table.set_content_arrangement(match screen {
+            Screen::None => ContentArrangement::Disabled,
+            Screen::Plain | Screen::Coloured => ContentArrangement::Dynamic,
+        });
+        if screen == Screen::Coloured {
+            table.enforce_styling();
+        }
         table.set_header(self.head.clone());
-        table.add_rows(self.cells.iter().map(|row| row.iter().map(String::as_str)));
+        for row in &self.cells {
+            let cells = row.iter().enumerate();
+            table.add_row(cells.map(|(column, text)| self.cell(column, text, screen)));
+        }
         for column in &self.numbers {
             if let Some(column) = table.column_mut(*column) {
                 column.set_cell_alignment(CellAlignment::Right);
             }
         }
         table
+    }
+
+    fn cell(&self, column: usize, text: &str, screen: Screen) -> Cell {
+        let cell = Cell::new(text);
+        let mut tones = self.tones.iter().filter(|(at, _)| *at == column);
+        match tones.find_map(|(_, tone_of)| tone_of(text)) {
+            Some(tone) if screen == Screen::Coloured => cell.fg(tone.colour()),
+            _ => cell,
+        }
     }
 }
 
@@ -217,6 +294,22 @@ mod tests {
         assert!(!written.chars().any(steers), "{written}");
         assert!(written.contains('é'), "{written}");
         assert_eq!(serde_json::from_str::<String>(&written).unwrap(), text);
+    }
+
+    #[test]
+    fn colour_is_for_terminals_whose_user_wants_it() {
+        let mut table = Rows::new(["Status"]).tone(0, Tone::of_status);
+        table.push(["503".to_owned()]);
+        table.push(["204".to_owned()]);
+        let escapes = |screen| table.draw(screen).to_string().matches("\x1b[38;5;").count();
+        // The table's own library refuses colour as well where the variable is set.
+        if std::env::var_os("NO_COLOR").is_none() {
+            assert_eq!(escapes(Screen::Coloured), 2);
+        }
+        assert_eq!((escapes(Screen::Plain), escapes(Screen::None)), (0, 0));
+        let tones = ["0", "200", "404", "-"].map(Tone::of_status);
+        let bad = Some(Tone::Bad);
+        assert_eq!(tones, [bad, Some(Tone::Good), bad, None]);
     }
 
     #[test]

@@ -3,7 +3,12 @@
 use clap::Args;
 use serde::Serialize;
 
-use super::{CliError, Output, data::DataArgs, logs, output::Rows};
+use super::{
+    CliError, Output,
+    data::DataArgs,
+    logs,
+    output::{Rows, Tone},
+};
 use crate::{
     model::{ApiId, Position, Timestamp},
     projection::{
@@ -206,7 +211,7 @@ fn dead_letter_table(rows: &[DeadLetter]) -> Rows {
         "Message",
         "Subscription",
     ];
-    let mut table = Rows::new(head).numbers([0, 3, 4]);
+    let mut table = Rows::new(head).numbers([0, 3, 4]).tone(3, Tone::of_status);
     for row in rows {
         table.push([
             row.position.to_string(),
