@@ -1,23 +1,25 @@
 //! `hooklog replay`: the views as they were.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use clap::Args;
-use serde::Serialize;
+use serde_json::json;
 
 use super::{
     CliError, Output,
-    data::DataArgs,
+    data::{Data, DataArgs},
     logs,
     output::{Rows, Tone},
 };
 use crate::{
     model::{ApiId, Position, Timestamp},
     projection::{
-        ReplayUntil, Replayed,
-        dead_letters::{DeadLetter, DeadLetterFilter},
-        deliveries::{DeliveryQuery, DeliveryRow},
-        metrics::{Counter, Scope, Tally},
-        replay,
-        subscriptions::{ApiRow, ApplicationRow, SubscriptionRow},
+        Projection, ReplayUntil, SharedHistory, View,
+        dead_letters::{DeadLetter, DeadLetterFilter, DeadLetters},
+        deliveries::{Deliveries, DeliveryQuery, DeliveryRow},
+        history_until,
+        metrics::{Counter, Metrics, Scope, Tally},
+        subscriptions::{SubscriptionRow, Subscriptions},
     },
 };
 
@@ -49,26 +51,6 @@ fn parse_until(text: &str) -> Result<Until, String> {
     })
 }
 
-/// One API's part of the views.
-#[derive(Serialize)]
-struct ApiPart {
-    #[serde(flatten)]
-    row: ApiRow,
-    counters: Vec<(String, u64)>,
-    subscriptions: Vec<SubscriptionRow>,
-    deliveries: Vec<DeliveryRow>,
-    dead_letters: Vec<DeadLetter>,
-}
-
-/// All views at one position.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Views {
-    position: Position,
-    applications: Vec<ApplicationRow>,
-    apis: Vec<ApiPart>,
-}
-
 pub(super) fn run(args: &ReplayArgs, output: &mut Output) -> Result<(), CliError> {
     let data = args.data.open()?;
     let until = match args.until {
@@ -76,99 +58,149 @@ pub(super) fn run(args: &ReplayArgs, output: &mut Output) -> Result<(), CliError
         Some(Until::Position(position)) => ReplayUntil::Position(position),
         Some(Until::Time(time)) => ReplayUntil::Time(time),
     };
-    let views = gather(&replay(data.history(), until, &data.clock)?)?;
+    let history = history_until(data.history(), until)?;
+    let views = Views {
+        position: history.tip(),
+        deliveries: past(&data, &history, Deliveries)?,
+        metrics: past(&data, &history, Metrics)?,
+        dead_letters: past(&data, &history, DeadLetters)?,
+        subscriptions: past(&data, &history, Subscriptions)?,
+    };
     if output.is_json() {
-        output.json(&views)?;
+        views.write(output)?;
     } else {
-        describe(&views, output)?;
+        views.describe(output)?;
     }
     Ok(output.flush()?)
 }
 
-fn gather(replayed: &Replayed) -> Result<Views, CliError> {
-    let mut apis = Vec::new();
-    for row in replayed.subscriptions.apis()? {
-        let id = row.api.id;
-        apis.push(ApiPart {
-            counters: counters(&replayed.metrics.totals(Scope::Api(id))?),
-            subscriptions: subscriptions(replayed, id)?,
-            deliveries: deliveries(replayed, id)?,
-            dead_letters: dead_letters(replayed, id)?,
-            row,
-        });
-    }
-    let applications = replayed.subscriptions.applications()?;
-    Ok(Views {
-        position: replayed.position,
-        applications,
-        apis,
-    })
+fn past<P: Projection>(
+    data: &Data,
+    history: &SharedHistory,
+    projection: P,
+) -> Result<View<P>, CliError> {
+    let directory = data.scratch()?.join("as-it-was");
+    data.fold(projection, Arc::clone(history), &directory)
 }
 
-fn counters(tally: &Tally) -> Vec<(String, u64)> {
-    Counter::ALL
-        .into_iter()
-        .map(|counter| (format!("{counter:?}"), tally.get(counter)))
-        .collect()
+/// All views at one position, page by page: no more is in memory than a page.
+struct Views {
+    position: Position,
+    deliveries: View<Deliveries>,
+    metrics: View<Metrics>,
+    dead_letters: View<DeadLetters>,
+    subscriptions: View<Subscriptions>,
 }
 
-fn subscriptions(replayed: &Replayed, api: ApiId) -> Result<Vec<SubscriptionRow>, CliError> {
-    let mut all: Vec<SubscriptionRow> = Vec::new();
-    loop {
-        let after = all.last().map(|row| row.state.definition.id);
-        let page = replayed.subscriptions.of_api(api, after, PAGE)?;
-        if page.is_empty() {
-            return Ok(all);
+impl Views {
+    /// A value a line, each under the name of what it is, an API's after the API.
+    fn write(&self, output: &mut Output) -> Result<(), CliError> {
+        output.json(&json!({ "position": self.position }))?;
+        for application in self.subscriptions.applications()? {
+            output.json(&json!({ "application": application }))?;
         }
-        all.extend(page);
+        for api in self.subscriptions.apis()? {
+            let id = api.api.id;
+            let counters = counters(&self.metrics.totals(Scope::Api(id))?);
+            output.json(&json!({ "api": api, "counters": counters }))?;
+            self.subscriptions(id, |page| {
+                let mut rows = page.iter();
+                Ok(rows.try_for_each(|row| output.json(&json!({ "subscription": row })))?)
+            })?;
+            self.deliveries(id, |page| {
+                let mut rows = page.iter();
+                Ok(rows.try_for_each(|row| output.json(&json!({ "delivery": row })))?)
+            })?;
+            self.dead_letters(id, |page| {
+                let mut rows = page.iter();
+                Ok(rows.try_for_each(|row| output.json(&json!({ "deadLetter": row })))?)
+            })?;
+        }
+        Ok(())
     }
-}
 
-fn deliveries(replayed: &Replayed, api: ApiId) -> Result<Vec<DeliveryRow>, CliError> {
-    let mut query = DeliveryQuery::newest(api, PAGE);
-    let mut all = Vec::new();
-    loop {
-        let page = replayed.deliveries.list(&query)?;
-        all.extend(page.deliveries);
-        match page.next {
-            Some(next) => query.cursor = Some(next),
-            None => return Ok(all),
+    fn describe(&self, output: &mut Output) -> Result<(), CliError> {
+        output.line(format!("As of position {}", self.position))?;
+        let name_of = |id| {
+            let found = self.subscriptions.application(id)?;
+            Ok(found.map_or_else(|| id.to_string(), |row| row.application.name))
+        };
+        for row in self.subscriptions.apis()? {
+            let id = row.api.id;
+            output.line(format!("\nAPI {} ({id})", row.api.name))?;
+            self.subscriptions(id, |page| {
+                Ok(output.table(&subscription_table(page), "No subscription.")?)
+            })?;
+            let count = self.deliveries.count(id)?;
+            output.line(format!("{count} deliveries, newest first"))?;
+            self.deliveries(id, |page| {
+                Ok(output.table(&logs::table_of(page, name_of)?, "None.")?)
+            })?;
+            let count = self.dead_letters.count(id)?;
+            output.line(format!("{count} dead letters, newest first"))?;
+            self.dead_letters(id, |page| {
+                Ok(output.table(&dead_letter_table(page), "None.")?)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn subscriptions(
+        &self,
+        api: ApiId,
+        mut show: impl FnMut(&[SubscriptionRow]) -> Result<(), CliError>,
+    ) -> Result<(), CliError> {
+        let mut after = None;
+        loop {
+            let page = self.subscriptions.of_api(api, after, PAGE)?;
+            if !page.is_empty() || after.is_none() {
+                show(&page)?;
+            }
+            match page.last() {
+                Some(last) => after = Some(last.state.definition.id),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    fn deliveries(
+        &self,
+        api: ApiId,
+        mut show: impl FnMut(&[DeliveryRow]) -> Result<(), CliError>,
+    ) -> Result<(), CliError> {
+        let mut query = DeliveryQuery::newest(api, PAGE);
+        loop {
+            let page = self.deliveries.list(&query)?;
+            show(&page.deliveries)?;
+            match page.next {
+                Some(next) => query.cursor = Some(next),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    fn dead_letters(
+        &self,
+        api: ApiId,
+        mut show: impl FnMut(&[DeadLetter]) -> Result<(), CliError>,
+    ) -> Result<(), CliError> {
+        let filter = DeadLetterFilter::default();
+        let mut cursor = None;
+        loop {
+            let view = &self.dead_letters;
+            let page = view.list(api, &filter, cursor.as_ref(), PAGE)?;
+            show(&page.dead_letters)?;
+            match page.next {
+                Some(next) => cursor = Some(next),
+                None => return Ok(()),
+            }
         }
     }
 }
 
-fn dead_letters(replayed: &Replayed, api: ApiId) -> Result<Vec<DeadLetter>, CliError> {
-    let filter = DeadLetterFilter::default();
-    let mut cursor = None;
-    let mut all = Vec::new();
-    loop {
-        let page = replayed
-            .dead_letters
-            .list(api, &filter, cursor.as_ref(), PAGE)?;
-        all.extend(page.dead_letters);
-        match page.next {
-            Some(next) => cursor = Some(next),
-            None => return Ok(all),
-        }
-    }
-}
-
-fn describe(views: &Views, output: &mut Output) -> Result<(), CliError> {
-    output.line(format!("As of position {}", views.position))?;
-    let name_of = |id| {
-        let mut applications = views.applications.iter();
-        let found = applications.find(|row| row.application.id == id);
-        Ok(found.map_or_else(|| id.to_string(), |row| row.application.name.clone()))
-    };
-    for api in &views.apis {
-        output.line(format!("\nAPI {} ({})", api.row.api.name, api.row.api.id))?;
-        output.table(&subscription_table(&api.subscriptions), "No subscription.")?;
-        output.line(format!("{} deliveries, newest first", api.deliveries.len()))?;
-        output.table(&logs::table_of(&api.deliveries, name_of)?, "None.")?;
-        output.line(format!("{} dead letters", api.dead_letters.len()))?;
-        output.table(&dead_letter_table(&api.dead_letters), "None.")?;
-    }
-    Ok(())
+fn counters(tally: &Tally) -> BTreeMap<String, u64> {
+    let value = |counter: Counter| (format!("{counter:?}"), tally.get(counter));
+    Counter::ALL.into_iter().map(value).collect()
 }
 
 fn subscription_table(rows: &[SubscriptionRow]) -> Rows {

@@ -37,7 +37,16 @@ pub fn replay(
     until: ReplayUntil,
     clock: &SharedClock,
 ) -> Result<Replayed, ViewError> {
-    Folding::in_memory(&history, clock).replay(until)
+    let history = history_until(history, until)?;
+    let folding = Folding::in_memory(&history, clock);
+    let deliveries = folding.fold(Deliveries)?;
+    Ok(Replayed {
+        position: deliveries.position(),
+        metrics: folding.fold(Metrics)?,
+        dead_letters: folding.fold(DeadLetters)?,
+        subscriptions: folding.fold(Subscriptions)?,
+        deliveries,
+    })
 }
 
 /// Folds one projection, any, over all of a log into memory.
@@ -127,22 +136,6 @@ impl Folding<'_> {
             }),
             Phase::Running | Phase::Stopped => Ok(view),
         }
-    }
-
-    /// Folds the built-in projections up to `until`.
-    pub fn replay(&self, until: ReplayUntil) -> Result<Replayed, ViewError> {
-        let folding = Self {
-            history: history_until(Arc::clone(&self.history), until)?,
-            ..self.clone()
-        };
-        let deliveries = folding.fold(Deliveries)?;
-        Ok(Replayed {
-            position: deliveries.position(),
-            metrics: folding.fold(Metrics)?,
-            dead_letters: folding.fold(DeadLetters)?,
-            subscriptions: folding.fold(Subscriptions)?,
-            deliveries,
-        })
     }
 }
 

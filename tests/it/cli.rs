@@ -225,3 +225,28 @@ async fn a_delivery_that_was_refused_says_with_which_status_and_where_it_went() 
     let reasons = said.matches("status 404 ").count() as u64;
     assert_eq!(reasons, attempts, "{said}");
 }
+
+#[tokio::test]
+async fn a_replay_gives_what_there_is_a_line_each_and_ends_where_it_is_told() {
+    let left = left_by_a_gateway().await;
+    let data = left.data.path();
+    let rows = data.join(PROJECTIONS_DIRECTORY);
+    let before = files(&rows);
+    let whole = json(data, &["replay"]);
+    assert!(files(&rows) == before, "replay wrote to the rows");
+    let of = |lines: &[Value], kind: &str| {
+        let values = lines.iter().filter_map(|line| line.get(kind));
+        values.cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(of(&whole, "delivery"), json(data, &["logs", "--all"]));
+    let counts = ["api", "application", "subscription", "deadLetter"];
+    let counts = counts.map(|kind| of(&whole, kind).len());
+    assert_eq!(counts, [1, 1, 2, 10]);
+
+    let events = json(data, &["events"]);
+    let middle = &events[events.len() / 2];
+    let last = events.iter().rfind(|event| event["time"] == middle["time"]);
+    let time = middle["time"].as_str().unwrap();
+    let part = json(data, &["replay", "--until", time]);
+    assert_eq!(part[0]["position"], last.unwrap()["position"]);
+}
