@@ -195,6 +195,10 @@ fn list(args: ListArgs, output: &mut Output) -> Result<(), CliError> {
     };
     loop {
         let page = deliveries.list(&query)?;
+        if let (true, Some(next)) = (page.deliveries.is_empty(), &page.next) {
+            query.cursor = Some(next.clone());
+            continue;
+        }
         if output.is_json() {
             for row in &page.deliveries {
                 output.json(row)?;

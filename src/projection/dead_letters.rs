@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     ProjectError, Projection, ReadRows, RowError, Rows, View, ViewError,
     codec::{decode, encode, id_key, key_of, u64_at, uuid_at},
-    deliveries::{Cursor, PAGE_MAX},
+    deliveries::{Cursor, EXAMINED_MAX, PAGE_MAX},
 };
 use crate::{
     log::RecordedEvent,
@@ -115,7 +115,8 @@ impl DeadLetterFilter {
 /// One page of dead letters, newest first.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DeadLetterPage {
-    /// The dead letters.
+    /// The dead letters. There may be fewer than asked for, even none, where many had to be looked
+    /// at: only a missing `next` says that no more match.
     pub dead_letters: Vec<DeadLetter>,
     /// Where the next page begins; absent on the last.
     pub next: Option<Cursor>,
@@ -138,20 +139,20 @@ impl View<DeadLetters> {
             return Err(Invalid::one("/limit", reason).into());
         }
         let below = cursor.map_or(Ok(u64::MAX), |cursor| cursor.resolve(api))?;
-        let mut found: Vec<DeadLetter> = self.read(|rows| {
-            let found = match filter.subscription {
-                Some(id) => of_subscription(rows, id, api, filter, below, limit),
-                None => of_api(rows, api, filter, below, limit),
-            };
-            Ok(found?)
+        let mut page = Page {
+            filter,
+            limit,
+            found: Vec::new(),
+            examined: 0,
+            lowest: below,
+        };
+        self.read(|rows| {
+            Ok(match filter.subscription {
+                Some(id) => page.of_subscription(rows, id, api, below),
+                None => page.of_api(rows, api, below),
+            }?)
         })?;
-        let more = found.len() > limit;
-        found.truncate(limit);
-        let last = found.last().filter(|_| more);
-        Ok(DeadLetterPage {
-            next: last.map(|letter| Cursor::below(api, letter.position.get())),
-            dead_letters: found,
-        })
+        Ok(page.finish(api))
     }
 
     /// How many an API has.
@@ -172,42 +173,78 @@ impl View<DeadLetters> {
     }
 }
 
-/// One more than `limit` tells whether there is another page.
-fn of_api(
-    rows: &dyn ReadRows,
-    api: ApiId,
-    filter: &DeadLetterFilter,
-    below: u64,
+/// A page being filled.
+struct Page<'a> {
+    filter: &'a DeadLetterFilter,
     limit: usize,
-) -> Result<Vec<DeadLetter>, RowError> {
-    let range = id_key(b'd', api.as_uuid())..key_of(b'd', api.as_uuid(), below);
-    rows.range_rev(range)
-        .map(|row| decode(&row?.value))
-        .filter(|letter| letter.as_ref().map_or(true, |letter| filter.holds(letter)))
-        .take(limit + 1)
-        .collect()
+    found: Vec<DeadLetter>,
+    /// How many dead letters were looked at, and the position of the last of them.
+    examined: usize,
+    lowest: u64,
 }
 
-fn of_subscription(
-    rows: &dyn ReadRows,
-    subscription: SubscriptionId,
-    api: ApiId,
-    filter: &DeadLetterFilter,
-    below: u64,
-    limit: usize,
-) -> Result<Vec<DeadLetter>, RowError> {
-    let id = subscription.as_uuid();
-    let mut found = Vec::new();
-    for row in rows.range_rev(id_key(b'x', id)..key_of(b'x', id, below)) {
-        let position = u64_at(&row?.key, 17)?;
-        let letter = rows.get(&key_of(b'd', api.as_uuid(), position))?;
-        let letter: Option<DeadLetter> = letter.map(|row| decode(&row)).transpose()?;
-        found.extend(letter.filter(|letter| filter.holds(letter)));
-        if found.len() > limit {
-            break;
+impl Page<'_> {
+    /// One more than asked for tells whether there is another page.
+    fn is_full(&self) -> bool {
+        self.found.len() > self.limit
+    }
+
+    /// The projection waits while rows are looked at, so their number is bounded.
+    fn is_done(&self) -> bool {
+        self.is_full() || self.examined >= EXAMINED_MAX
+    }
+
+    fn take(&mut self, letter: DeadLetter) {
+        self.examined += 1;
+        self.lowest = letter.position.get();
+        if self.filter.holds(&letter) {
+            self.found.push(letter);
         }
     }
-    Ok(found)
+
+    fn of_api(&mut self, rows: &dyn ReadRows, api: ApiId, below: u64) -> Result<(), RowError> {
+        let range = id_key(b'd', api.as_uuid())..key_of(b'd', api.as_uuid(), below);
+        for row in rows.range_rev(range) {
+            if self.is_done() {
+                break;
+            }
+            self.take(decode(&row?.value)?);
+        }
+        Ok(())
+    }
+
+    fn of_subscription(
+        &mut self,
+        rows: &dyn ReadRows,
+        subscription: SubscriptionId,
+        api: ApiId,
+        below: u64,
+    ) -> Result<(), RowError> {
+        let id = subscription.as_uuid();
+        for row in rows.range_rev(id_key(b'x', id)..key_of(b'x', id, below)) {
+            if self.is_done() {
+                break;
+            }
+            let position = u64_at(&row?.key, 17)?;
+            if let Some(letter) = rows.get(&key_of(b'd', api.as_uuid(), position))? {
+                self.take(decode(&letter)?);
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(mut self, api: ApiId) -> DeadLetterPage {
+        let below = if self.is_full() {
+            self.found.truncate(self.limit);
+            self.found.last().map(|letter| letter.position.get())
+        } else {
+            self.is_done().then_some(self.lowest)
+        };
+        DeadLetterPage {
+            next: below.map(|below| Cursor::below(api, below)),
+            dead_letters: self.found,
+        }
+    }
 }
 
 impl Projection for DeadLetters {

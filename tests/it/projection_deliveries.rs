@@ -8,13 +8,16 @@ use std::{
 
 use hooklog::{
     clock::SystemClock,
-    log::RecordedEvent,
+    log::{RecordedEvent, StreamId},
     model::{
-        ApiId, DeliveryId, Draws, ErrorClass, Event, MessageRef, Moment, Sampling,
-        SubscriptionEvent, SubscriptionId, Timestamp,
+        ApiId, AttemptFailed, AttemptNumber, AttemptRecord, DeadLetterQueue, DeadLetterReason,
+        DeliveryDeadLettered, DeliveryId, Draws, ErrorClass, Event, Fault, MessageId, MessageRef,
+        Method, Moment, Position, Sampling, Subscription, SubscriptionCreated, SubscriptionEvent,
+        SubscriptionId, Timestamp, Timings, Version,
     },
     projection::{
         SharedHistory, View, ViewError,
+        dead_letters::{DeadLetterFilter, DeadLetters},
         deliveries::{
             Deliveries, DeliveryFilter, DeliveryOutcome, DeliveryQuery, DeliveryRow, StatusFilter,
         },
@@ -25,6 +28,8 @@ use hooklog::{
         memory_history::MemoryHistory,
     },
 };
+
+use uuid::Uuid;
 
 use crate::projection_engine::seed;
 
@@ -389,4 +394,107 @@ fn error_class_and_duration_narrow_the_list() {
             .iter()
             .all(|row| row.error_class() == Some(ErrorClass::Timeout))
     );
+}
+
+/// So many deliveries of one API, each of one call that took a second, was refused and put among
+/// the dead letters.
+fn refused_after_a_second(count: u64) -> (ApiId, Vec<Arc<RecordedEvent>>) {
+    let uuid = |number: u64| Uuid::from_u128(number.into());
+    let mut definition = Subscription::to("https://example.com/slow").unwrap();
+    (definition.id, definition.api) = (
+        SubscriptionId::from_uuid(uuid(1)),
+        ApiId::from_uuid(uuid(2)),
+    );
+    let (id, api) = (definition.id, definition.api);
+    let mut happened: Vec<Event> = vec![
+        SubscriptionCreated {
+            subscription: Box::new(definition.clone()),
+            cursor: Version::ZERO,
+        }
+        .into(),
+    ];
+    for number in 1..=count {
+        let message = MessageRef {
+            version: Version::new(number),
+            position: Position::new(number),
+            id: MessageId::from_uuid(uuid(100 + number)),
+            accepted_at: Timestamp::EPOCH,
+        };
+        let attempt = AttemptRecord {
+            message,
+            number: AttemptNumber::new(1),
+            probe: false,
+            started_at: Timestamp::EPOCH,
+            timings: Timings {
+                total_us: 1_000_000,
+                ..Timings::default()
+            },
+            method: Method::Post,
+            callback_url: definition.configuration.callback_url.clone().unwrap(),
+            status: 400,
+            captured: None,
+        };
+        happened.push(
+            AttemptFailed {
+                attempt,
+                error: None,
+            }
+            .into(),
+        );
+        let dead = DeliveryDeadLettered {
+            message,
+            reason: DeadLetterReason::Refused,
+            fault: Fault::Receiver,
+            attempts: 1,
+            status: 400,
+            error: None,
+            target: DeadLetterQueue::Embedded,
+        };
+        happened.push(dead.into());
+    }
+    let recorded = happened.into_iter().zip(1..).map(|(event, number)| {
+        Arc::new(RecordedEvent {
+            position: Position::new(number),
+            stream: StreamId::subscription(id),
+            version: Version::new(number),
+            time: Timestamp::EPOCH,
+            event,
+        })
+    });
+    (api, recorded.collect())
+}
+
+#[test]
+fn a_filter_that_the_index_can_hardly_narrow_gives_short_pages_and_a_cursor() {
+    let (api, events) = refused_after_a_second(11_000);
+    let view = view_of(events.clone());
+    let slower_than = |ms| DeliveryFilter {
+        min_duration: Some(Duration::from_millis(ms)),
+        ..Default::default()
+    };
+    // One part of the index holds both durations, so every row must be looked at.
+    let mut asked = query(api, slower_than(1_010), 10);
+    let page = view.list(&asked).unwrap();
+    assert!(page.deliveries.is_empty() && page.next.is_some());
+    asked.cursor = page.next;
+    let page = view.list(&asked).unwrap();
+    assert!(page.deliveries.is_empty() && page.next.is_none());
+    assert_eq!(
+        all(&view, query(api, slower_than(990), 1_000)).len(),
+        11_000
+    );
+    // Another part of the same power: the index rules every sealed row out.
+    let page = view.list(&query(api, slower_than(1_040), 10)).unwrap();
+    assert!(page.deliveries.is_empty() && page.next.is_none());
+
+    let history: SharedHistory = Arc::new(MemoryHistory::new(events));
+    let letters = fold_all(DeadLetters, &history, &SystemClock::shared()).unwrap();
+    let filter = DeadLetterFilter {
+        fault: Some(Fault::System),
+        ..Default::default()
+    };
+    let page = letters.list(api, &filter, None, 10).unwrap();
+    assert!(page.dead_letters.is_empty() && page.next.is_some());
+    let page = letters.list(api, &filter, page.next.as_ref(), 10).unwrap();
+    assert!(page.dead_letters.is_empty() && page.next.is_none());
 }

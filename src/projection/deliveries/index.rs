@@ -28,6 +28,8 @@ use crate::{
 pub(super) const CHUNK: u64 = 4_096;
 /// Chunks whose times stand in one row.
 const TIMES_PER_ROW: u32 = 256;
+/// Parts of one power of two of durations.
+const DURATION_PARTS: u32 = 16;
 /// Bytes of one chunk's times.
 const TIME_BYTES: usize = 16;
 
@@ -83,14 +85,30 @@ impl Term {
     }
 
     /// Durations fall into powers of two of a microsecond.
-    pub(super) fn duration(us: u32) -> Self {
-        Self::number(9, u64::from(duration_power(us)))
+    fn duration(us: u32) -> Self {
+        Self::number(9, duration_power(us).into())
     }
 
-    /// The terms of every duration from this one on.
+    /// Within its power a duration falls into one of sixteen parts, so that a bound catches few
+    /// rows that are below it: a sixteenth of a power, not all of it.
+    fn duration_part(us: u32) -> Self {
+        Self::part(duration_power(us), duration_part(us))
+    }
+
+    fn part(power: u32, part: u32) -> Self {
+        Self::number(10, u64::from(power * DURATION_PARTS + part))
+    }
+
+    /// The terms of every duration from this one on: the parts of its own power, and the powers
+    /// above.
     pub(super) fn durations_from(us: u32) -> Vec<Self> {
-        let powers = duration_power(us)..=u32::BITS;
-        powers.map(|power| Self::number(9, power.into())).collect()
+        let power = duration_power(us);
+        let parts = duration_part(us)..DURATION_PARTS;
+        let above = power + 1..=u32::BITS;
+        parts
+            .map(|part| Self::part(power, part))
+            .chain(above.map(|power| Self::number(9, power.into())))
+            .collect()
     }
 
     /// Every term that holds for a row.
@@ -103,6 +121,7 @@ impl Term {
             Self::outcome(row.outcome),
             Self::dlq(row.is_sent_to_dlq()),
             Self::duration(row.last_duration_us),
+            Self::duration_part(row.last_duration_us),
         ];
         terms.extend(row.callback_url.as_ref().map(Self::url));
         terms.extend(row.error_class().map(Self::error_class));
@@ -112,6 +131,16 @@ impl Term {
 
 const fn duration_power(us: u32) -> u32 {
     u32::BITS - us.leading_zeros()
+}
+
+/// Which sixteenth of its power a duration falls into.
+const fn duration_part(us: u32) -> u32 {
+    let power = duration_power(us);
+    if power <= 5 {
+        // Fewer than sixteen microseconds wide: each has its own.
+        return us % DURATION_PARTS;
+    }
+    (us >> (power - 5)) % DURATION_PARTS
 }
 
 /// Takes note of a row with a new ordinal: the first of a chunk seals the chunk before it.
@@ -324,4 +353,39 @@ fn times_key(api: ApiId, row: u32) -> Vec<u8> {
     let mut key = id_key(b't', api.as_uuid());
     key.extend_from_slice(&row.to_be_bytes());
     key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_terms_from_a_duration_on_hold_every_longer_one_and_few_shorter() {
+        let durations = [
+            0,
+            1,
+            2,
+            3,
+            15,
+            16,
+            17,
+            31,
+            32,
+            33,
+            999,
+            1_000_000,
+            1 << 31,
+            u32::MAX,
+        ];
+        for from in durations {
+            let terms = Term::durations_from(from);
+            let holds = |us| {
+                terms.contains(&Term::duration(us)) || terms.contains(&Term::duration_part(us))
+            };
+            for us in durations {
+                assert!(us < from || holds(us), "{us} from {from}");
+            }
+            assert!(from < 32 || !holds(from - from / 8), "{from}");
+        }
+    }
 }

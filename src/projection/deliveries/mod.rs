@@ -28,6 +28,8 @@ pub use self::{
     row::{DeliveryOutcome, DeliveryRow, DlqEntry, GivenUp, LoggedPositions},
 };
 
+pub(super) use self::query::EXAMINED_MAX;
+
 /// The projection behind the webhook log.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Deliveries;

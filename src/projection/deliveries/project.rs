@@ -19,7 +19,7 @@ const SAMPLE_CHUNK: u64 = 4_096;
 
 impl Projection for Deliveries {
     const NAME: &'static str = "deliveries";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     fn project(&self, rows: &mut Rows<'_>, recorded: &RecordedEvent) -> Result<(), ProjectError> {
         match &recorded.event {

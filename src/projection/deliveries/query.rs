@@ -25,6 +25,10 @@ use crate::{
 /// Most rows on one page.
 pub const PAGE_MAX: usize = 1_000;
 
+/// Most rows that are looked at for one page. The projection waits meanwhile, so a filter that the
+/// index can hardly narrow gives a short page, and a cursor to go on with.
+pub(in crate::projection) const EXAMINED_MAX: usize = 10 * PAGE_MAX;
+
 /// Which statuses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StatusFilter {
@@ -147,7 +151,8 @@ impl DeliveryQuery {
 /// One page, newest first.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DeliveryPage {
-    /// The deliveries.
+    /// The deliveries. There may be fewer than asked for, even none, where many had to be looked
+    /// at: only a missing `next` says that no more match.
     pub deliveries: Vec<DeliveryRow>,
     /// Where the next page begins; absent on the last.
     pub next: Option<Cursor>,
@@ -208,6 +213,8 @@ pub(in crate::projection) fn list(
         rows,
         query,
         found: Vec::with_capacity(query.limit.min(64)),
+        examined: 0,
+        lowest: below,
     };
     match query.filter.message {
         Some(message) => page.of_message(message, below)?,
@@ -220,6 +227,9 @@ struct Page<'a> {
     rows: &'a dyn ReadRows,
     query: &'a DeliveryQuery,
     found: Vec<DeliveryRow>,
+    /// How many rows were looked at, and the ordinal of the last of them.
+    examined: usize,
+    lowest: u64,
 }
 
 impl Page<'_> {
@@ -228,18 +238,27 @@ impl Page<'_> {
         self.found.len() > self.query.limit
     }
 
+    fn is_done(&self) -> bool {
+        self.is_full() || self.examined >= EXAMINED_MAX
+    }
+
     fn take(&mut self, row: DeliveryRow) {
+        self.examined += 1;
+        self.lowest = row.ordinal;
         if self.query.filter.holds(&row) {
             self.found.push(row);
         }
     }
 
     fn finish(mut self) -> DeliveryPage {
-        let more = self.is_full();
-        self.found.truncate(self.query.limit);
-        let last = self.found.last().filter(|_| more);
+        let below = if self.is_full() {
+            self.found.truncate(self.query.limit);
+            self.found.last().map(|row| row.ordinal)
+        } else {
+            self.is_done().then_some(self.lowest)
+        };
         DeliveryPage {
-            next: last.map(|row| Cursor::below(self.query.api, row.ordinal)),
+            next: below.map(|below| Cursor::below(self.query.api, below)),
             deliveries: self.found,
         }
     }
@@ -247,8 +266,11 @@ impl Page<'_> {
     fn of_message(&mut self, message: MessageId, below: u64) -> Result<(), RowError> {
         let range = id_key(b'k', message.as_uuid())..key_of(b'k', message.as_uuid(), below);
         for place in self.rows.range_rev(range) {
+            if self.is_done() {
+                break;
+            }
             let place = place?;
-            if uuid_at(&place.value, 0)? == *self.query.api.as_uuid() && !self.is_full() {
+            if uuid_at(&place.value, 0)? == *self.query.api.as_uuid() {
                 self.take_ordinal(u64_at(&place.key, 17)?)?;
             }
         }
@@ -271,7 +293,7 @@ impl Page<'_> {
         let top = index::chunk_of(below - 1).min(open.saturating_sub(1));
         chunks.remove_range((Bound::Excluded(top), Bound::Unbounded));
         for chunk in chunks.iter().rev() {
-            if self.is_full() {
+            if self.is_done() {
                 break;
             }
             self.sealed(chunk, &groups, below)?;
@@ -308,7 +330,7 @@ impl Page<'_> {
         }
         for place in places.iter().rev() {
             let ordinal = ordinals.start() + u64::from(place);
-            if ordinal < below && !self.is_full() {
+            if ordinal < below && !self.is_done() {
                 self.take_ordinal(ordinal)?;
             }
         }
@@ -319,7 +341,7 @@ impl Page<'_> {
         let api = self.query.api.as_uuid();
         let range = key_of(b'd', api, from)..key_of(b'd', api, below);
         for row in self.rows.range_rev(range) {
-            if self.is_full() {
+            if self.is_done() {
                 break;
             }
             self.take(decode(&row?.value)?);
