@@ -230,6 +230,36 @@ fn gauges_show_what_stands_now() {
 }
 
 #[test]
+fn the_oldest_that_waits_is_known_whether_it_is_paused_retried_or_redelivered() {
+    let world = world(8_000);
+    let mut accepted_at = BTreeMap::new();
+    for event in &world.events {
+        if let (Some(api), Some(_)) = (event.stream.as_api(), event.event.as_published()) {
+            accepted_at.insert((api, event.version.get()), event.time);
+        }
+    }
+    let mut of_apis: BTreeMap<ApiId, Timestamp> = BTreeMap::new();
+    for (id, waits) in world.waiting() {
+        let api = world.owner[&id];
+        let oldest = waits.first().map(|version| accepted_at[&(api, *version)]);
+        let own = Scope::Subscription(id);
+        let gauges = world.views.metrics.gauges(own).unwrap();
+        assert_eq!(gauges.oldest_accepted_at, oldest, "{id}");
+        if let Some(oldest) = oldest {
+            let of_api = of_apis.entry(api).or_insert(oldest);
+            *of_api = oldest.min(*of_api);
+        }
+    }
+    assert!(!of_apis.is_empty());
+    for (api, oldest) in &of_apis {
+        let gauges = world.views.metrics.gauges(Scope::Api(*api)).unwrap();
+        assert_eq!(gauges.oldest_accepted_at, Some(*oldest), "{api}");
+    }
+    let all = world.views.metrics.gauges(Scope::All).unwrap();
+    assert_eq!(all.oldest_accepted_at, of_apis.values().min().copied());
+}
+
+#[test]
 fn a_series_adds_up_to_the_totals() {
     let world = world(8_000);
     let (first, last) = (world.events[0].time, world.events.last().unwrap().time);

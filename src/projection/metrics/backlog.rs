@@ -145,6 +145,13 @@ pub(super) fn accepted(rows: &mut Rows<'_>, api: ApiId, latest: Version) -> Resu
     Ok(())
 }
 
+/// Every API that has accepted a message or has a subscription.
+pub(super) fn apis(rows: &dyn ReadRows) -> Result<Vec<ApiId>, RowError> {
+    let apis = rows.prefix(&[API]);
+    apis.map(|row| Ok(ApiId::from_uuid(uuid_at(&row?.key, 1)?)))
+        .collect()
+}
+
 /// How many messages wait in a scope.
 pub(super) fn waiting(rows: &dyn ReadRows, scope: Scope) -> Result<u64, RowError> {
     match scope {

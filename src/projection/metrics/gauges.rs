@@ -2,8 +2,11 @@
 
 use serde::Serialize;
 
-use super::{Scope, backlog};
-use crate::projection::{ReadRows, RowError, Rows, codec::u64_at};
+use super::{Scope, backlog, oldest};
+use crate::{
+    model::Timestamp,
+    projection::{ReadRows, RowError, Rows, codec::u64_at},
+};
 
 /// What stands at this moment in one scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -16,6 +19,9 @@ pub struct Gauges {
     pub circuits_open: u64,
     /// `hooklog_backlog_messages`: messages × subscriptions without an outcome that ends them.
     pub backlog: u64,
+    /// `hooklog_backlog_oldest_seconds` counts from here: when the message was accepted that has
+    /// waited longest, paused and held ones included; `None` when none waits.
+    pub oldest_accepted_at: Option<Timestamp>,
 }
 
 /// Which gauge; the number is its place in the row.
@@ -38,6 +44,7 @@ impl Gauges {
             dead_letters: value(Gauge::DeadLetters)?,
             circuits_open: value(Gauge::Circuits)?,
             backlog: backlog::waiting(rows, scope)?,
+            oldest_accepted_at: oldest::oldest(rows, scope)?,
         })
     }
 }

@@ -11,12 +11,17 @@
 //! | `r` subscription, message version | empty: a retry is planned |
 //! | `d` subscription, message version | a dead letter is kept; 1 while it is redelivered |
 //! | `c` subscription | empty: its circuit is open |
+//! | `w` subscription | API, its lowest message that is not settled (u64), see `oldest.rs` |
+//! | `l` API, lowest message (u64), subscription | empty: these in order |
+//! | `o` subscription, first message (u64) | last message (u64): a settled run above the lowest |
+//! | `a` API, message (u64) | when it was accepted (i64) |
 //!
 //! A scope is `0` (everything), `1` and an API, or `2` and a subscription.
 
 mod backlog;
 mod gauges;
 mod histogram;
+mod oldest;
 mod project;
 mod query;
 mod tally;

@@ -6,13 +6,14 @@ use super::{
     Counter, Metrics, Resolution, Scope,
     backlog::{self, Settled},
     gauges::{Gauge, shift},
+    oldest::{self, Place},
     tally::{self, Step},
 };
 use crate::{
     log::RecordedEvent,
     model::{
         ApiId, AttemptRecord, DiscardReason, Event, MessageEvent, MessageRef, SubscriptionEvent,
-        SubscriptionId, Timestamp,
+        SubscriptionId, Timestamp, Version,
     },
     projection::{ProjectError, Projection, ReadRows, RowError, Rows, codec::key_of},
 };
@@ -22,7 +23,7 @@ const OPEN_AGAIN: [u8; 1] = [1];
 
 impl Projection for Metrics {
     const NAME: &'static str = "metrics";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     fn project(&self, rows: &mut Rows<'_>, recorded: &RecordedEvent) -> Result<(), ProjectError> {
         match &recorded.event {
@@ -44,6 +45,7 @@ impl Projection for Metrics {
 
 fn accepted(rows: &mut Rows<'_>, api: ApiId, recorded: &RecordedEvent) -> Result<(), RowError> {
     backlog::accepted(rows, api, recorded.version)?;
+    oldest::accepted(rows, api, recorded.version, recorded.time)?;
     for scope in [Scope::All, Scope::Api(api)] {
         let step = Step::Count(Counter::MessagesAccepted, 1);
         take_steps(rows, scope, recorded.time, &[step])?;
@@ -59,6 +61,7 @@ fn of_subscription(
 ) -> Result<(), RowError> {
     if let SubscriptionEvent::Created(created) = event {
         let api = created.subscription.api;
+        Place::begin(rows, api, id, created.cursor);
         return Settled::begin(rows, id, api, created.cursor);
     }
     let Some(settled) = Settled::read(rows, id)? else {
@@ -82,7 +85,7 @@ fn of_subscription(
         SubscriptionEvent::Filtered(run) => {
             let count = run.last.distance_from(run.first) + 1;
             meter.count(Counter::Filtered, count)?;
-            meter.settle(i64::try_from(count).unwrap_or(i64::MAX))
+            meter.settle(run.first, run.last)
         }
         SubscriptionEvent::CircuitOpened(_) => meter.mark(b'c', None, Gauge::Circuits),
         SubscriptionEvent::CircuitClosed(_) => meter.unmark(b'c', None, Gauge::Circuits),
@@ -113,7 +116,7 @@ impl Meter<'_, '_> {
     fn succeeded(&mut self, attempt: &AttemptRecord) -> Result<(), RowError> {
         self.unmark(b'r', Some(&attempt.message), Gauge::Retries)?;
         self.unmark(b'd', Some(&attempt.message), Gauge::DeadLetters)?;
-        self.settle(1)?;
+        self.settle_one(&attempt.message)?;
         self.steps(&[
             Step::Count(Counter::AttemptsSucceeded, 1),
             Step::Count(Counter::Delivered, 1),
@@ -138,7 +141,7 @@ impl Meter<'_, '_> {
     fn dead_lettered(&mut self, message: &MessageRef) -> Result<(), RowError> {
         self.unmark(b'r', Some(message), Gauge::Retries)?;
         self.mark(b'd', Some(message), Gauge::DeadLetters)?;
-        self.settle(1)?;
+        self.settle_one(message)?;
         self.count(Counter::DeadLettered, 1)
     }
 
@@ -155,7 +158,7 @@ impl Meter<'_, '_> {
             self.rows.put(dead_letter, Vec::new());
         }
         if !had_left {
-            self.settle(1)?;
+            self.settle_one(message)?;
         }
         self.count(Counter::Discarded, 1)
     }
@@ -165,17 +168,33 @@ impl Meter<'_, '_> {
         if self.rows.get(&dead_letter)?.is_some() {
             self.rows.put(dead_letter, OPEN_AGAIN);
         }
-        self.settle(-1)?;
+        self.settled.shift(self.rows, self.id, -1)?;
+        if let Some(place) = Place::read(self.rows, self.id)? {
+            place.reopen(self.rows, message)?;
+        }
         self.count(Counter::Redelivered, 1)
     }
 
     fn ended(&mut self) -> Result<(), RowError> {
         self.unmark(b'c', None, Gauge::Circuits)?;
+        if let Some(place) = Place::read(self.rows, self.id)? {
+            place.end(self.rows)?;
+        }
         self.settled.end(self.rows, self.id)
     }
 
-    fn settle(&mut self, by: i64) -> Result<(), RowError> {
-        self.settled.shift(self.rows, self.id, by)
+    fn settle_one(&mut self, message: &MessageRef) -> Result<(), RowError> {
+        self.settle(message.version, message.version)
+    }
+
+    fn settle(&mut self, first: Version, last: Version) -> Result<(), RowError> {
+        let count = last.distance_from(first) + 1;
+        let by = i64::try_from(count).unwrap_or(i64::MAX);
+        self.settled.shift(self.rows, self.id, by)?;
+        match Place::read(self.rows, self.id)? {
+            Some(place) => place.settle(self.rows, first, last),
+            None => Ok(()),
+        }
     }
 
     const fn scopes(&self) -> [Scope; 3] {
