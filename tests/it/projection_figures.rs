@@ -10,8 +10,8 @@ use hooklog::{
     clock::SystemClock,
     log::RecordedEvent,
     model::{
-        ApiId, ConsumerStatus, DiscardReason, MessageId, SubscriptionEvent, SubscriptionId,
-        Timestamp,
+        ApiId, ConsumerStatus, DiscardReason, MessageId, Position, SubscriptionClosed,
+        SubscriptionEvent, SubscriptionId, SubscriptionStatus, Timestamp,
     },
     projection::{
         ReplayUntil, Replayed, SharedHistory,
@@ -38,7 +38,10 @@ fn world(count: usize) -> World {
         events: count,
         ..Default::default()
     };
-    let events = generate(seed(), &options);
+    world_of(generate(seed(), &options))
+}
+
+fn world_of(events: Vec<Arc<RecordedEvent>>) -> World {
     let history: SharedHistory = Arc::new(MemoryHistory::new(events.clone()));
     let views = replay(history, ReplayUntil::Now, &SystemClock::shared()).unwrap();
     let owner = events
@@ -421,4 +424,50 @@ fn subscriptions_show_their_names_status_and_health() {
         }
     }
     assert_eq!(listed, world.owner.len());
+}
+
+#[test]
+fn a_subscription_has_no_seconds_and_no_series_once_it_has_ended() {
+    let mut events = world(8_000).events;
+    let last = events
+        .iter()
+        .rfind(|e| e.stream.as_subscription().is_some());
+    let last = last.unwrap();
+    let closed = last.stream.as_subscription().unwrap();
+    events.push(Arc::new(RecordedEvent {
+        position: Position::new(events.len() as u64 + 1),
+        version: last.version.next(),
+        event: SubscriptionClosed {}.into(),
+        ..RecordedEvent::clone(last)
+    }));
+    let world = world_of(events);
+    let metrics = &world.views.metrics;
+    let last = world.events.last().unwrap().time;
+    let series = |id, step| {
+        metrics.series(&SeriesQuery {
+            scope: Scope::Subscription(id),
+            from: last.minus(Duration::from_hours(30)),
+            to: last.plus(Duration::from_hours(1)),
+            step,
+        })
+    };
+    for id in world.owner.keys().copied() {
+        let row = world.views.subscriptions.subscription(id).unwrap().unwrap();
+        let refused = series(id, Duration::from_secs(30)).unwrap_err();
+        assert!(refused.to_string().contains("minutes"), "{refused}");
+        let points = series(id, Duration::from_mins(1)).unwrap().points;
+        let tally = metrics.totals(Scope::Subscription(id)).unwrap();
+        let has_ended = row.state.status == SubscriptionStatus::Closed;
+        assert_eq!(
+            points.is_empty(),
+            has_ended || tally.attempts() == 0,
+            "{id}"
+        );
+    }
+    assert!(
+        series(closed, Duration::from_mins(1))
+            .unwrap()
+            .points
+            .is_empty()
+    );
 }

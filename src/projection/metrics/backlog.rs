@@ -55,7 +55,7 @@ impl ApiBacklog {
 pub(super) struct Settled {
     pub(super) api: ApiId,
     count: u64,
-    ended: bool,
+    pub(super) ended: bool,
 }
 
 impl Settled {

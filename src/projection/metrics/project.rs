@@ -1,6 +1,6 @@
 //! The fold: events to tallies, gauges and series.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use super::{
     Counter, Metrics, Resolution, Scope,
@@ -15,7 +15,7 @@ use crate::{
         ApiId, AttemptRecord, DiscardReason, Event, MessageEvent, MessageRef, SubscriptionEvent,
         SubscriptionId, Timestamp, Version,
     },
-    projection::{ProjectError, Projection, ReadRows, RowError, Rows, codec::key_of},
+    projection::{ProjectError, Projection, ReadRows, RowError, Rows, after_prefix, codec::key_of},
 };
 
 /// What the mark of a dead letter holds while its delivery is made again.
@@ -23,7 +23,7 @@ const OPEN_AGAIN: [u8; 1] = [1];
 
 impl Projection for Metrics {
     const NAME: &'static str = "metrics";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
 
     fn project(&self, rows: &mut Rows<'_>, recorded: &RecordedEvent) -> Result<(), ProjectError> {
         match &recorded.event {
@@ -180,6 +180,9 @@ impl Meter<'_, '_> {
         if let Some(place) = Place::read(self.rows, self.id)? {
             place.end(self.rows)?;
         }
+        // No chart is drawn of what has ended; its totals stay.
+        let series = Resolution::prefix(Scope::Subscription(self.id));
+        drop_range(self.rows, series.clone()..after_prefix(&series))?;
         self.settled.end(self.rows, self.id)
     }
 
@@ -207,10 +210,14 @@ impl Meter<'_, '_> {
     }
 
     fn steps(&mut self, steps: &[Step]) -> Result<(), RowError> {
-        for scope in self.scopes() {
-            take_steps(self.rows, scope, self.now, steps)?;
+        let [all, api, own] = self.scopes();
+        take_steps(self.rows, all, self.now, steps)?;
+        take_steps(self.rows, api, self.now, steps)?;
+        if self.settled.ended {
+            // A call that ended after the subscription did.
+            return total(self.rows, own, steps);
         }
-        Ok(())
+        take_steps(self.rows, own, self.now, steps)
     }
 
     fn shift(&mut self, gauge: Gauge, by: i64) -> Result<(), RowError> {
@@ -262,21 +269,29 @@ fn take_steps(
     now: Timestamp,
     steps: &[Step],
 ) -> Result<(), RowError> {
-    let mut keys = vec![scope.key(b't')];
+    let mut keys = Vec::new();
     for resolution in Resolution::ALL {
+        let Some(kept) = resolution.kept(scope) else {
+            continue;
+        };
         let key = resolution.key(scope, now);
         if rows.get(&key)?.is_none() {
-            prune(rows, scope, resolution, now)?;
+            prune(rows, scope, resolution, now.minus(kept))?;
         }
         keys.push(key);
     }
-    for key in keys {
-        let row = rows.edit(&key, tally::empty_row)?;
-        for step in steps {
-            tally::step(row, *step)?;
-        }
-    }
-    Ok(())
+    total(rows, scope, steps)?;
+    keys.iter().try_for_each(|key| add(rows, key, steps))
+}
+
+/// Steps that are counted for good, and drawn nowhere.
+fn total(rows: &mut Rows<'_>, scope: Scope, steps: &[Step]) -> Result<(), RowError> {
+    add(rows, &scope.key(b't'), steps)
+}
+
+fn add(rows: &mut Rows<'_>, key: &[u8], steps: &[Step]) -> Result<(), RowError> {
+    let row = rows.edit(key, tally::empty_row)?;
+    steps.iter().try_for_each(|step| tally::step(row, *step))
 }
 
 /// Drops the buckets that are too old when a new one begins: by the time of events, so a rebuild
@@ -285,15 +300,16 @@ fn prune(
     rows: &mut Rows<'_>,
     scope: Scope,
     resolution: Resolution,
-    now: Timestamp,
+    oldest: Timestamp,
 ) -> Result<(), RowError> {
-    let oldest = resolution.key(scope, now.minus(resolution.kept()));
-    let old: Vec<_> = rows
-        .range(resolution.first_key(scope)..oldest)
-        .map(|row| row.map(|row| row.key))
-        .collect::<Result<_, _>>()?;
-    for key in old {
-        rows.delete(key);
+    let range = resolution.first_key(scope)..resolution.key(scope, oldest);
+    drop_range(rows, range)
+}
+
+fn drop_range(rows: &mut Rows<'_>, range: Range<Vec<u8>>) -> Result<(), RowError> {
+    let old: Result<Vec<_>, RowError> = rows.range(range).collect();
+    for row in old? {
+        rows.delete(row.key);
     }
     Ok(())
 }

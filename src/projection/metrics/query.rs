@@ -14,11 +14,11 @@ const POINTS_MAX: u64 = 10_000;
 /// How wide the buckets of a series are, as they are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Resolution {
-    /// A second, kept for an hour.
+    /// A second, kept for an hour; not of a subscription.
     Second,
-    /// A minute, kept for seven days.
+    /// A minute, kept for seven days, of a subscription for one.
     Minute,
-    /// An hour, kept for two years.
+    /// An hour, kept for two years, of a subscription for ninety days.
     Hour,
 }
 
@@ -31,13 +31,19 @@ impl Resolution {
         Duration::from_secs(self.seconds().unsigned_abs())
     }
 
-    /// How long buckets are kept.
-    pub const fn kept(self) -> Duration {
-        Duration::from_secs(match self {
+    /// How long buckets of a scope are kept; `None` where they are not. There may be a hundred
+    /// thousand subscriptions: each has 3,600 buckets at most, some 1.7 MB.
+    pub const fn kept(self, scope: Scope) -> Option<Duration> {
+        const DAY: u64 = 86_400;
+        let is_many = matches!(scope, Scope::Subscription(_));
+        Some(Duration::from_secs(match self {
+            Self::Second if is_many => return None,
             Self::Second => 3_600,
-            Self::Minute => 7 * 86_400,
-            Self::Hour => 2 * 365 * 86_400,
-        })
+            Self::Minute if is_many => DAY,
+            Self::Minute => 7 * DAY,
+            Self::Hour if is_many => 90 * DAY,
+            Self::Hour => 2 * 365 * DAY,
+        }))
     }
 
     const fn seconds(self) -> i64 {
@@ -57,8 +63,13 @@ impl Resolution {
         key
     }
 
+    /// What every key of a scope's series begins with.
+    pub(super) fn prefix(scope: Scope) -> Vec<u8> {
+        scope.key(b'p')
+    }
+
     pub(super) fn first_key(self, scope: Scope) -> Vec<u8> {
-        let mut key = scope.key(b'p');
+        let mut key = Self::prefix(scope);
         key.push(self as u8);
         key
     }
@@ -113,8 +124,8 @@ impl View<Metrics> {
     /// begin at multiples of `step` since 1970.
     ///
     /// # Errors
-    /// [`ViewError::Query`] when the step is below a second or no whole number of its
-    /// resolution's buckets, or the range has more than 10,000 steps.
+    /// [`ViewError::Query`] when the step is no whole number of seconds, or of minutes where the
+    /// scope is a subscription, or the range has more than 10,000 steps.
     pub fn series(&self, query: &SeriesQuery) -> Result<Series, ViewError> {
         let resolution = resolution_for(query)?;
         let (scope, step) = (query.scope, query.step.as_secs());
@@ -141,11 +152,19 @@ fn resolution_for(query: &SeriesQuery) -> Result<Resolution, Invalid> {
     let step = query.step.as_secs();
     let mut fits = Resolution::ALL.into_iter().rev().filter(|resolution| {
         step > 0
+            && resolution.kept(query.scope).is_some()
             && query.step.subsec_nanos() == 0
             && step.is_multiple_of(resolution.width().as_secs())
     });
     let Some(resolution) = fits.next() else {
-        return Err(Invalid::one("/step", "must be a whole number of seconds"));
+        let unit = match query.scope {
+            Scope::Subscription(_) => "minutes",
+            Scope::All | Scope::Api(_) => "seconds",
+        };
+        return Err(Invalid::one(
+            "/step",
+            format!("must be a whole number of {unit}"),
+        ));
     };
     if query.to.since(query.from).as_secs() / step > POINTS_MAX {
         return Err(Invalid::one(
