@@ -35,7 +35,7 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    fn empty_in_memory() -> Self {
+    pub(super) fn empty_in_memory() -> Self {
         Self {
             store: Box::new(MemoryStore::default()),
             checkpoint: Checkpoint::default(),

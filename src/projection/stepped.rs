@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{OnBadEvent, Projection, SharedHistory, View, ViewError, engine::Engine, place::Place};
+use super::{
+    OnBadEvent, Projection, SharedHistory, View,
+    engine::Engine,
+    place::{Opened, Place},
+};
 use crate::clock::SharedClock;
 
 /// A projection in memory that folds a batch at a time.
@@ -13,27 +17,17 @@ pub(crate) struct Stepped<P> {
 
 impl<P: Projection> Stepped<P> {
     /// With nothing folded yet. It halts at an event that cannot be folded.
-    pub(crate) fn new(
-        projection: P,
-        history: &SharedHistory,
-        clock: &SharedClock,
-    ) -> Result<Self, ViewError> {
-        let place = Place::Memory;
-        let opened = place.open().map_err(|error| ViewError::Halted {
-            projection: P::NAME,
-            position: crate::model::Position::ZERO,
-            reason: error.to_string(),
-        })?;
+    pub(crate) fn new(projection: P, history: &SharedHistory, clock: &SharedClock) -> Self {
         let engine = Engine::new(
             Box::new(projection),
-            place,
-            opened,
+            Place::Memory,
+            Opened::empty_in_memory(),
             OnBadEvent::Halt,
             Arc::clone(history),
             Arc::clone(clock),
         );
         let view = View::new(Arc::clone(&engine.shared), Arc::clone(clock));
-        Ok(Self { engine, view })
+        Self { engine, view }
     }
 
     /// Folds at most so many of the events that follow. False when there was none.

@@ -82,7 +82,7 @@ impl Answer {
     }
 
     /// The report of this call, which began then.
-    pub(super) fn report(self, started_at: Timestamp) -> Box<AttemptReport> {
+    pub(super) fn report(self, started_at: Timestamp) -> AttemptReport {
         let result = match self.result {
             Outcome::Status(status) => AttemptResult::Responded {
                 status,
@@ -96,7 +96,7 @@ impl Answer {
                 AttemptResult::Failed(AttemptError::new(class, "as the seed has it"))
             }
         };
-        Box::new(AttemptReport {
+        AttemptReport {
             started_at,
             timings: Timings {
                 total_us: u32::try_from(self.after.as_micros()).unwrap_or(u32::MAX),
@@ -104,6 +104,6 @@ impl Answer {
             },
             result,
             captured: None,
-        })
+        }
     }
 }

@@ -117,15 +117,14 @@ struct Views {
 }
 
 impl Views {
-    fn new(relay: &Arc<Relay>, clock: &ManualClock) -> Result<Self, Broken> {
+    fn new(relay: &Arc<Relay>, clock: &ManualClock) -> Self {
         let (history, clock) = (history(relay), shared(clock));
-        let broken = |error: crate::projection::ViewError| error.to_string();
-        Ok(Self {
-            deliveries: Stepped::new(Deliveries, &history, &clock).map_err(broken)?,
-            metrics: Stepped::new(Metrics, &history, &clock).map_err(broken)?,
-            dead_letters: Stepped::new(DeadLetters, &history, &clock).map_err(broken)?,
-            subscriptions: Stepped::new(Subscriptions, &history, &clock).map_err(broken)?,
-        })
+        Self {
+            deliveries: Stepped::new(Deliveries, &history, &clock),
+            metrics: Stepped::new(Metrics, &history, &clock),
+            dead_letters: Stepped::new(DeadLetters, &history, &clock),
+            subscriptions: Stepped::new(Subscriptions, &history, &clock),
+        }
     }
 
     fn step(&mut self, events: usize) -> bool {
@@ -166,7 +165,7 @@ impl World {
             in_flight: BTreeSet::new(),
             mixed: BTreeSet::new(),
             ledger: Ledger::default(),
-            views: Views::new(&relay, &clock)?,
+            views: Views::new(&relay, &clock),
             reader: Reader::default(),
             relay,
             scenario,
@@ -535,7 +534,7 @@ impl World {
         let clock = self.clock.clone();
         self.in_flight.remove(&(subscription, call.message.version));
         if let Some(seat) = self.seat(subscription) {
-            let report = answer.report(started_at);
+            let report = Box::new(answer.report(started_at));
             // One whose subscription was closed meanwhile may have its fate already.
             let _ = seat
                 .driver
@@ -666,7 +665,8 @@ impl World {
             }
             (Appending::Decided { subscription, .. }, Err(error)) => {
                 self.note(&error);
-                self.append_failed(subscription)
+                self.append_failed(subscription);
+                Ok(())
             }
         }
     }
@@ -682,7 +682,7 @@ impl World {
     }
 
     /// As the actor does: parked where the log takes nothing more, else started again.
-    fn append_failed(&mut self, subscription: SubscriptionId) -> Result<(), Broken> {
+    fn append_failed(&mut self, subscription: SubscriptionId) {
         let stuck = self.node().log.health() == Health::Poisoned;
         if let Some(seat) = self.seat(subscription) {
             seat.driver.append_failed();
@@ -691,7 +691,6 @@ impl World {
         if !stuck {
             self.within(Duration::from_millis(500), Inner::Restart(subscription));
         }
-        Ok(())
     }
 
     fn restart(&mut self, subscription: SubscriptionId) -> Result<(), Broken> {
@@ -717,7 +716,10 @@ impl World {
         let faults = self.scenario.faults;
         match self.draws.below(100) {
             0..50 => self.publish(),
-            50..62 if faults.callbacks => self.change_mood(),
+            50..62 if faults.callbacks => {
+                self.change_mood();
+                Ok(())
+            }
             62..78 if faults.commands => self.command(),
             78..86 if faults.crashes => {
                 let power = chance(&mut self.draws, 50);
@@ -777,12 +779,11 @@ impl World {
         Ok(())
     }
 
-    fn change_mood(&mut self) -> Result<(), Broken> {
+    fn change_mood(&mut self) {
         let ids: Vec<_> = self.moods.keys().copied().collect();
         let id = one_of(&mut self.draws, &ids);
         let mood = one_of(&mut self.draws, &Mood::ALL);
         self.moods.insert(id, mood);
-        Ok(())
     }
 
     fn break_disk(&mut self) {
