@@ -18,7 +18,9 @@ use crate::{
     activity::Busy,
     clock::Clock,
     delivery::{AttemptRequest, Transport},
-    log::{AppendError, Appended, ExpectedVersion, ReadError, RecordedEvent, StreamId, Urgency},
+    log::{
+        AppendError, Appended, ExpectedVersion, Health, ReadError, RecordedEvent, StreamId, Urgency,
+    },
     model::{
         AttemptReport, DeadLetterQueue, DeliveryId, Event, MessagePublished, MessageRef, Moment,
         Position, SubscriptionEvent, SubscriptionId, Version,
@@ -130,6 +132,7 @@ enum Ended {
 impl SubscriptionActor {
     pub(super) fn new(seed: Seed) -> Self {
         let time = Live(seed.shared.clock.as_ref());
+        let stuck = refusal(seed.shared.log.health());
         Self {
             id: seed.state.id,
             driver: Driver::new(seed.state, seed.version, seed.group.api(), &time),
@@ -140,7 +143,7 @@ impl SubscriptionActor {
             bodies: HashMap::new(),
             timer: None,
             draining: Vec::new(),
-            stuck: None,
+            stuck,
             stopped_in_order: false,
             starting: Some(seed.starting),
         }
@@ -401,8 +404,8 @@ impl SubscriptionActor {
         for reply in self.driver.append_failed() {
             answer(reply, Err(error.clone().into()));
         }
-        if takes_nothing_more(error) {
-            self.stuck = Some(error.clone());
+        self.stuck = refusal(self.shared.log.health());
+        if self.stuck.is_some() {
             self.wake_after(None, ctx);
             self.draining.clear();
         } else {
@@ -434,15 +437,17 @@ fn answer(reply: Reply, answer: Result<Position, ExecuteError>) {
     let _ = reply.send(answer);
 }
 
-/// Whether the log refuses every append until it is opened again.
-const fn takes_nothing_more(error: &AppendError) -> bool {
-    matches!(
-        error,
-        AppendError::Poisoned
-            | AppendError::Closed
-            | AppendError::ReadOnly
-            | AppendError::TailDamaged { .. }
-    )
+/// Why a log of this health refuses every append until it is opened again; `None` when it does
+/// not.
+fn refusal(health: Health) -> Option<AppendError> {
+    match health {
+        Health::Poisoned => Some(AppendError::Poisoned),
+        Health::TailDamaged { from, to, reason } => {
+            Some(AppendError::TailDamaged { from, to, reason })
+        }
+        Health::Closed => Some(AppendError::Closed),
+        _ => None,
+    }
 }
 
 /// Reads messages after `after`, those that retention has cut apart. `None` when the log was
@@ -459,6 +464,7 @@ async fn read_messages(
             Ok(events) => return Some((events, busy)),
             // The core sees the gap.
             Err(ReadError::StreamGone { first, .. }) => after = first.previous(),
+            Err(ReadError::StreamDamaged { resume, .. }) => after = resume.previous(),
             Err(ReadError::Closed) => return None,
             Err(error) => {
                 tracing::error!(%stream, %error, "messages cannot be read yet");

@@ -1,6 +1,6 @@
 //! Creating and changing APIs, applications and subscriptions.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use tokio::task::spawn_blocking;
 
@@ -9,6 +9,7 @@ use super::{
     directory::{ApiEntry, owner},
 };
 use crate::{
+    actor::ExecuteError,
     delivery::{check_configuration, check_proxy},
     log::{Appended, ExpectedVersion, StreamId, Urgency},
     model::{
@@ -17,9 +18,13 @@ use crate::{
         CallbackUrl, DeadLetterQueue, DeliveryId, Event, Invalid, Policy, Position, StartFrom,
         Subscription, SubscriptionId, Version,
     },
+    projection::deliveries::{DeliveryOutcome, DeliveryRow},
     source::{Intake, IntakeOptions},
-    subscription::{Command, PastDelivery, SubscriptionState, apply, decide},
+    subscription::{Command, PastDelivery, Rejection, SubscriptionState, apply, decide},
 };
+
+/// How long a command waits for the webhook log to show everything that is in the event log.
+const VIEW_WAIT: Duration = Duration::from_secs(10);
 
 impl Handle {
     /// Creates an API. One without an id (all zeros) is given one. Name and context path must be
@@ -76,7 +81,7 @@ impl Handle {
         self.set_state(id, ApiState::Started).await
     }
 
-    /// Stops an API: messages are refused. What was accepted is delivered all the same.
+    /// Stops an API: messages are refused, and what was accepted waits. Calls in flight end.
     pub async fn stop_api(&self, id: ApiId) -> Result<(), ControlError> {
         self.set_state(id, ApiState::Stopped).await
     }
@@ -135,6 +140,9 @@ impl Handle {
                 what: format!("API {id}"),
                 by,
             });
+        }
+        if let Some(by) = self.0.directory.sends_dead_letters_to(id) {
+            return Err(ControlError::IsDeadLetterQueue { api: id, by });
         }
         let expected = ExpectedVersion::Exact(entry.version);
         self.append(StreamId::api(id), expected, ApiDeleted {})
@@ -244,6 +252,7 @@ impl Handle {
             subscription.id = SubscriptionId::from_moment(&moment);
         }
         subscription.application = self.application_of(&subscription).await?;
+        subscription.validate()?;
         self.check_subscription(&subscription, &entry.api)?;
         let cursor = self.first_cursor(api, subscription.start_from).await?;
         self.seal_subscription(&mut subscription).await?;
@@ -254,8 +263,7 @@ impl Handle {
             subscription: Box::new(subscription.clone()),
             cursor,
         };
-        let events = decide(&state, command, &policy, &moment)
-            .map_err(crate::actor::ExecuteError::Rejected)?;
+        let events = decide(&state, command, &policy, &moment).map_err(ExecuteError::Rejected)?;
         for event in &events {
             apply(&mut state, event);
         }
@@ -372,15 +380,7 @@ impl Handle {
     /// Makes a past delivery again, whatever its fate was, with the original bytes and
     /// `webhook-id` and a fresh budget.
     pub async fn redeliver(&self, id: DeliveryId) -> Result<Position, ControlError> {
-        let row = self
-            .deliveries()
-            .delivery(id)?
-            .ok_or(ControlError::UnknownDelivery(id))?;
-        let past = PastDelivery {
-            attempts: row.attempts,
-            status: row.status,
-            error: row.error.clone(),
-        };
+        let (row, past) = self.past_delivery(id).await?;
         self.command(
             row.subscription,
             Command::Redeliver {
@@ -393,8 +393,29 @@ impl Handle {
 
     /// Drops a dead letter, or a delivery that waits for a retry.
     pub async fn discard(&self, id: DeliveryId) -> Result<Position, ControlError> {
-        let row = self
-            .deliveries()
+        let (row, past) = self.past_delivery(id).await?;
+        if !matches!(
+            row.outcome,
+            DeliveryOutcome::Retrying | DeliveryOutcome::DeadLettered
+        ) {
+            return Err(ExecuteError::from(Rejection::Ended(row.message)).into());
+        }
+        let command = Command::Discard {
+            message: row.message,
+            past,
+            in_flight: false,
+        };
+        self.command(row.subscription, command).await
+    }
+
+    /// What the webhook log tells of a delivery, everything that is in the log by now included.
+    async fn past_delivery(
+        &self,
+        id: DeliveryId,
+    ) -> Result<(DeliveryRow, PastDelivery), ControlError> {
+        let deliveries = self.deliveries();
+        let deliveries = deliveries.at(self.0.log.head(), VIEW_WAIT).await?;
+        let row = deliveries
             .delivery(id)?
             .ok_or(ControlError::UnknownDelivery(id))?;
         let past = PastDelivery {
@@ -402,12 +423,7 @@ impl Handle {
             status: row.status,
             error: row.error.clone(),
         };
-        let command = Command::Discard {
-            message: row.message,
-            past,
-            in_flight: false,
-        };
-        self.command(row.subscription, command).await
+        Ok((row, past))
     }
 
     async fn command(
@@ -443,8 +459,9 @@ impl Handle {
                 let exists = self.0.directory.read().apis.contains_key(target);
                 let reason = format!("there is no API {target}");
                 invalid.check(exists, "/entrypoint/dlq/api", reason);
-                let reason = "is this API itself; its dead letters would come back to it";
-                invalid.check(*target != api.id, "/entrypoint/dlq/api", reason);
+                let reason = "leads back to this API; its dead letters would go round for ever";
+                let returns = self.0.directory.leads_back(*target, api.id);
+                invalid.check(!returns, "/entrypoint/dlq/api", reason);
             }
             DeadLetterQueue::Embedded | DeadLetterQueue::None => {}
         }

@@ -8,7 +8,8 @@ use std::{
 use super::{ControlError, recovery::Recovered};
 use crate::{
     model::{
-        Api, ApiId, Application, ApplicationId, Invalid, Subscription, SubscriptionId, Version,
+        Api, ApiId, Application, ApplicationId, DeadLetterQueue, Invalid, Subscription,
+        SubscriptionId, Version,
     },
     source::Intake,
 };
@@ -102,6 +103,33 @@ impl Directory {
             );
         }
         Ok(invalid.into_result()?)
+    }
+
+    /// Whether dead letters that go to the API `from` come to `to` in the end.
+    pub(super) fn leads_back(&self, from: ApiId, to: ApiId) -> bool {
+        let things = self.read();
+        let mut at = from;
+        // No chain of different APIs is longer than there are APIs.
+        for _ in 0..=things.apis.len() {
+            if at == to {
+                return true;
+            }
+            let next = things.apis.get(&at).map(|entry| &entry.api.entrypoint.dlq);
+            let Some(DeadLetterQueue::Api { api }) = next else {
+                return false;
+            };
+            at = *api;
+        }
+        false
+    }
+
+    /// Another API whose dead letters go to this one.
+    pub(super) fn sends_dead_letters_to(&self, id: ApiId) -> Option<ApiId> {
+        let things = self.read();
+        let mut apis = things.apis.values().map(|entry| &entry.api);
+        let sends =
+            apis.find(|api| api.id != id && api.entrypoint.dlq == DeadLetterQueue::Api { api: id });
+        sends.map(|api| api.id)
     }
 
     /// Takes over what was recovered.

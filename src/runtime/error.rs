@@ -64,6 +64,14 @@ pub enum ControlError {
         /// By whom.
         by: SubscriptionId,
     },
+    /// Dead letters of another API go to it.
+    #[error("dead letters of API {by} go to API {api}; give {by} another dead letter queue first")]
+    IsDeadLetterQueue {
+        /// The API.
+        api: ApiId,
+        /// The other one.
+        by: ApiId,
+    },
     /// The subscription refused, or could not answer.
     #[error(transparent)]
     Execute(#[from] ExecuteError),

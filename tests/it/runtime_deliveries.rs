@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use hooklog::{
     model::{
-        Api, ApiId, Coordinate, ErrorClass, Message, MockSource, Qos, Source, Subscription,
-        SubscriptionId,
+        Api, ApiId, ConsumerStatus, Coordinate, DeadLetterQueue, ErrorClass, Message, MockSource,
+        Qos, Source, Subscription, SubscriptionId,
     },
     projection::deliveries::{DeliveryOutcome, DeliveryQuery, DeliveryRow},
     runtime::ControlError,
@@ -331,4 +331,92 @@ async fn a_publish_whose_caller_went_away_is_known_to_the_next() {
     );
     assert_eq!(log.head().get(), 51);
     assert_eq!(intake.publish_batch(Vec::new()).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn a_message_that_always_fails_the_gateway_interrupts_its_subscription_at_last() {
+    let data = tempfile::tempdir().unwrap();
+    let (test, api, subscription) = started(&data).await;
+    let poison = test
+        .handle()
+        .publish(api, Message::text("poison"))
+        .await
+        .unwrap()
+        .id();
+    test.transport().answer(move |request| {
+        if request.message.id == poison {
+            FakeAnswer::Panic
+        } else {
+            FakeAnswer::Status(200)
+        }
+    });
+    let subscriptions = test.handle().subscriptions();
+    loop {
+        let row = subscriptions.subscription(subscription).unwrap().unwrap();
+        if row.state.consumer_status == ConsumerStatus::Failure {
+            let cause = row.state.failure_cause.unwrap().to_string();
+            assert!(cause.contains("restarted 5 times"), "{cause}");
+            break;
+        }
+        publish(&test, api, 1).await;
+        if let Some(wait) = test.clock().next_wake() {
+            test.clock().advance(wait);
+        }
+        tokio::task::yield_now().await;
+    }
+    test.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_closed_subscription_is_in_nobodys_way_also_after_a_restart() {
+    let data = tempfile::tempdir().unwrap();
+    let (test, api, subscription) = started(&data).await;
+    publish(&test, api, 2).await;
+    test.settle().await;
+    test.handle().close(subscription).await.unwrap();
+    let test = test.crash_and_reopen().await.unwrap();
+    test.settle().await;
+    test.handle().delete_api(api).await.unwrap();
+    test.shutdown().await;
+}
+
+#[tokio::test]
+async fn of_a_stopped_api_what_was_accepted_waits() {
+    let data = tempfile::tempdir().unwrap();
+    let (test, api, subscription) = started(&data).await;
+    test.handle().pause(subscription).await.unwrap();
+    publish(&test, api, 3).await;
+    test.handle().stop_api(api).await.unwrap();
+    test.handle()
+        .resume_subscription(subscription)
+        .await
+        .unwrap();
+    test.settle().await;
+    assert!(test.transport().calls().is_empty());
+    test.handle().start_api(api).await.unwrap();
+    test.settle().await;
+    assert_eq!(test.transport().calls().len(), 3);
+    test.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_delivered_message_cannot_be_discarded_and_dead_letters_cannot_go_round() {
+    let data = tempfile::tempdir().unwrap();
+    let (test, api, _) = started(&data).await;
+    publish(&test, api, 1).await;
+    test.settle().await;
+    let delivered = rows(&test, api)[0].id;
+    let refused = test.handle().discard(delivered).await.unwrap_err();
+    assert!(refused.to_string().contains("has ended"), "{refused}");
+
+    let mut second = Api::named("second");
+    second.entrypoint.dlq = DeadLetterQueue::Api { api };
+    let second = test.handle().create_api(second).await.unwrap();
+    let view = test.handle().subscriptions();
+    let mut first = view.apis().unwrap().into_iter().map(|row| row.api);
+    let mut first = first.find(|found| found.id == api).unwrap();
+    first.entrypoint.dlq = DeadLetterQueue::Api { api: second.id };
+    let round = test.handle().update_api(first).await.unwrap_err();
+    assert!(round.to_string().contains("leads back"), "{round}");
+    test.shutdown().await;
 }
