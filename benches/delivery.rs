@@ -32,7 +32,7 @@ use serde_json::{Value, json};
 use measure::{Spread, apart, cpu, directory_bytes};
 use sink::Sink;
 
-/// Calls or deliveries of one run: several seconds' worth, and more than the log keeps decoded.
+/// Calls or deliveries of one run. More than the log keeps decoded, so some are read from disk.
 const MESSAGES: usize = 20_000;
 /// Bytes of each body.
 const BODY_BYTES: usize = 1_024;
