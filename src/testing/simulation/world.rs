@@ -495,7 +495,9 @@ impl World {
         if !state.is_running() || node.api.state == ApiState::Stopped {
             return broken("it does not run".into());
         }
-        if state.circuit.is_open() && !call.probe {
+        // One that was taken before the circuit opened has begun: it would be lost otherwise.
+        let taken = state.open.get(&version).is_some_and(|open| open.taken);
+        if state.circuit.is_open() && !call.probe && !taken {
             return broken("the circuit is open".into());
         }
         let unsettled = |lower: Version| !state.is_seen(lower) || state.open.contains_key(&lower);
