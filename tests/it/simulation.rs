@@ -14,7 +14,7 @@ use hooklog::{
 };
 
 /// Seeds that failed once.
-const REGRESSIONS: &[u64] = &[1_533_936_022];
+const REGRESSIONS: &[u64] = &[1_533_936_022, 1_723_112_350];
 
 /// Lives these seeds on two threads; the failure of the lowest seed, if one fails.
 fn live_all(seeds: std::ops::Range<u64>) -> Result<Summary, Failure> {
