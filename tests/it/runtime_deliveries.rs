@@ -337,19 +337,15 @@ async fn a_publish_whose_caller_went_away_is_known_to_the_next() {
 async fn a_message_that_always_fails_the_gateway_interrupts_its_subscription_at_last() {
     let data = tempfile::tempdir().unwrap();
     let (test, api, subscription) = started(&data).await;
-    let poison = test
-        .handle()
-        .publish(api, Message::text("poison"))
-        .await
-        .unwrap()
-        .id();
-    test.transport().answer(move |request| {
-        if request.message.id == poison {
+    test.transport().answer(|request| {
+        if request.message.content.as_ref() == b"poison" {
             FakeAnswer::Panic
         } else {
             FakeAnswer::Status(200)
         }
     });
+    let poison = Message::text("poison");
+    test.handle().publish(api, poison).await.unwrap();
     let subscriptions = test.handle().subscriptions();
     loop {
         let row = subscriptions.subscription(subscription).unwrap().unwrap();
