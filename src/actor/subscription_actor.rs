@@ -238,7 +238,9 @@ impl SubscriptionActor {
             self.offer(events);
             return true;
         }
-        let read = read_messages(Arc::clone(&self.shared), stream, after, limit);
+        // Begun here: a future does nothing before it is polled.
+        let busy = self.shared.activity.begin();
+        let read = read_messages(Arc::clone(&self.shared), stream, after, limit, busy);
         ctx.spawn(read.into_actor(self).map(move |read, actor, ctx| {
             if let Some((events, _busy)) = read {
                 actor.offer(events);
@@ -457,8 +459,8 @@ async fn read_messages(
     stream: StreamId,
     mut after: Version,
     limit: usize,
+    mut busy: Busy,
 ) -> Option<(Vec<Arc<RecordedEvent>>, Busy)> {
-    let mut busy = shared.activity.begin();
     loop {
         match shared.log.read_stream_async(stream, after, limit).await {
             Ok(events) => return Some((events, busy)),
