@@ -20,6 +20,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// The thread that saves snapshots.
 pub(super) struct Snapshotter {
     stop: Arc<AtomicBool>,
+    #[cfg(feature = "testing")]
     last: Arc<AtomicBool>,
     thread: thread::JoinHandle<()>,
 }
@@ -46,7 +47,12 @@ impl Snapshotter {
                     save(&log, &snapshots);
                 }
             })?;
-        Ok(Self { stop, last, thread })
+        Ok(Self {
+            stop,
+            #[cfg(feature = "testing")]
+            last,
+            thread,
+        })
     }
 
     /// Ends without a last snapshot. Blocks until that is done.
