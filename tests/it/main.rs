@@ -26,6 +26,7 @@ mod runtime_privacy;
 mod runtime_settings;
 mod runtime_views;
 mod simulation;
+mod subscription_driver;
 mod subscription_flight;
 mod subscription_lives;
 mod subscription_rules;

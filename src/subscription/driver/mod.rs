@@ -107,10 +107,6 @@ pub struct Driver<R> {
     outbox: Outbox<R>,
     api: Arc<Api>,
     policy: Arc<Policy>,
-    /// Takes that are decided and not yet part of an append.
-    taking: Vec<MessageRef>,
-    /// The append under way, and the takes in it.
-    appending: Option<(Vec<SubscriptionEvent>, Vec<MessageRef>)>,
     draining: bool,
 }
 
@@ -130,8 +126,6 @@ impl<R> Driver<R> {
             version,
             outbox: Outbox::new(),
             api,
-            taking: Vec::new(),
-            appending: None,
             draining: false,
         };
         // What has nothing to settle is refused nothing.
@@ -203,7 +197,9 @@ impl<R> Driver<R> {
                 .next(&self.state, &self.policy, time.now(), head)
             {
                 match action {
-                    Action::Record(command) => again |= self.follow(command, time),
+                    Action::Record(command) => {
+                        again |= matches!(self.record(command, time), Ok(events) if events > 0);
+                    }
                     Action::Wake { after } => wake = Some(after),
                     other => jobs.extend(self.job(other)),
                 }
@@ -239,22 +235,12 @@ impl<R> Driver<R> {
         }
     }
 
-    /// Does what the plan decided. False when that changed nothing.
-    fn follow(&mut self, command: Command, time: &impl Time) -> bool {
-        if let Command::Take { message } = &command {
-            self.taking.push(*message);
-        }
-        matches!(self.record(command, time), Ok(events) if events > 0)
-    }
-
     fn append_next(&mut self, jobs: &mut Vec<Job<R>>) {
         loop {
             match self.outbox.next() {
                 Next::Nothing => return,
                 Next::Answered(replies) => jobs.extend(replies.into_iter().map(Job::Answer)),
                 Next::Append(events, urgent) => {
-                    let taken = std::mem::take(&mut self.taking);
-                    self.appending = Some((events.clone(), taken));
                     jobs.push(Job::Append {
                         expected: self.version,
                         events,
@@ -372,29 +358,28 @@ impl<R> Driver<R> {
     /// The append that was asked for is durable; the stream stands at `version`.
     pub fn appended(&mut self, version: Version) -> Durable<R> {
         self.version = version;
-        let (events, taken) = self.appending.take().unwrap_or_default();
-        for message in taken {
-            self.flight.taken(message.version);
-        }
-        let mut outcomes = 0;
-        let mut replies = Vec::new();
+        let mut durable = Durable {
+            replies: Vec::new(),
+            outcomes: 0,
+            effects: Vec::new(),
+        };
         for decision in self.outbox.durable() {
-            outcomes += decision.outcomes;
-            replies.extend(decision.reply);
+            durable.outcomes += decision.outcomes;
+            durable.replies.extend(decision.reply);
+            for event in &decision.events {
+                if let SubscriptionEvent::Taken(taken) = event {
+                    self.flight.taken(taken.message.version);
+                }
+                durable.effects.extend(effects(&self.state, event));
+            }
         }
-        self.flight.durable(outcomes);
-        let effects = events.iter().flat_map(|event| effects(&self.state, event));
-        Durable {
-            replies,
-            outcomes,
-            effects: effects.collect(),
-        }
+        self.flight.durable(durable.outcomes);
+        durable
     }
 
     /// The append that was asked for is not in the log, or may not be: only the log knows what
     /// this subscription is now, so this driver is of no more use. Gives who waited.
     pub fn append_failed(&mut self) -> Vec<R> {
-        self.appending = None;
         self.draining = true;
         self.outbox.fail()
     }
