@@ -17,10 +17,13 @@ mod registry;
 mod signal;
 mod subscription_actor;
 mod system;
+mod time;
 
 use futures_util::future::BoxFuture;
 
 pub use self::registry::{ExecuteError, Inspection, Registry, RegistryOptions};
+#[cfg(feature = "testing")]
+pub(crate) use self::time::ClockTime;
 use crate::{
     log::{AppendError, ReadError},
     model::{ApiId, DeadLetterQueue, MessageRef, SubscriptionId, Version},

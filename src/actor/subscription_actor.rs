@@ -13,19 +13,19 @@ use super::{
     DeadLetter,
     registry::{ExecuteError, Group, Inspection, Shared},
     signal::Signal,
+    time::ClockTime,
 };
 use crate::{
     activity::Busy,
-    clock::Clock,
     delivery::{AttemptRequest, Transport},
     log::{
         AppendError, Appended, ExpectedVersion, Health, ReadError, RecordedEvent, StreamId, Urgency,
     },
     model::{
-        AttemptReport, DeadLetterQueue, DeliveryId, Event, MessagePublished, MessageRef, Moment,
-        Position, SubscriptionEvent, SubscriptionId, Version,
+        AttemptReport, DeadLetterQueue, DeliveryId, Event, MessagePublished, MessageRef, Position,
+        SubscriptionEvent, SubscriptionId, Version,
     },
-    subscription::{Call, Command, Driver, Effect, Job, MessageMeta, Now, SubscriptionState, Time},
+    subscription::{Call, Command, Driver, Effect, Job, MessageMeta, SubscriptionState},
 };
 
 /// Wake-ups and commands that may wait. A wake-up that finds it full is not lost: its mark is
@@ -100,22 +100,6 @@ impl Message for Drain {
     type Result = ();
 }
 
-/// The runtime's clock, as a driver sees it.
-struct Live<'a>(&'a dyn Clock);
-
-impl Time for Live<'_> {
-    fn now(&self) -> Now {
-        Now {
-            wall: self.0.now(),
-            elapsed: self.0.elapsed(),
-        }
-    }
-
-    fn moment(&self) -> Moment {
-        self.0.moment()
-    }
-}
-
 /// What a call came to.
 enum Ended {
     /// It was made.
@@ -131,7 +115,7 @@ enum Ended {
 
 impl SubscriptionActor {
     pub(super) fn new(seed: Seed) -> Self {
-        let time = Live(seed.shared.clock.as_ref());
+        let time = ClockTime(seed.shared.clock.as_ref());
         let stuck = refusal(seed.shared.log.health());
         Self {
             id: seed.state.id,
@@ -157,7 +141,7 @@ impl SubscriptionActor {
         }
         self.refresh();
         let shared = Arc::clone(&self.shared);
-        let time = Live(shared.clock.as_ref());
+        let time = ClockTime(shared.clock.as_ref());
         let mut wake;
         loop {
             wake = None;
@@ -189,7 +173,7 @@ impl SubscriptionActor {
         let api = self.group.api();
         if !Arc::ptr_eq(&api, self.driver.api()) {
             let shared = Arc::clone(&self.shared);
-            self.driver.set_api(api, &Live(shared.clock.as_ref()));
+            self.driver.set_api(api, &ClockTime(shared.clock.as_ref()));
         }
         if self.shared.is_draining() {
             self.driver.drain();
@@ -314,7 +298,7 @@ impl SubscriptionActor {
     }
 
     fn ended(&mut self, call: &Call, ended: Ended, ctx: &mut Context<Self>) {
-        let time = Live(self.shared.clock.as_ref());
+        let time = ClockTime(self.shared.clock.as_ref());
         let recorded = match ended {
             Ended::Made { report, sampled } => self.driver.ended(call, report, sampled, &time),
             Ended::Unsendable(detail) => {
@@ -339,7 +323,7 @@ impl SubscriptionActor {
         };
         let forward = self.shared.forwarder.forward(letter);
         ctx.spawn(forward.into_actor(self).map(move |forwarded, actor, ctx| {
-            let time = Live(actor.shared.clock.as_ref());
+            let time = ClockTime(actor.shared.clock.as_ref());
             if let Err(rejection) = actor.driver.forward_ended(message, forwarded, &time) {
                 tracing::debug!(subscription = %actor.id, %rejection, "a forward is not recorded");
             }
@@ -560,7 +544,7 @@ impl Handler<Execute> for SubscriptionActor {
         if let Some(error) = &self.stuck {
             answer(reply, Err(error.clone().into()));
         } else {
-            let time = Live(self.shared.clock.as_ref());
+            let time = ClockTime(self.shared.clock.as_ref());
             if let Err((reply, rejection)) = self.driver.execute(execute.command, reply, &time) {
                 answer(reply, Err(rejection.into()));
             }
@@ -595,7 +579,6 @@ impl Handler<Drain> for SubscriptionActor {
 
     fn handle(&mut self, _: Drain, ctx: &mut Self::Context) -> Self::Result {
         let (reply, quiet) = oneshot::channel();
-        self.driver.drain();
         if self.stuck.is_none() {
             self.draining.push(reply);
         }

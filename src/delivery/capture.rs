@@ -177,7 +177,7 @@ const UTF_16_MARKS: [&[u8]; 2] = [b"\xfe\xff", b"\xff\xfe"];
 fn may_be_json(headers: &HeaderMap, body: &[u8]) -> bool {
     let says = || {
         let mut types = headers.get_all(header::CONTENT_TYPE).iter();
-        types.any(|value| is_json_type(&value.as_bytes().to_ascii_lowercase()))
+        types.any(|value| is_json_type(value.as_bytes()))
     };
     let hidden = || {
         let wide = |mark: &&[u8]| body[..body.len().min(4)].windows(2).any(|two| two == *mark);
@@ -191,7 +191,8 @@ fn may_be_json(headers: &HeaderMap, body: &[u8]) -> bool {
 }
 
 /// Whether a content type, lower case, names JSON.
-fn is_json_type(value: &[u8]) -> bool {
+pub(super) fn is_json_type(value: &[u8]) -> bool {
+    let value = value.to_ascii_lowercase();
     let essence = value.split(|byte| *byte == b';').next().unwrap_or_default();
     let essence = essence.trim_ascii();
     [&b"/json"[..], b"+json"]

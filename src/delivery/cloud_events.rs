@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 
-use super::AttemptRequest;
+use super::{AttemptRequest, capture::is_json_type};
 use crate::model::{CloudEvents, Timestamp};
 
 /// `type` of a message that names none.
@@ -124,7 +124,7 @@ fn structured(request: &AttemptRequest) -> Bytes {
         data: None,
         data_base64: None,
     };
-    let is_json = is_json(&message.content_type)
+    let is_json = is_json_type(message.content_type.as_bytes())
         && serde_json::from_slice::<serde::de::IgnoredAny>(content).is_ok();
     if !is_json {
         envelope.data = std::str::from_utf8(content)
@@ -142,12 +142,6 @@ fn structured(request: &AttemptRequest) -> Bytes {
         body.push(b'}');
     }
     body.into()
-}
-
-fn is_json(content_type: &str) -> bool {
-    let essence = content_type.split(';').next().unwrap_or_default();
-    let essence = essence.trim().to_ascii_lowercase();
-    essence.ends_with("/json") || essence.ends_with("+json")
 }
 
 #[cfg(test)]

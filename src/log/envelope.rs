@@ -6,8 +6,7 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 use uuid::Uuid;
 
 use crate::model::{
-    ApiId, ApplicationId, AttemptRecord, CapturedPart, Event, MessageEvent, Position,
-    SubscriptionEvent, SubscriptionId, Timestamp, Version,
+    ApiId, ApplicationId, Event, MessageEvent, Position, SubscriptionId, Timestamp, Version,
 };
 
 /// What kind of thing a stream tells of. The number is what stands on disk.
@@ -183,25 +182,21 @@ pub struct RecordedEvent {
 }
 
 impl RecordedEvent {
-    /// About how many bytes it takes in memory: its bodies count, which alone grow large.
+    /// About how many bytes it takes in memory: what it carries counts, which alone grows large.
     pub(crate) fn weight(&self) -> usize {
         let bodies = match &self.event {
             Event::Message(MessageEvent::Published(message)) => message.content.len(),
-            Event::Subscription(SubscriptionEvent::AttemptSucceeded(ok)) => captured(&ok.attempt),
-            Event::Subscription(SubscriptionEvent::AttemptFailed(failed)) => {
-                captured(&failed.attempt)
+            Event::Subscription(event) => {
+                let captured = event
+                    .attempt()
+                    .and_then(|attempt| attempt.captured.as_ref());
+                captured.map_or(0, |captured| captured.bytes())
             }
             Event::Unknown(unknown) => unknown.payload.len(),
-            Event::Api(_) | Event::Application(_) | Event::Subscription(_) => 0,
+            Event::Api(_) | Event::Application(_) => 0,
         };
         size_of::<Self>() + bodies
     }
-}
-
-fn captured(attempt: &AttemptRecord) -> usize {
-    let body = |part: &CapturedPart| part.body.as_ref().map_or(0, |body| body.bytes.len());
-    let captured = attempt.captured.as_deref();
-    captured.map_or(0, |both| body(&both.request) + body(&both.response))
 }
 
 impl Serialize for RecordedEvent {

@@ -113,12 +113,8 @@ impl EventLog {
         events: Vec<Event>,
         urgency: Urgency,
     ) -> Result<Appended, AppendError> {
-        let part = StreamAppend {
-            stream,
-            expected,
-            events,
-        };
-        self.append_batch(vec![part], urgency).await
+        let append = self.enqueue_when_room(stream, expected, events, urgency);
+        append.await?.await
     }
 
     /// Appends to several streams, all or none, like [`append`](Self::append).

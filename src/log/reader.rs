@@ -32,19 +32,13 @@ impl From<usize> for ReadLimit {
 }
 
 impl ReadLimit {
-    /// Cuts what was read at the limit; whether it was reached.
-    fn cut(self, events: &mut Events) -> bool {
-        let mut kept = self.events;
+    /// Takes an event off it. True when that was the last there is room for.
+    fn spend(&mut self, event: &RecordedEvent) -> bool {
+        self.events = self.events.saturating_sub(1);
         if self.bytes < usize::MAX {
-            let mut bytes = 0;
-            let last = events.iter().position(|event| {
-                bytes += event.weight();
-                bytes >= self.bytes
-            });
-            kept = last.map_or(kept, |last| kept.min(last + 1));
+            self.bytes = self.bytes.saturating_sub(event.weight());
         }
-        events.truncate(kept);
-        events.len() >= kept
+        self.events == 0 || self.bytes == 0
     }
 }
 
@@ -59,15 +53,17 @@ impl View {
         if self.is_closed() {
             return Err(ReadError::Closed);
         }
-        let limit = limit.into();
+        let mut limit = limit.into();
         if let Some(mut events) = self.cached(after, limit.events) {
-            limit.cut(&mut events);
+            if let Some(last) = events.iter().position(|event| limit.spend(event)) {
+                events.truncate(last + 1);
+            }
             return Ok(events);
         }
         let head = self.head();
         let mut next = after.next();
         let mut events = Vec::new();
-        while next <= head {
+        while next <= head && limit.events > 0 {
             let page = match self.page_of(next) {
                 Ok(page) => page,
                 Err(error) if events.is_empty() => return Err(error),
@@ -78,16 +74,15 @@ impl View {
                     Ok(event) if event.position >= next => {
                         events.push(Arc::clone(event));
                         next = event.position.next();
+                        if limit.spend(event) {
+                            return Ok(events);
+                        }
                     }
                     Err(bad) if bad.position >= next => {
-                        limit.cut(&mut events);
                         return given_or(events, undecodable(bad));
                     }
                     _ => {}
                 }
-            }
-            if limit.cut(&mut events) {
-                break;
             }
         }
         Ok(events)

@@ -16,6 +16,21 @@ pub struct Captured {
     pub response: CapturedPart,
 }
 
+impl Captured {
+    /// About how many bytes its headers and bodies take.
+    pub fn bytes(&self) -> usize {
+        self.request.bytes() + self.response.bytes()
+    }
+}
+
+impl CapturedPart {
+    fn bytes(&self) -> usize {
+        let headers = self.headers.iter().flatten();
+        let headers: usize = headers.map(|h| h.name.len() + h.value.len()).sum();
+        headers + self.body.as_ref().map_or(0, |body| body.bytes.len())
+    }
+}
+
 /// One side of a call.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

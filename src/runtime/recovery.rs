@@ -172,21 +172,16 @@ impl Recovered {
         }
     }
 
-    /// A newer program wrote it. Definitions stand as they were; a subscription is not run.
+    /// A newer program wrote it. Definitions stand as they were, at the version that
+    /// [`compare`](Self::compare) finds; a subscription is not run.
     fn fold_unknown(&mut self, recorded: &RecordedEvent, event: &Event) {
         let (stream, version) = (recorded.stream, recorded.version);
         tracing::error!(%stream, %version, event_type = %event.event_type(), "an event of an unknown type");
-        if let Some(api) = stream.as_api().and_then(|id| self.apis.get_mut(&id)) {
-            api.version = version;
-        } else if let Some(id) = stream.as_subscription() {
+        if let Some(id) = stream.as_subscription() {
             self.unknown.insert(id);
             if let Some(subscription) = self.subscriptions.get_mut(&id) {
                 subscription.version = version;
             }
-        } else if let Some(application) = stream.as_application()
-            && let Some((_, last)) = self.applications.get_mut(&application)
-        {
-            *last = version;
         }
     }
 

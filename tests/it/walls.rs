@@ -69,6 +69,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "subscription",
             "projection",
             "delivery",
+            "actor",
             "runtime",
         ],
     ),

@@ -120,13 +120,7 @@ fn weight(event: &SubscriptionEvent) -> usize {
     let captured = event
         .attempt()
         .and_then(|attempt| attempt.captured.as_ref());
-    let parts = captured.into_iter().flat_map(|c| [&c.request, &c.response]);
-    let captured = parts.map(|part| {
-        let headers = part.headers.iter().flatten();
-        let headers: usize = headers.map(|h| h.name.len() + h.value.len() + 16).sum();
-        headers + part.body.as_ref().map_or(0, |body| body.bytes.len())
-    });
-    EVENT_BYTES + captured.sum::<usize>()
+    EVENT_BYTES + captured.map_or(0, |captured| captured.bytes())
 }
 
 #[cfg(test)]

@@ -11,33 +11,18 @@ use futures_util::future::BoxFuture;
 
 use super::Broken;
 use crate::{
-    clock::{Clock, SharedClock},
+    actor::ClockTime,
+    clock::SharedClock,
     log::{
         AppendError, Appended, EventLog, ExpectedVersion, LogOptions, LogWriter, OpenError,
         PendingAppend, RecordedEvent, SnapshotStore, Storage, StreamId, Urgency,
     },
-    model::{Api, Event, MessageId, Moment, Position, SubscriptionId, Version},
+    model::{Api, Event, MessagePublished, Position, SubscriptionId, Version},
     projection::{Batch, History, HistoryError, SharedHistory},
     runtime::recovery::{Recovered, recall},
-    subscription::{Driver, Now, Time},
+    subscription::Driver,
     testing::{ManualClock, MemoryStorage},
 };
-
-/// The simulation's clock, as a driver sees it.
-pub(super) struct SimulatedTime<'a>(pub(super) &'a ManualClock);
-
-impl Time for SimulatedTime<'_> {
-    fn now(&self) -> Now {
-        Now {
-            wall: self.0.now(),
-            elapsed: self.0.elapsed(),
-        }
-    }
-
-    fn moment(&self) -> Moment {
-        self.0.moment()
-    }
-}
 
 /// A subscription that runs.
 pub(super) struct Seat {
@@ -57,7 +42,7 @@ pub(super) struct OnItsWay {
 /// What is appended.
 pub(super) enum Appending {
     /// Messages.
-    Messages(Vec<MessageId>),
+    Messages(Vec<MessagePublished>),
     /// What a driver decided.
     Decided {
         subscription: SubscriptionId,
@@ -111,7 +96,7 @@ impl Node {
                 subscription.state,
                 subscription.version,
                 Arc::clone(&api.api),
-                &SimulatedTime(clock),
+                &ClockTime(clock),
             );
             seats.insert(id, seat(driver));
         }
@@ -137,7 +122,7 @@ impl Node {
         let (state, version) = recall(&self.log, snapshots, id)
             .map_err(|error| format!("{id} cannot be recalled: {error}"))?;
         let api = Arc::clone(&self.api);
-        let driver = Driver::new(state, version, api, &SimulatedTime(clock));
+        let driver = Driver::new(state, version, api, &ClockTime(clock));
         self.seats.insert(id, seat(driver));
         Ok(())
     }
@@ -161,18 +146,12 @@ impl Node {
                 let stream = StreamId::api(api.id);
                 (stream, ExpectedVersion::Any, vec![updated.into()])
             }
-            Appending::Messages(_) => return Err(AppendError::Empty),
+            Appending::Messages(messages) => {
+                let stream = StreamId::messages(self.api.id);
+                let events = messages.iter().cloned().map(Event::from);
+                (stream, ExpectedVersion::Any, events.collect())
+            }
         };
-        self.enqueue(what, stream, expected, events)
-    }
-
-    pub(super) fn enqueue(
-        &mut self,
-        what: Appending,
-        stream: StreamId,
-        expected: ExpectedVersion,
-        events: Vec<Event>,
-    ) -> Result<(), AppendError> {
         let append = self.log.enqueue(stream, expected, events, Urgency::Now)?;
         self.on_their_way.push(OnItsWay { what, append });
         Ok(())

@@ -11,10 +11,11 @@ use super::{
     callback::{Answer, Mood},
     checks::{self, Fate},
     ledger::Ledger,
-    node::{Appending, Node, Reader, Relay, Seat, SimulatedTime, history, shared},
+    node::{Appending, Node, Reader, Relay, Seat, history, shared},
     scenario::{Scenario, chance, one_of, retry},
 };
 use crate::{
+    actor::ClockTime,
     clock::Clock,
     log::{
         AppendError, Appended, Durability, ExpectedVersion, Health, LogOptions, SnapshotStore,
@@ -335,7 +336,7 @@ impl World {
                     // One that was discarded meanwhile is refused.
                     let _ = seat
                         .driver
-                        .forward_ended(message, answer, &SimulatedTime(&clock));
+                        .forward_ended(message, answer, &ClockTime(&clock));
                 }
                 self.plan(subscription)
             }
@@ -414,7 +415,7 @@ impl World {
     /// Does the jobs of a subscription.
     fn plan(&mut self, id: SubscriptionId) -> Result<(), Broken> {
         let clock = self.clock.clone();
-        let time = SimulatedTime(&clock);
+        let time = ClockTime(&clock);
         let Some(node) = self.node.as_mut() else {
             return Ok(());
         };
@@ -553,9 +554,7 @@ impl World {
         if let Some(seat) = self.seat(subscription) {
             let report = Box::new(answer.report(started_at));
             // One whose subscription was closed meanwhile may have its fate already.
-            let _ = seat
-                .driver
-                .ended(call, report, true, &SimulatedTime(&clock));
+            let _ = seat.driver.ended(call, report, true, &ClockTime(&clock));
         }
         self.plan(subscription)
     }
@@ -631,10 +630,10 @@ impl World {
         answer: Result<Appended, AppendError>,
     ) -> Result<(), Broken> {
         match (what, answer) {
-            (Appending::Messages(ids), Ok(appended)) => {
+            (Appending::Messages(messages), Ok(appended)) => {
                 let mut position = appended.first;
-                for id in ids {
-                    self.ledger.acknowledged(position, id)?;
+                for message in messages {
+                    self.ledger.acknowledged(position, message.id)?;
                     position = position.next();
                 }
                 Ok(())
@@ -764,36 +763,25 @@ impl World {
             return Ok(());
         }
         let count = 1 + self.draws.below(4);
-        let mut events: Vec<Event> = Vec::new();
-        let mut ids = Vec::new();
+        let mut messages = Vec::new();
         for _ in 0..count {
             let id = MessageId::from_moment(&self.clock.moment());
             let message = Message::text(format!("{id}"));
             let key = one_of(&mut self.draws, &[None, Some("k"), Some("l")]);
             let channel = one_of(&mut self.draws, &[None, Some("a"), Some("b")]);
-            ids.push(id);
-            events.push(
-                MessagePublished {
-                    id,
-                    content: message.content,
-                    content_type: message.content_type,
-                    event_type: None,
-                    channel: channel.map(str::to_owned),
-                    key: key.map(str::to_owned),
-                    headers: Vec::new(),
-                    coordinate: None,
-                    sampled: true,
-                }
-                .into(),
-            );
+            messages.push(MessagePublished {
+                id,
+                content: message.content,
+                content_type: message.content_type,
+                event_type: None,
+                channel: channel.map(str::to_owned),
+                key: key.map(str::to_owned),
+                headers: Vec::new(),
+                coordinate: None,
+                sampled: true,
+            });
         }
-        let node = self.node();
-        let stream = StreamId::messages(node.api.id);
-        let what = Appending::Messages(ids);
-        node.enqueue(what, stream, ExpectedVersion::Any, events)
-            .map_err(|error| format!("a publish was refused: {error}"))?;
-        self.commit_soon();
-        Ok(())
+        self.append(Appending::Messages(messages))
     }
 
     fn change_mood(&mut self) {
@@ -890,7 +878,7 @@ impl World {
     fn ask(&mut self, id: SubscriptionId, command: Command) -> Result<(), Broken> {
         let clock = self.clock.clone();
         if let Some(seat) = self.seat(id).filter(|seat| !seat.stuck) {
-            let _ = seat.driver.execute(command, (), &SimulatedTime(&clock));
+            let _ = seat.driver.execute(command, (), &ClockTime(&clock));
         }
         self.plan(id)
     }
