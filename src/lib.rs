@@ -104,7 +104,8 @@
 //! - **G8** For each subscription it is for, a message ends in exactly one of delivered,
 //!   dead-lettered and discarded, or it is visibly pending; [`redeliver`](Handle::redeliver) opens
 //!   it again. One that is not for a subscription is on record as filtered, and so is one that
-//!   retention cut before it was called with. Each step is an event of the subscription's stream.
+//!   can never be read again, because retention cut it or its place is damaged; the record says
+//!   [why](model::FilterReason). Each step is an event of the subscription's stream.
 //! - **G9** Delivery is at least once. Every call with a message carries the same `webhook-id`.
 //!   After a crash a message may be sent twice: of each subscription, at most those in flight and
 //!   those whose outcome was not yet durable, of which there are never more than

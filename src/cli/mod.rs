@@ -12,6 +12,7 @@ mod logs;
 mod output;
 mod receiver;
 mod replay;
+mod schema;
 mod verify;
 
 use std::process::ExitCode;
@@ -53,6 +54,8 @@ enum Command {
     Replay(replay::ReplayArgs),
     /// Check a data directory: checksums, hash chain, and every view against the log.
     Verify(verify::VerifyArgs),
+    /// Show the JSON Schemas of definitions and events.
+    Schema(schema::SchemaArgs),
     /// Run callbacks like the demo's in a process of their own, with a ledger of what they get.
     #[command(hide = true)]
     Receiver(receiver::ReceiverArgs),
@@ -69,6 +72,7 @@ pub fn main() -> ExitCode {
         Command::Logs(args) => logs::run(*args, &mut output),
         Command::Replay(args) => replay::run(&args, &mut output),
         Command::Verify(args) => verify::run(&args, &mut output),
+        Command::Schema(args) => schema::run(&args, &mut output),
         Command::Receiver(args) => receiver::run(args),
     };
     match done {
