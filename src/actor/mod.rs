@@ -51,11 +51,19 @@ pub trait Forwarder: Send + Sync + 'static {
 
 /// Finds what a subscription was, for an actor that is started again.
 pub trait Recall: Send + Sync + 'static {
-    /// Its state as the log tells it, and the last version of its stream.
-    fn recall(
-        &self,
-        id: SubscriptionId,
-    ) -> BoxFuture<'static, Result<(SubscriptionState, Version), RestartError>>;
+    /// Its state as the log tells it.
+    fn recall(&self, id: SubscriptionId) -> BoxFuture<'static, Result<Recalled, RestartError>>;
+}
+
+/// What a subscription was, as the log tells it.
+#[derive(Debug, Clone)]
+pub struct Recalled {
+    /// Its state.
+    pub state: SubscriptionState,
+    /// The last version of its stream.
+    pub version: Version,
+    /// Whether some of its history is damaged, so that the state leaves it out.
+    pub damaged: bool,
 }
 
 /// Why an actor could not be started again.

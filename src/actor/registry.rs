@@ -16,7 +16,7 @@ use futures_util::future::{self, Either};
 use tokio::sync::{Notify, watch};
 
 use super::{
-    Forwarder, Recall, RestartError,
+    Forwarder, Recall, Recalled, RestartError,
     signal::{Down, Signal},
     subscription_actor::{Drain, Execute, Inspect, Seed, SubscriptionActor, Wake},
     system::Threads,
@@ -459,9 +459,17 @@ impl Registry {
 
     async fn restart(&self, id: SubscriptionId, crashes: u32) -> Result<(), RestartError> {
         let _busy = self.0.shared.activity.begin();
-        let (mut state, mut version) = self.0.shared.recall.recall(id).await?;
-        if crashes >= CRASHES_MAX && state.is_running() {
-            let cause = FailureCause::Restarts { count: crashes };
+        let Recalled {
+            mut state,
+            mut version,
+            damaged,
+        } = self.0.shared.recall.recall(id).await?;
+        let cause = if damaged {
+            Some(FailureCause::DamagedHistory)
+        } else {
+            (crashes >= CRASHES_MAX).then_some(FailureCause::Restarts { count: crashes })
+        };
+        if let Some(cause) = cause.filter(|_| state.is_running()) {
             version = self.interrupt(&mut state, version, cause).await?;
         }
         let mut entries = self.entries();

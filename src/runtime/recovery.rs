@@ -11,11 +11,11 @@ use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
 use crate::{
-    actor::{Recall, RestartError},
+    actor::{Recall, Recalled, RestartError},
     log::{EventLog, ReadError, RecordedEvent, SnapshotStore, StreamId, StreamKind},
     model::{
         Api, ApiEvent, ApiId, ApiState, Application, ApplicationEvent, ApplicationId, Event,
-        MessagePublished, Position, SubscriptionEvent, SubscriptionId, Version,
+        FailureCause, MessagePublished, Position, SubscriptionEvent, SubscriptionId, Version,
     },
     subscription::{SubscriptionState, apply},
 };
@@ -251,6 +251,13 @@ impl Recovered {
                 state: SubscriptionState::new(id),
                 version: Version::ZERO,
             });
+        if recorded.version != entry.version.next() {
+            tracing::error!(subscription = %id, "some of its history is damaged");
+            self.damaged.insert(id);
+        }
+        if tells_of_damage(event) {
+            self.damaged.remove(&id);
+        }
         apply(&mut entry.state, event);
         entry.version = recorded.version;
     }
@@ -317,47 +324,73 @@ pub(super) struct Recalls {
 }
 
 impl Recall for Recalls {
-    fn recall(
-        &self,
-        id: SubscriptionId,
-    ) -> BoxFuture<'static, Result<(SubscriptionState, Version), RestartError>> {
+    fn recall(&self, id: SubscriptionId) -> BoxFuture<'static, Result<Recalled, RestartError>> {
         let (log, snapshots) = (self.log.clone(), self.snapshots.clone());
         Box::pin(async move {
-            let recalled = spawn_blocking(move || recall(&log, &snapshots, id)).await;
-            recalled.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+            let found = spawn_blocking(move || recall(&log, &snapshots, id)).await;
+            found.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
         })
     }
 }
 
+/// What a subscription was. A damaged part of its history is passed over, and told.
 pub(crate) fn recall(
     log: &EventLog,
     snapshots: &SnapshotStore,
     id: SubscriptionId,
-) -> Result<(SubscriptionState, Version), RestartError> {
+) -> Result<Recalled, RestartError> {
     let stream = StreamId::subscription(id);
-    let mut subscription = RecoveredSubscription {
+    let mut recalled = saved(log, snapshots, id).unwrap_or_else(|| Recalled {
         state: SubscriptionState::new(id),
         version: Version::ZERO,
-    };
-    let row = snapshots.row(log, &stream.to_bytes()).unwrap_or_default();
-    if let Some(row) = row
-        && let Ok(Row::Subscription(found)) = rmp_serde::from_slice(&row)
-        && found.version <= log.stream_version(stream)
-    {
-        subscription = *found;
-    }
+        damaged: false,
+    });
     loop {
-        let events = log.read_stream(stream, subscription.version, READ_EVENTS)?;
-        let Some(last) = events.last() else {
-            return Ok((subscription.state, subscription.version));
+        let events = match log.read_stream(stream, recalled.version, READ_EVENTS) {
+            Ok(events) => events,
+            Err(ReadError::StreamDamaged { resume, reason, .. }) => {
+                tracing::error!(subscription = %id, %reason, "some of its history is damaged");
+                recalled.version = resume.previous();
+                recalled.damaged = true;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
         };
-        subscription.version = last.version;
+        let Some(last) = events.last() else {
+            return Ok(recalled);
+        };
+        recalled.version = last.version;
         for recorded in &events {
             if let Some(event) = recorded.event.as_subscription() {
-                apply(&mut subscription.state, event);
+                recalled.damaged &= !tells_of_damage(event);
+                apply(&mut recalled.state, event);
             }
         }
     }
+}
+
+/// Whether the damage before this event is on record: whoever resumed the subscription since knew
+/// of it.
+const fn tells_of_damage(event: &SubscriptionEvent) -> bool {
+    match event {
+        SubscriptionEvent::Failed(failed) => matches!(failed.cause, FailureCause::DamagedHistory),
+        _ => false,
+    }
+}
+
+/// What the snapshot knows of a subscription.
+fn saved(log: &EventLog, snapshots: &SnapshotStore, id: SubscriptionId) -> Option<Recalled> {
+    let stream = StreamId::subscription(id);
+    let row = snapshots.row(log, &stream.to_bytes()).ok().flatten()?;
+    let Row::Subscription(found) = rmp_serde::from_slice(&row).ok()? else {
+        return None;
+    };
+    let believed = found.version <= log.stream_version(stream);
+    believed.then(|| Recalled {
+        state: found.state,
+        version: found.version,
+        damaged: false,
+    })
 }
 
 /// The row that keeps what this stream tells of: an API keeps the head of its messages.
@@ -374,5 +407,76 @@ fn learn(offsets: &mut HashMap<String, u64>, message: &MessagePublished) {
             .entry(coordinate.partition.clone())
             .or_insert(coordinate.offset);
         *last = (*last).max(coordinate.offset);
+    }
+}
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use super::*;
+    use crate::{
+        log::{ExpectedVersion, LogOptions, Storage, Urgency},
+        model::{
+            ConsumerStatus, Subscription, SubscriptionCreated, SubscriptionFailed,
+            SubscriptionPaused, SubscriptionResumed, SubscriptionStatus,
+        },
+        testing::MemoryStorage,
+    };
+
+    #[tokio::test]
+    async fn a_damaged_part_of_a_history_is_passed_over_and_told() {
+        let id = SubscriptionId::from_uuid(uuid::Uuid::from_u128(7));
+        let stream = StreamId::subscription(id);
+        let subscription = Subscription::to("https://example.com/hook").unwrap();
+        let created = SubscriptionCreated {
+            subscription: Box::new(Subscription { id, ..subscription }),
+            cursor: Version::ZERO,
+        };
+        let history: [Event; 3] = [
+            created.into(),
+            SubscriptionPaused {}.into(),
+            SubscriptionResumed {}.into(),
+        ];
+        let storage = MemoryStorage::new();
+        let options = || LogOptions {
+            tail_cache_bytes: 0,
+            ..LogOptions::default()
+        };
+        let log = EventLog::open_with(Arc::new(storage.clone()), options()).unwrap();
+        for event in history {
+            let append = log.append(stream, ExpectedVersion::Any, vec![event], Urgency::Now);
+            append.await.unwrap();
+        }
+        log.close();
+        let key = b"p\0\0\0\0\0\0\0\x02\0\0".to_vec();
+        let mut rows = storage.rows(Position::FIRST).into_iter();
+        let (_, mut page) = rows.find(|(other, _)| *other == key).unwrap();
+        *page.last_mut().unwrap() ^= 1;
+        storage.overwrite(Position::FIRST, &key, Some(page));
+
+        let log = EventLog::open_with(Arc::new(storage), options()).unwrap();
+        let none = SnapshotStore::open_with(MemoryStorage::new().create(Position::FIRST).unwrap());
+        let recalled = recall(&log, &none, id).unwrap();
+        assert!(recalled.damaged);
+        assert_eq!(recalled.version, Version::new(3));
+        assert_eq!(recalled.state.status, SubscriptionStatus::Accepted);
+        assert_eq!(recalled.state.consumer_status, ConsumerStatus::Started);
+        let recovered = Recovered::read(&log, &none).unwrap();
+        assert!(recovered.damaged.contains(&id));
+        assert_eq!(recovered.subscriptions[&id].state, recalled.state);
+
+        let cause = FailureCause::DamagedHistory;
+        let told = vec![
+            SubscriptionFailed {
+                consumer_status: ConsumerStatus::Failure,
+                cause,
+                message: None,
+            }
+            .into(),
+        ];
+        let append = log.append(stream, ExpectedVersion::Any, told, Urgency::Now);
+        append.await.unwrap();
+        assert!(!recall(&log, &none, id).unwrap().damaged, "it is on record");
+        let recovered = Recovered::read(&log, &none).unwrap();
+        assert!(!recovered.damaged.contains(&id), "it is on record");
     }
 }

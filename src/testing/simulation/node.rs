@@ -119,10 +119,10 @@ impl Node {
         snapshots: &SnapshotStore,
         clock: &ManualClock,
     ) -> Result<(), Broken> {
-        let (state, version) = recall(&self.log, snapshots, id)
+        let recalled = recall(&self.log, snapshots, id)
             .map_err(|error| format!("{id} cannot be recalled: {error}"))?;
         let api = Arc::clone(&self.api);
-        let driver = Driver::new(state, version, api, &ClockTime(clock));
+        let driver = Driver::new(recalled.state, recalled.version, api, &ClockTime(clock));
         self.seats.insert(id, seat(driver));
         Ok(())
     }
@@ -190,9 +190,9 @@ fn check_recovered(log: &EventLog, recovered: &Recovered) -> Result<(), Broken> 
     );
     let in_order: BTreeMap<_, _> = recovered.subscriptions.iter().collect();
     for (id, subscription) in in_order {
-        let (state, version) =
+        let recalled =
             recall(log, &none, *id).map_err(|error| format!("{id} cannot be recalled: {error}"))?;
-        if state != subscription.state || version != subscription.version {
+        if recalled.state != subscription.state || recalled.version != subscription.version {
             return Err(format!(
                 "G7: {id} was recovered as something else than its history"
             ));
