@@ -5,7 +5,10 @@ use std::{
     fmt,
     num::NonZero,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -218,6 +221,7 @@ impl Builder {
             egress: self.egress,
             projections,
             activity,
+            ending: AtomicBool::new(false),
         });
         forwards.connect(&inner);
         let snapshotter = Snapshotter::start(log, snapshots)?;
@@ -312,6 +316,7 @@ impl Runtime {
     /// snapshot, and closes the data directory, which may be opened again at once.
     pub async fn shutdown(mut self, timeout: Duration) -> ShutdownReport {
         let inner = Arc::clone(&self.handle.0);
+        inner.ending.store(true, Ordering::Release);
         inner.sources.stop();
         let unfinished = inner.registry.drain(timeout).await;
         let snapshotter = self.snapshotter.take();

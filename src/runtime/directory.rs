@@ -32,6 +32,8 @@ pub(super) struct Owner {
     pub(super) api: ApiId,
     /// The application it is of.
     pub(super) application: ApplicationId,
+    /// Whether it is called at the callback URL of its API's entrypoint.
+    pub(super) inherits_callback: bool,
 }
 
 #[derive(Default)]
@@ -160,6 +162,7 @@ pub(super) const fn owner(subscription: &Subscription) -> Owner {
     Owner {
         api: subscription.api,
         application: subscription.application,
+        inherits_callback: subscription.configuration.callback_url.is_none(),
     }
 }
 

@@ -87,4 +87,7 @@ pub enum ControlError {
     /// A secret could not be kept.
     #[error(transparent)]
     Vault(#[from] VaultError),
+    /// The program's tokio runtime ended while it was carried out.
+    #[error("the program ended meanwhile; it may or may not have been done")]
+    Stopped,
 }

@@ -1,6 +1,13 @@
 //! What can be done with a runtime: publish, read, follow.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use super::{ControlError, directory::Directory, sources::Sources};
 use crate::{
@@ -30,6 +37,8 @@ pub(super) struct Inner {
     pub(super) egress: Egress,
     pub(super) projections: Projections,
     pub(super) activity: Activity,
+    /// Whether the runtime ends, and takes nothing in any more.
+    pub(super) ending: AtomicBool,
 }
 
 /// A running gateway. Cheap to clone, and `Send + Sync`: give one to whoever needs it.
@@ -61,6 +70,9 @@ impl Handle {
     }
 
     fn intake(&self, api: ApiId) -> Result<crate::source::Intake, PublishError> {
+        if self.0.ending.load(Ordering::Acquire) {
+            return Err(PublishError::ShuttingDown);
+        }
         let things = self.0.directory.read();
         let entry = things
             .apis

@@ -63,6 +63,10 @@ pub enum PublishError {
         /// The API.
         api: ApiId,
     },
+    /// The gateway is being shut down. Nothing of it is in the log: publish it again after the next
+    /// start.
+    #[error("the gateway is shutting down; publish it again once it runs")]
+    ShuttingDown,
     /// The log did not take it, or cannot say whether it did.
     #[error(transparent)]
     Append(#[from] AppendError),

@@ -1,7 +1,12 @@
 //! Settings that cannot work are refused when they are set.
 
+use std::task::{Context, Waker};
+
 use hooklog::{
-    model::{Api, ApiId, Proxy, ProxyKind, Secret, Signing, SigningKey, Ssl, Subscription},
+    model::{
+        Api, ApiId, Auth, Message, Position, Proxy, ProxyKind, Secret, Signing, SigningKey, Ssl,
+        Subscription,
+    },
     runtime::ControlError,
     testing::TestRuntime,
 };
@@ -70,11 +75,99 @@ async fn keys_and_stores_that_cannot_be_used_are_refused_and_nothing_is_sealed()
     // What is sealed already is looked at as well, and is fine.
     handle.update_subscription(usable).await.unwrap();
     // One secret and the check of the vault's key.
-    let files = std::fs::read_dir(data.path().join("secrets"))
-        .unwrap()
-        .count();
-    assert_eq!(files, 2);
+    assert_eq!(secrets(&data), 2);
     test.shutdown().await;
+}
+
+fn secrets(data: &tempfile::TempDir) -> usize {
+    let files = std::fs::read_dir(data.path().join("secrets"));
+    files.unwrap().count()
+}
+
+#[tokio::test]
+async fn the_secrets_of_refused_settings_are_taken_back() {
+    let data = tempfile::tempdir().unwrap();
+    let (test, api) = runtime(&data).await;
+    let handle = test.handle();
+    let mut with_token = subscription();
+    with_token.configuration.auth = Auth::Token {
+        value: Secret::new("canary"),
+    };
+    let kept = handle.subscribe(api, with_token.clone()).await.unwrap();
+    let before = secrets(&data);
+    with_token.id = kept.id;
+    let taken = handle.subscribe(api, with_token.clone()).await;
+    assert!(taken.is_err(), "the id is taken");
+    assert_eq!(secrets(&data), before);
+    handle.close(kept.id).await.unwrap();
+    let closed = handle.update_subscription(with_token).await;
+    assert!(closed.is_err(), "it is closed");
+    assert_eq!(secrets(&data), before);
+    test.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_change_is_made_whole_when_its_caller_goes_away() {
+    let data = tempfile::tempdir().unwrap();
+    let (test, _) = runtime(&data).await;
+    let handle = test.handle();
+    for number in 0..20 {
+        let mut api = Api::named(format!("abandoned {number}"));
+        api.id = ApiId::from_uuid(uuid::Uuid::from_u128(number + 1));
+        let id = api.id;
+        let before = handle.log().head();
+        let mut abandoned = Box::pin(handle.create_api(api));
+        let _ = abandoned
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()));
+        drop(abandoned);
+        let mut watch = handle.log().watch();
+        watch.reach(before.next()).await.unwrap();
+        // A change waits for the one before it.
+        handle
+            .create_api(Api::named(format!("next {number}")))
+            .await
+            .unwrap();
+        handle.publish(id, Message::text("a")).await.unwrap();
+    }
+    test.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_callback_url_that_is_inherited_cannot_be_taken_away() {
+    let data = tempfile::tempdir().unwrap();
+    let (test, _) = runtime(&data).await;
+    let handle = test.handle();
+    let mut api = Api::named("with a callback");
+    api.entrypoint.callback_url = Some("https://example.com/all".parse().unwrap());
+    let mut api = handle.create_api(api).await.unwrap();
+    let mut heir = subscription();
+    heir.configuration.callback_url = None;
+    let heir = handle.subscribe(api.id, heir).await.unwrap();
+    let url = api.entrypoint.callback_url.take();
+    let refused = handle.update_api(api.clone()).await.unwrap_err();
+    assert!(
+        refused.to_string().contains(&heir.id.to_string()),
+        "{refused}"
+    );
+    assert_eq!(pointers(refused), ["/entrypoint/callbackUrl"]);
+    let mut own = heir.clone();
+    own.configuration.callback_url = url;
+    handle.update_subscription(own).await.unwrap();
+    handle.update_api(api).await.unwrap();
+    test.shutdown().await;
+}
+
+#[tokio::test]
+async fn nothing_is_taken_in_once_the_gateway_shuts_down() {
+    let data = tempfile::tempdir().unwrap();
+    let (test, api) = runtime(&data).await;
+    let handle = test.handle();
+    handle.publish(api, Message::text("a")).await.unwrap();
+    assert!(handle.log().head() > Position::ZERO);
+    test.shutdown().await;
+    let refused = handle.publish(api, Message::text("b")).await.unwrap_err();
+    assert!(refused.to_string().contains("shutting down"), "{refused}");
 }
 
 #[tokio::test]

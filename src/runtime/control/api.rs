@@ -1,0 +1,158 @@
+//! Creating and changing APIs.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::{super::directory::ApiEntry, ControlError, Handle};
+use crate::{
+    log::{ExpectedVersion, StreamId},
+    model::{
+        Api, ApiCreated, ApiDeleted, ApiId, ApiStarted, ApiState, ApiStopped, ApiUpdated, Event,
+        Version,
+    },
+    source::{Intake, IntakeOptions},
+};
+
+impl Handle {
+    /// Creates an API. One without an id (all zeros) is given one. Name and context path must be
+    /// free.
+    pub async fn create_api(&self, api: Api) -> Result<Api, ControlError> {
+        self.whole(|handle| async move { handle.add_api(api).await })
+            .await
+    }
+
+    async fn add_api(&self, mut api: Api) -> Result<Api, ControlError> {
+        let _change = self.0.directory.change().await;
+        if api.id.as_uuid().is_nil() {
+            api.id = ApiId::from_moment(&self.0.clock.moment());
+        }
+        self.check_api(&api)?;
+        let sealing = self.seal_api(&mut api).await?;
+        let event = ApiCreated {
+            api: Box::new(api.clone()),
+        };
+        let stream = StreamId::api(api.id);
+        let appended = self.append(stream, ExpectedVersion::NoStream, event).await;
+        let version = self.kept(sealing, appended).await?.last_version;
+        let shared = Arc::new(api.clone());
+        let intake = Intake::new(IntakeOptions {
+            log: self.0.log.clone(),
+            clock: Arc::clone(&self.0.clock),
+            api: Arc::clone(&shared),
+            activity: self.0.activity.clone(),
+            offsets: HashMap::new(),
+        });
+        self.0.registry.add_api(Arc::clone(&shared), Version::ZERO);
+        self.0.sources.update(&api, intake.clone());
+        let entry = ApiEntry {
+            api: shared,
+            version,
+            intake,
+        };
+        self.0.directory.write().apis.insert(api.id, entry);
+        Ok(api)
+    }
+
+    /// Replaces the definition of an API. Its subscriptions make their next call under it.
+    pub async fn update_api(&self, api: Api) -> Result<Api, ControlError> {
+        self.whole(|handle| async move { handle.replace_api(api).await })
+            .await
+    }
+
+    async fn replace_api(&self, mut api: Api) -> Result<Api, ControlError> {
+        let _change = self.0.directory.change().await;
+        let entry = self.0.directory.api(api.id)?;
+        self.check_api(&api)?;
+        self.check_inherited(&api)?;
+        let sealing = self.seal_api(&mut api).await?;
+        let event = ApiUpdated {
+            api: Box::new(api.clone()),
+        };
+        let changed = self.change_api(entry, event, api.clone()).await;
+        self.kept(sealing, changed).await?;
+        Ok(api)
+    }
+
+    /// Starts an API: messages are taken in. Nothing happens when it runs.
+    pub async fn start_api(&self, id: ApiId) -> Result<(), ControlError> {
+        self.whole(move |handle| async move { handle.set_state(id, ApiState::Started).await })
+            .await
+    }
+
+    /// Stops an API: messages are refused, and what was accepted waits. Calls in flight end.
+    pub async fn stop_api(&self, id: ApiId) -> Result<(), ControlError> {
+        self.whole(move |handle| async move { handle.set_state(id, ApiState::Stopped).await })
+            .await
+    }
+
+    async fn set_state(&self, id: ApiId, state: ApiState) -> Result<(), ControlError> {
+        let _change = self.0.directory.change().await;
+        let entry = self.0.directory.api(id)?;
+        if entry.api.state == state {
+            return Ok(());
+        }
+        let api = Api {
+            state,
+            ..Api::clone(&entry.api)
+        };
+        let event: Event = match state {
+            ApiState::Started => ApiStarted {}.into(),
+            ApiState::Stopped => ApiStopped {}.into(),
+        };
+        self.change_api(entry, event, api).await
+    }
+
+    async fn change_api(
+        &self,
+        mut entry: ApiEntry,
+        event: impl Into<Event>,
+        api: Api,
+    ) -> Result<(), ControlError> {
+        let expected = ExpectedVersion::Exact(entry.version);
+        entry.version = self
+            .append(StreamId::api(api.id), expected, event)
+            .await?
+            .last_version;
+        entry.api = Arc::new(api);
+        entry.intake.update(Arc::clone(&entry.api));
+        self.0.registry.update_api(Arc::clone(&entry.api));
+        self.0.sources.update(&entry.api, entry.intake.clone());
+        self.0.directory.write().apis.insert(entry.api.id, entry);
+        Ok(())
+    }
+
+    /// Deletes an API that no open subscription uses. Its messages stay in the log until
+    /// retention.
+    pub async fn delete_api(&self, id: ApiId) -> Result<(), ControlError> {
+        self.whole(move |handle| async move { handle.remove_api(id).await })
+            .await
+    }
+
+    async fn remove_api(&self, id: ApiId) -> Result<(), ControlError> {
+        let _change = self.0.directory.change().await;
+        let entry = self.0.directory.api(id)?;
+        let by = {
+            let things = self.0.directory.read();
+            things
+                .subscriptions
+                .iter()
+                .find(|(_, owner)| owner.api == id)
+                .map(|(by, _)| *by)
+        };
+        if let Some(by) = by {
+            return Err(ControlError::InUse {
+                what: format!("API {id}"),
+                by,
+            });
+        }
+        if let Some(by) = self.0.directory.sends_dead_letters_to(id) {
+            return Err(ControlError::IsDeadLetterQueue { api: id, by });
+        }
+        let expected = ExpectedVersion::Exact(entry.version);
+        self.append(StreamId::api(id), expected, ApiDeleted {})
+            .await?;
+        self.0.sources.remove(id);
+        self.0.registry.remove_api(id);
+        self.0.directory.write().apis.remove(&id);
+        Ok(())
+    }
+}

@@ -1,0 +1,217 @@
+//! Creating, changing and ending subscriptions.
+
+use tokio::task::spawn_blocking;
+
+use super::{super::directory::owner, ControlError, Handle, joined};
+use crate::{
+    actor::ExecuteError,
+    log::{ExpectedVersion, StreamId, Urgency},
+    model::{
+        Api, ApiId, Application, ApplicationId, Event, Moment, Policy, Position, StartFrom,
+        Subscription, SubscriptionId, Version,
+    },
+    subscription::{Command, SubscriptionState, apply, decide},
+};
+
+impl Handle {
+    /// Subscribes to an API. One without an id (all zeros) is given one; one without an
+    /// application belongs to the application `default`, which is made when it is missing.
+    pub async fn subscribe(
+        &self,
+        api: ApiId,
+        subscription: Subscription,
+    ) -> Result<Subscription, ControlError> {
+        self.whole(move |handle| async move { handle.add_subscription(api, subscription).await })
+            .await
+    }
+
+    async fn add_subscription(
+        &self,
+        api: ApiId,
+        mut subscription: Subscription,
+    ) -> Result<Subscription, ControlError> {
+        let _change = self.0.directory.change().await;
+        let entry = self.0.directory.api(api)?;
+        let moment = self.0.clock.moment();
+        subscription.api = api;
+        if subscription.id.as_uuid().is_nil() {
+            subscription.id = SubscriptionId::from_moment(&moment);
+        }
+        subscription.application = self.application_of(&subscription).await?;
+        subscription.validate()?;
+        self.check_subscription(&subscription, &entry.api)?;
+        let cursor = self.first_cursor(api, subscription.start_from).await?;
+        let sealing = self.seal_subscription(&mut subscription).await?;
+        let begun = self.begin_subscription(&entry.api, &subscription, cursor, &moment);
+        let (state, version) = self.kept(sealing, begun.await).await?;
+        let mut things = self.0.directory.write();
+        things
+            .subscriptions
+            .insert(subscription.id, owner(&subscription));
+        drop(things);
+        self.0.registry.spawn(state, version);
+        Ok(subscription)
+    }
+
+    /// Puts a new subscription on record.
+    async fn begin_subscription(
+        &self,
+        api: &Api,
+        subscription: &Subscription,
+        cursor: Version,
+        moment: &Moment,
+    ) -> Result<(SubscriptionState, Version), ControlError> {
+        let mut state = SubscriptionState::new(subscription.id);
+        let policy = Policy::of(&api.entrypoint, &subscription.configuration);
+        let command = Command::Create {
+            subscription: Box::new(subscription.clone()),
+            cursor,
+        };
+        let events = decide(&state, command, &policy, moment).map_err(ExecuteError::Rejected)?;
+        for event in &events {
+            apply(&mut state, event);
+        }
+        let stream = StreamId::subscription(subscription.id);
+        let events = events.into_iter().map(Event::from).collect();
+        let append = self
+            .0
+            .log
+            .append(stream, ExpectedVersion::NoStream, events, Urgency::Now);
+        Ok((state, append.await?.last_version))
+    }
+
+    async fn application_of(
+        &self,
+        subscription: &Subscription,
+    ) -> Result<ApplicationId, ControlError> {
+        const DEFAULT: &str = "default";
+        let id = subscription.application;
+        if !id.as_uuid().is_nil() {
+            return self.application_version(id).map(|_| id);
+        }
+        let found = {
+            let things = self.0.directory.read();
+            let mut applications = things.applications.values();
+            applications
+                .find(|(a, _)| a.name == DEFAULT)
+                .map(|(a, _)| a.id)
+        };
+        if let Some(id) = found {
+            return Ok(id);
+        }
+        let mut application = Application::named(DEFAULT);
+        application.id = ApplicationId::from_moment(&self.0.clock.moment());
+        let id = application.id;
+        self.add_application(application).await?;
+        Ok(id)
+    }
+
+    /// Replaces the definition of a subscription. Its next call is made under it.
+    pub async fn update_subscription(
+        &self,
+        subscription: Subscription,
+    ) -> Result<Subscription, ControlError> {
+        self.whole(|handle| async move { handle.replace_subscription(subscription).await })
+            .await
+    }
+
+    async fn replace_subscription(
+        &self,
+        mut subscription: Subscription,
+    ) -> Result<Subscription, ControlError> {
+        let _change = self.0.directory.change().await;
+        let entry = self.0.directory.owner(subscription.id)?;
+        let entry = self.0.directory.api(entry.api)?;
+        self.check_subscription(&subscription, &entry.api)?;
+        let sealing = self.seal_subscription(&mut subscription).await?;
+        let command = Command::Update {
+            subscription: Box::new(subscription.clone()),
+        };
+        let replaced = self.command(subscription.id, command).await;
+        self.kept(sealing, replaced).await?;
+        let mut things = self.0.directory.write();
+        if let Some(known) = things.subscriptions.get_mut(&subscription.id) {
+            *known = owner(&subscription);
+        }
+        drop(things);
+        Ok(subscription)
+    }
+
+    /// Accepts a pending subscription.
+    pub async fn accept(&self, id: SubscriptionId) -> Result<Position, ControlError> {
+        self.command(id, Command::Accept).await
+    }
+
+    /// Refuses a pending subscription.
+    pub async fn reject(
+        &self,
+        id: SubscriptionId,
+        reason: impl Into<String> + Send,
+    ) -> Result<Position, ControlError> {
+        let reason = reason.into();
+        self.end(id, Command::Reject { reason }).await
+    }
+
+    /// Lets a subscription's messages wait. A call in flight ends as it ends.
+    pub async fn pause(&self, id: SubscriptionId) -> Result<Position, ControlError> {
+        self.command(id, Command::Pause).await
+    }
+
+    /// Goes on after a pause.
+    pub async fn resume_subscription(&self, id: SubscriptionId) -> Result<Position, ControlError> {
+        self.command(id, Command::Resume).await
+    }
+
+    /// Goes on after an interruption; what could not be delivered gets a fresh budget.
+    pub async fn resume_failure(&self, id: SubscriptionId) -> Result<Position, ControlError> {
+        self.command(id, Command::ResumeFailure).await
+    }
+
+    /// Ends a subscription. What waits for a retry is discarded, on record.
+    pub async fn close(&self, id: SubscriptionId) -> Result<Position, ControlError> {
+        let in_flight = Vec::new();
+        self.end(id, Command::Close { in_flight }).await
+    }
+
+    /// Carries out a command after which the subscription is over. It then counts for no deletion
+    /// any more; its actor ends once what is in flight has ended.
+    async fn end(&self, id: SubscriptionId, command: Command) -> Result<Position, ControlError> {
+        self.whole(move |handle| async move {
+            let position = handle.command(id, command).await?;
+            handle.0.directory.write().subscriptions.remove(&id);
+            Ok(position)
+        })
+        .await
+    }
+
+    /// The version before the first message that a subscription gets.
+    async fn first_cursor(&self, api: ApiId, start: StartFrom) -> Result<Version, ControlError> {
+        let stream = StreamId::messages(api);
+        let head = self.0.log.stream_version(stream);
+        let position = match start {
+            StartFrom::Now => return Ok(head),
+            StartFrom::Beginning => return Ok(Version::ZERO),
+            StartFrom::Position(position) => position,
+            StartFrom::Time(time) => {
+                let log = self.0.log.clone();
+                joined(spawn_blocking(move || log.position_at(time)).await)?
+            }
+        };
+        // The first version whose message stands at or after that position, by halving.
+        let (mut low, mut high) = (Version::ZERO, head);
+        while low < high {
+            let middle = Version::new(low.get() + (high.get() - low.get()) / 2);
+            let found = self.0.log.read_stream_async(stream, middle, 1).await;
+            match found {
+                Ok(found) if found.first().is_some_and(|first| first.position < position) => {
+                    low = middle.next();
+                }
+                Ok(_) => high = middle,
+                // What retention cut stands before everything that is kept.
+                Err(crate::log::ReadError::StreamGone { .. }) => low = middle.next(),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(low)
+    }
+}
