@@ -9,9 +9,9 @@ use super::{
     output::progress,
 };
 use crate::projection::{
-    Projection, ReplayUntil, StartError, View, ViewError, copy_rows, dead_letters::DeadLetters,
-    deliveries::Deliveries, history_until, metrics::Metrics, stored_view,
-    subscriptions::Subscriptions,
+    Projection, ReplayUntil, StartError, View, ViewError, access::Access, copy_rows,
+    dead_letters::DeadLetters, deliveries::Deliveries, history_until, metrics::Metrics,
+    stored_view, subscriptions::Subscriptions,
 };
 
 /// Rows compared at a time.
@@ -95,6 +95,7 @@ fn compare_views(data: &Data) -> Result<Compared, CliError> {
     compared.view(data, Metrics)?;
     compared.view(data, DeadLetters)?;
     compared.view(data, Subscriptions)?;
+    compared.view(data, Access)?;
     Ok(compared)
 }
 

@@ -6,7 +6,8 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 use uuid::Uuid;
 
 use crate::model::{
-    ApiId, ApplicationId, Event, MessageEvent, Position, SubscriptionId, Timestamp, Version,
+    ApiId, ApplicationId, Event, MessageEvent, Position, SubscriptionId, Timestamp, TokenId,
+    Version,
 };
 
 /// What kind of thing a stream tells of. The number is what stands on disk.
@@ -21,15 +22,18 @@ pub enum StreamKind {
     Application = 3,
     /// A subscription and its deliveries.
     Subscription = 4,
+    /// A token, and what its bearer asked for.
+    Token = 5,
 }
 
 impl StreamKind {
     /// Every kind.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::Api,
         Self::Messages,
         Self::Application,
         Self::Subscription,
+        Self::Token,
     ];
 
     /// The kind with this number on disk.
@@ -44,6 +48,7 @@ impl StreamKind {
             Self::Messages => "messages",
             Self::Application => "application",
             Self::Subscription => "subscription",
+            Self::Token => "token",
         }
     }
 }
@@ -84,6 +89,11 @@ impl StreamId {
         Self::new(StreamKind::Subscription, *id.as_uuid())
     }
 
+    /// The stream of a token.
+    pub const fn token(id: TokenId) -> Self {
+        Self::new(StreamKind::Token, *id.as_uuid())
+    }
+
     /// Its kind.
     pub const fn kind(self) -> StreamKind {
         self.kind
@@ -103,6 +113,11 @@ impl StreamId {
     /// The application, when this is its stream.
     pub fn as_application(self) -> Option<ApplicationId> {
         (self.kind == StreamKind::Application).then(|| ApplicationId::from_uuid(self.id))
+    }
+
+    /// The token, when this is its stream.
+    pub fn as_token(self) -> Option<TokenId> {
+        (self.kind == StreamKind::Token).then(|| TokenId::from_uuid(self.id))
     }
 
     /// The subscription, when this is its stream.
@@ -150,7 +165,7 @@ impl Serialize for StreamId {
 /// Text that names no stream.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} names no stream: expected api/, messages/, application/ or subscription/ and a UUID"
+    "{0:?} names no stream: expected api/, messages/, application/, subscription/ or token/ and a UUID"
 )]
 pub struct ForeignStream(String);
 
@@ -193,7 +208,7 @@ impl RecordedEvent {
                 captured.map_or(0, |captured| captured.bytes())
             }
             Event::Unknown(unknown) => unknown.payload.len(),
-            Event::Api(_) | Event::Application(_) => 0,
+            Event::Api(_) | Event::Application(_) | Event::Access(_) => 0,
         };
         size_of::<Self>() + bodies
     }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::{
     Api, Application, AttemptError, AttemptNumber, CallbackUrl, Captured, ConsumerStatus,
     Coordinate, DeadLetterQueue, Fault, Header, MessageId, MessageRef, RetryAfter, Subscription,
-    Timestamp, Timings, Version, entrypoint::Method,
+    Timestamp, Timings, Token, TokenHash, Version, entrypoint::Method,
 };
 
 /// The type of an event, such as `attempt.failed`.
@@ -66,6 +66,8 @@ pub enum Event {
     Application(ApplicationEvent),
     /// Of a subscription and its deliveries.
     Subscription(SubscriptionEvent),
+    /// Of a token and its bearer.
+    Access(AccessEvent),
     /// Of a type this program does not know.
     Unknown(UnknownEvent),
 }
@@ -176,6 +178,18 @@ family! {
 }
 
 family! {
+    /// What happens to a token, and what its bearer asks for.
+    AccessEvent as Access {
+        /// It was created.
+        "token.created", 1 => Created(TokenCreated),
+        /// It is refused from now on.
+        "token.revoked", 1 => Revoked(TokenRevoked),
+        /// Its bearer asked for a change, and may.
+        "request.accepted", 1 => RequestAccepted(RequestAccepted),
+    }
+}
+
+family! {
     /// What happens to a subscription and to its deliveries.
     SubscriptionEvent as Subscription {
         /// It was created.
@@ -244,6 +258,7 @@ impl Event {
             Self::Api(event) => event.event_type(),
             Self::Application(event) => event.event_type(),
             Self::Subscription(event) => event.event_type(),
+            Self::Access(event) => event.event_type(),
             Self::Unknown(event) => event.event_type.clone(),
         }
     }
@@ -255,6 +270,7 @@ impl Event {
             Self::Api(event) => event.schema_version(),
             Self::Application(event) => event.schema_version(),
             Self::Subscription(event) => event.schema_version(),
+            Self::Access(event) => event.schema_version(),
             Self::Unknown(event) => event.schema_version,
         }
     }
@@ -266,6 +282,7 @@ impl Event {
             ApiEvent::TYPES,
             ApplicationEvent::TYPES,
             SubscriptionEvent::TYPES,
+            AccessEvent::TYPES,
         ]
         .into_iter()
         .flatten()
@@ -279,6 +296,7 @@ impl Event {
             Self::Api(event) => event.serialize_payload(serializer),
             Self::Application(event) => event.serialize_payload(serializer),
             Self::Subscription(event) => event.serialize_payload(serializer),
+            Self::Access(event) => event.serialize_payload(serializer),
             Self::Unknown(event) => serializer.serialize_bytes(&event.payload),
         }
     }
@@ -298,6 +316,8 @@ impl Event {
                 .map(|event| event.map(Self::Api)),
             "application" => ApplicationEvent::deserialize_payload(event_type, deserializer)
                 .map(|event| event.map(Self::Application)),
+            "token" | "request" => AccessEvent::deserialize_payload(event_type, deserializer)
+                .map(|event| event.map(Self::Access)),
             _ => SubscriptionEvent::deserialize_payload(event_type, deserializer)
                 .map(|event| event.map(Self::Subscription)),
         }
@@ -312,6 +332,7 @@ impl Event {
         schemas.extend(ApiEvent::schemas(generator));
         schemas.extend(ApplicationEvent::schemas(generator));
         schemas.extend(SubscriptionEvent::schemas(generator));
+        schemas.extend(AccessEvent::schemas(generator));
         schemas
     }
 
@@ -417,6 +438,30 @@ payload! {
 payload! {
     /// An application was deleted.
     ApplicationDeleted {}
+}
+
+payload! {
+    /// A token was created.
+    TokenCreated {
+        /// What it is.
+        token: Token,
+        /// The hash of its secret.
+        hash: TokenHash,
+    }
+}
+payload! {
+    /// A token was revoked.
+    TokenRevoked {}
+}
+payload! {
+    /// The bearer of a token asked for a change. The events of the change, if any came of it,
+    /// stand behind this one.
+    RequestAccepted {
+        /// The operation, as the API's description names it, such as `updateApi`.
+        operation: String,
+        /// The path that was asked for, which names the thing.
+        path: String,
+    }
 }
 payload! {
     /// A subscription was created.

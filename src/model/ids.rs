@@ -94,6 +94,11 @@ id!(
     "a delivery id"
 );
 id!(
+    /// The identity of a token.
+    TokenId,
+    "a token id"
+);
+id!(
     /// The identity of a secret in the vault. Events hold this, never the secret.
     SecretId,
     "a secret id"

@@ -5,6 +5,7 @@
 //! This room imports no other. Everything here is a value: nothing reads a clock, draws a random
 //! number, or touches a disk or a socket.
 
+mod access;
 mod api;
 mod application;
 mod attempt;
@@ -30,6 +31,7 @@ mod url;
 mod validation;
 
 pub use self::{
+    access::{Permission, Role, Token, TokenHash},
     api::{Analytics, Api, ApiState, KeepFailures, LogEntry},
     application::Application,
     attempt::{
@@ -43,18 +45,21 @@ pub use self::{
         ProxyKind, Qos, WebhookEntrypoint,
     },
     event::{
-        ApiCreated, ApiDeleted, ApiEvent, ApiStarted, ApiStopped, ApiUpdated, ApplicationCreated,
-        ApplicationDeleted, ApplicationEvent, ApplicationUpdated, AttemptFailed, AttemptRecord,
-        AttemptSucceeded, CircuitClosed, CircuitOpened, DeadLetterForwardFailed,
-        DeadLetterForwarded, DeadLetterReason, DeliveryDeadLettered, DeliveryDiscarded,
-        DeliveryFiltered, DeliveryRedelivered, DeliveryTaken, DiscardReason, Event, EventType,
-        FailureCause, FilterReason, MessageEvent, MessagePublished, RetryScheduled,
-        SubscriptionAccepted, SubscriptionClosed, SubscriptionCreated, SubscriptionEvent,
-        SubscriptionFailed, SubscriptionHeld, SubscriptionPaused, SubscriptionRecovered,
-        SubscriptionRejected, SubscriptionResumed, SubscriptionUpdated, UnknownEvent,
+        AccessEvent, ApiCreated, ApiDeleted, ApiEvent, ApiStarted, ApiStopped, ApiUpdated,
+        ApplicationCreated, ApplicationDeleted, ApplicationEvent, ApplicationUpdated,
+        AttemptFailed, AttemptRecord, AttemptSucceeded, CircuitClosed, CircuitOpened,
+        DeadLetterForwardFailed, DeadLetterForwarded, DeadLetterReason, DeliveryDeadLettered,
+        DeliveryDiscarded, DeliveryFiltered, DeliveryRedelivered, DeliveryTaken, DiscardReason,
+        Event, EventType, FailureCause, FilterReason, MessageEvent, MessagePublished,
+        RequestAccepted, RetryScheduled, SubscriptionAccepted, SubscriptionClosed,
+        SubscriptionCreated, SubscriptionEvent, SubscriptionFailed, SubscriptionHeld,
+        SubscriptionPaused, SubscriptionRecovered, SubscriptionRejected, SubscriptionResumed,
+        SubscriptionUpdated, TokenCreated, TokenRevoked, UnknownEvent,
     },
     header::{HEADER_BYTES_MAX, HEADERS_BYTES_MAX, HEADERS_COUNT_MAX, Header},
-    ids::{ApiId, ApplicationId, DeliveryId, ForeignId, MessageId, SecretId, SubscriptionId},
+    ids::{
+        ApiId, ApplicationId, DeliveryId, ForeignId, MessageId, SecretId, SubscriptionId, TokenId,
+    },
     message::{Coordinate, MESSAGE_BYTES_MAX, Message, MessageRef},
     moment::{Draws, Moment},
     policy::Policy,

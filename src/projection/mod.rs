@@ -38,6 +38,7 @@
 //!
 //! This room imports `model`, `clock` and `log`. sled is seen in one of its files.
 
+pub mod access;
 mod checkpoint;
 mod codec;
 pub mod dead_letters;

@@ -33,7 +33,7 @@ use crate::{
     log::{Durability, EventLog, LogOptions, SnapshotStore},
     model::FailureCause,
     projection::{
-        self, OnBadEvent, Projection, Projections, dead_letters::DeadLetters,
+        self, OnBadEvent, Projection, Projections, access::Access, dead_letters::DeadLetters,
         deliveries::Deliveries, metrics::Metrics, subscriptions::Subscriptions,
     },
     source::{Intake, IntakeOptions},
@@ -184,6 +184,7 @@ impl Builder {
         projections.start(Metrics, OnBadEvent::SkipAndRecord)?;
         projections.start(DeadLetters, OnBadEvent::SkipAndRecord)?;
         projections.start(Subscriptions, OnBadEvent::SkipAndRecord)?;
+        projections.start(Access, OnBadEvent::SkipAndRecord)?;
         for start in self.projections {
             start(&mut projections)?;
         }

@@ -5,7 +5,7 @@ use std::io;
 use crate::{
     actor::ExecuteError,
     log::{AppendError, OpenError, ReadError, StorageError},
-    model::{ApiId, ApplicationId, DeliveryId, Invalid, SubscriptionId},
+    model::{ApiId, ApplicationId, DeliveryId, Invalid, SubscriptionId, TokenId},
     projection::{self, ViewError},
     vault::VaultError,
 };
@@ -53,6 +53,9 @@ pub enum ControlError {
     /// There is no such subscription.
     #[error("there is no subscription {0}")]
     UnknownSubscription(SubscriptionId),
+    /// There is no such token.
+    #[error("there is no token {0}")]
+    UnknownToken(TokenId),
     /// No such delivery has an entry in the webhook log.
     #[error("there is no delivery {0} in the webhook log")]
     UnknownDelivery(DeliveryId),

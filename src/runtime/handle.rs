@@ -167,9 +167,10 @@ impl Handle {
         let _ = self.metrics().at(position, LONG).await;
         let _ = self.dead_letters().at(position, LONG).await;
         let _ = self.subscriptions().at(position, LONG).await;
+        let _ = self.access().at(position, LONG).await;
     }
 
-    fn built_in<P: Projection>(&self) -> View<P> {
+    pub(super) fn built_in<P: Projection>(&self) -> View<P> {
         self.projection()
             .expect("the builder starts every built-in projection")
     }

@@ -22,6 +22,7 @@ mod sources;
 
 pub use self::{
     builder::{Builder, PROJECTIONS_DIRECTORY, Runtime, ShutdownReport},
+    control::TokenSecret,
     error::{ControlError, StartError},
     handle::Handle,
 };

@@ -270,9 +270,36 @@ fn of_deliveries() -> Vec<Event> {
     ]
 }
 
+fn of_tokens() -> Vec<Event> {
+    let token = Token {
+        id: TokenId::from_uuid(uuid(11)),
+        expires_at: Some(time(90_000)),
+        ..Token::named("shop's key", Role::Consumer).of(ApplicationId::from_uuid(uuid(2)))
+    };
+    vec![
+        TokenCreated {
+            token,
+            hash: TokenHash::from_hex("ab".repeat(32)),
+        }
+        .into(),
+        TokenRevoked {}.into(),
+        RequestAccepted {
+            operation: "updateApi".to_owned(),
+            path: format!("/v1/apis/{}", uuid(1)),
+        }
+        .into(),
+    ]
+}
+
 /// One event of each type that this program writes.
 fn samples() -> Vec<Event> {
-    [of_things(), of_subscriptions(), of_deliveries()].concat()
+    [
+        of_things(),
+        of_subscriptions(),
+        of_deliveries(),
+        of_tokens(),
+    ]
+    .concat()
 }
 
 #[test]

@@ -24,6 +24,7 @@ mod projection_figures;
 mod runtime_deliveries;
 mod runtime_privacy;
 mod runtime_settings;
+mod runtime_tokens;
 mod runtime_views;
 mod simulation;
 mod subscription_driver;

@@ -33,7 +33,11 @@ impl Projection for Deliveries {
                     project_subscription(rows, recorded, subscription, event)?;
                 }
             }
-            Event::Message(_) | Event::Api(_) | Event::Application(_) | Event::Unknown(_) => {}
+            Event::Message(_)
+            | Event::Api(_)
+            | Event::Application(_)
+            | Event::Access(_)
+            | Event::Unknown(_) => {}
         }
         Ok(())
     }

@@ -6,7 +6,9 @@ mod check;
 mod delivery;
 mod secrets;
 mod subscription;
+mod token;
 
+pub use self::token::TokenSecret;
 use super::{ControlError, Handle};
 use crate::{
     log::{Appended, ExpectedVersion, StreamId, Urgency},

@@ -1,0 +1,119 @@
+//! Creating and revoking tokens, and putting on record what their bearers ask for.
+
+use std::{fmt, time::Duration};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+use super::{ControlError, Handle};
+use crate::{
+    log::{ExpectedVersion, StreamId},
+    model::{Position, RequestAccepted, Token, TokenCreated, TokenHash, TokenId, TokenRevoked},
+    projection::{View, access::Access},
+};
+
+/// What the secret of every token begins with, so that a leaked one is known for what it is.
+const PREFIX: &str = "hl_";
+/// How long a change of a token waits until it is in force.
+const IN_FORCE_WAIT: Duration = Duration::from_secs(10);
+
+/// The secret of a token, for the one moment in which it is shown.
+pub struct TokenSecret(Zeroizing<String>);
+
+impl TokenSecret {
+    /// The text that its bearer shows.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+
+    /// What is kept of the secret that a bearer shows.
+    pub fn hash(secret: &str) -> TokenHash {
+        let digest = Sha256::digest(secret.as_bytes());
+        let hex = digest.iter().map(|byte| format!("{byte:02x}"));
+        TokenHash::from_hex(hex.collect())
+    }
+}
+
+impl fmt::Debug for TokenSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenSecret(…)")
+    }
+}
+
+impl Handle {
+    /// Creates a token. One without an id (all zeros) is given one. Its secret, 256 random bits, is
+    /// told here and never again. When this returns the token is in force.
+    pub async fn create_token(
+        &self,
+        mut token: Token,
+    ) -> Result<(Token, TokenSecret), ControlError> {
+        if token.id.as_uuid().is_nil() {
+            token.id = TokenId::from_moment(&self.0.clock.moment());
+        }
+        token.validate()?;
+        if let Some(application) = token.application {
+            self.application_version(application)?;
+        }
+        let secret = self.fresh_secret();
+        let event = TokenCreated {
+            token: token.clone(),
+            hash: TokenSecret::hash(secret.reveal()),
+        };
+        let stream = StreamId::token(token.id);
+        let appended = self.append(stream, ExpectedVersion::NoStream, event);
+        self.in_force(appended.await?.last).await?;
+        Ok((token, secret))
+    }
+
+    /// Revokes a token. When this returns nobody comes in by it any more. Nothing happens when it
+    /// is revoked already.
+    pub async fn revoke_token(&self, id: TokenId) -> Result<(), ControlError> {
+        let Some(row) = self.access().token(id)? else {
+            return Err(ControlError::UnknownToken(id));
+        };
+        if row.revoked_at.is_some() {
+            return Ok(());
+        }
+        let stream = StreamId::token(id);
+        let appended = self.append(stream, ExpectedVersion::Any, TokenRevoked {});
+        self.in_force(appended.await?.last).await
+    }
+
+    /// Puts on record that the bearer of a token asked for a change, before it is made.
+    pub async fn record_request(
+        &self,
+        token: TokenId,
+        operation: &str,
+        path: &str,
+    ) -> Result<Position, ControlError> {
+        let event = RequestAccepted {
+            operation: operation.to_owned(),
+            path: path.to_owned(),
+        };
+        let stream = StreamId::token(token);
+        let appended = self.append(stream, ExpectedVersion::Any, event);
+        Ok(appended.await?.last)
+    }
+
+    /// Tokens, as their events tell.
+    pub fn access(&self) -> View<Access> {
+        self.built_in()
+    }
+
+    async fn in_force(&self, position: Position) -> Result<(), ControlError> {
+        self.access().at(position, IN_FORCE_WAIT).await?;
+        Ok(())
+    }
+
+    fn fresh_secret(&self) -> TokenSecret {
+        let mut bits = Zeroizing::new([0; 32]);
+        for half in bits.chunks_exact_mut(16) {
+            half.copy_from_slice(&self.0.clock.entropy().to_be_bytes());
+        }
+        let mut text = Zeroizing::new(String::with_capacity(PREFIX.len() + 43));
+        text.push_str(PREFIX);
+        URL_SAFE_NO_PAD.encode_string(*bits, &mut text);
+        TokenSecret(text)
+    }
+}
