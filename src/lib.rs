@@ -152,8 +152,12 @@ pub mod actor;
 pub mod cli;
 pub mod clock;
 pub mod delivery;
+#[cfg(feature = "server")]
+pub mod http;
 pub mod log;
 pub mod model;
+#[cfg(feature = "server")]
+mod nearest;
 pub mod projection;
 pub mod runtime;
 pub mod source;

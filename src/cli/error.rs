@@ -40,6 +40,14 @@ impl CliError {
         }
     }
 
+    /// The configuration is wrong.
+    pub(super) fn config(text: impl Into<String>) -> Self {
+        Self {
+            status: CONFIGURATION,
+            text: Some(text.into()),
+        }
+    }
+
     fn configuration(error: &dyn Error) -> Self {
         Self {
             status: CONFIGURATION,

@@ -55,7 +55,7 @@ struct ListArgs {
     #[arg(long)]
     api: Option<String>,
     /// Only this status (`503`), class (`5xx`) or `0` for no response; may be repeated.
-    #[arg(long, value_parser = parse_status)]
+    #[arg(long)]
     status: Vec<StatusFilter>,
     /// Only calls to this URL.
     #[arg(long, value_name = "URL")]
@@ -139,17 +139,6 @@ fn parse_error_class(text: &str) -> Result<ErrorClass, String> {
         let names = ErrorClass::ALL.map(ErrorClass::as_str);
         format!("expected one of {}", names.join(", "))
     })
-}
-
-fn parse_status(text: &str) -> Result<StatusFilter, String> {
-    if let Some(hundreds) = text.strip_suffix("xx") {
-        if let Ok(hundreds @ 1..=5) = hundreds.parse() {
-            return Ok(StatusFilter::Class(hundreds));
-        }
-    } else if let Ok(status @ (0 | 100..=999)) = text.parse() {
-        return Ok(StatusFilter::Exact(status));
-    }
-    Err("expected a status such as 503, a class such as 5xx, or 0 for no response".to_owned())
 }
 
 fn parse_outcome(text: &str) -> Result<DeliveryOutcome, String> {

@@ -4,6 +4,7 @@
 //! Exit status: 0 done, 1 failed, 2 the command line is wrong, 78 the configuration or the data
 //! directory is. What comes from outside is shown without its control characters.
 
+mod config;
 mod data;
 mod demo;
 mod error;
@@ -13,6 +14,7 @@ mod output;
 mod receiver;
 mod replay;
 mod schema;
+mod serve;
 mod verify;
 
 use std::process::ExitCode;
@@ -43,6 +45,10 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run a gateway: the HTTP interfaces, and delivery.
+    Serve(serve::ServeArgs),
+    /// Look at the configuration of a gateway.
+    Config(config::ConfigCommandArgs),
     /// Run a gateway with made-up messages and three callbacks of its own: one healthy, one
     /// flaky, one broken.
     Demo(demo::DemoArgs),
@@ -67,6 +73,8 @@ pub fn main() -> ExitCode {
     init_tracing();
     let mut output = Output::new(cli.output);
     let done = match cli.command {
+        Command::Serve(args) => serve::run(&args, &mut output),
+        Command::Config(args) => config::run(&args, &mut output),
         Command::Demo(args) => demo::run(args, &mut output),
         Command::Events(args) => events::run(args, &mut output),
         Command::Logs(args) => logs::run(*args, &mut output),

@@ -104,6 +104,7 @@ impl Permission {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Token {
     /// Its identity, given at creation.
+    #[serde(default = "TokenId::nil")]
     pub id: TokenId,
     /// What it is for, for people. 1 to 200 characters.
     pub name: String,
@@ -121,7 +122,7 @@ impl Token {
     /// A token of this role. It has no identity before it is created.
     pub fn named(name: impl Into<String>, role: Role) -> Self {
         Self {
-            id: TokenId::from_uuid(uuid::Uuid::nil()),
+            id: TokenId::nil(),
             name: name.into(),
             role,
             application: None,

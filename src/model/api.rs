@@ -74,6 +74,7 @@ impl Analytics {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Api {
     /// Its identity, given at creation.
+    #[serde(default = "ApiId::nil")]
     pub id: ApiId,
     /// Unique name, 1 to 200 characters.
     pub name: String,
@@ -111,7 +112,7 @@ impl Api {
         let name = name.into();
         let entrypoint = WebhookEntrypoint::at(format!("/{}", slug(&name)));
         Self {
-            id: ApiId::from_uuid(uuid::Uuid::nil()),
+            id: ApiId::nil(),
             name,
             description: String::new(),
             version: String::new(),

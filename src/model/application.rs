@@ -10,6 +10,7 @@ use super::{ApplicationId, Invalid, api::validate_name};
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Application {
     /// Its identity, given at creation.
+    #[serde(default = "ApplicationId::nil")]
     pub id: ApplicationId,
     /// Name, 1 to 200 characters.
     pub name: String,
@@ -22,7 +23,7 @@ impl Application {
     /// An application with this name. It has no identity before it is created.
     pub fn named(name: impl Into<String>) -> Self {
         Self {
-            id: ApplicationId::from_uuid(uuid::Uuid::nil()),
+            id: ApplicationId::nil(),
             name: name.into(),
             description: String::new(),
         }

@@ -7,6 +7,16 @@ use serde::{Deserialize, Serialize};
 
 use super::{ApiId, CallbackUrl, Header, Invalid, Retry, Secret};
 
+/// First parts of paths under which the gateway itself answers.
+const RESERVED: [&str; 6] = [
+    "v1",
+    "console",
+    "metrics",
+    "livez",
+    "readyz",
+    "openapi.json",
+];
+
 /// What a crash may do to a message that was being sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
@@ -315,6 +325,12 @@ impl WebhookEntrypoint {
                 && path.split('/').all(|part| part != "." && part != ".."),
             "/contextPath",
             "may hold letters, digits and - _ . ~ between single slashes, at most 200 characters",
+        );
+        let first = path.split('/').nth(1).unwrap_or_default();
+        invalid.check(
+            !RESERVED.contains(&first),
+            "/contextPath",
+            format!("begins with /{first}, which the gateway itself answers under"),
         );
         invalid.merge("/headers", Header::validate_all(&self.headers));
         invalid.merge("/retry", self.retry.validate());

@@ -37,6 +37,16 @@ macro_rules! id {
                 Self(uuid)
             }
 
+            /// The id of nothing: a definition that has none yet is given one at creation.
+            pub const fn nil() -> Self {
+                Self(Uuid::nil())
+            }
+
+            /// Whether it is the id of nothing.
+            pub const fn is_nil(&self) -> bool {
+                self.0.is_nil()
+            }
+
             /// The sixteen bytes as a UUID.
             pub const fn as_uuid(&self) -> &Uuid {
                 &self.0

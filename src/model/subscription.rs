@@ -134,10 +134,13 @@ impl ConsumerConfiguration {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Subscription {
     /// Its identity, given at creation.
+    #[serde(default = "SubscriptionId::nil")]
     pub id: SubscriptionId,
     /// The API whose messages it gets.
+    #[serde(default = "ApiId::nil")]
     pub api: ApiId,
-    /// Whose it is.
+    /// Whose it is. Default: the application `default`.
+    #[serde(default = "ApplicationId::nil")]
     pub application: ApplicationId,
     /// Only messages of this channel; all when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -182,11 +185,10 @@ impl Subscription {
 
     /// A subscription with this configuration, accepted, from now on.
     pub fn with(configuration: ConsumerConfiguration) -> Self {
-        let nil = uuid::Uuid::nil();
         Self {
-            id: SubscriptionId::from_uuid(nil),
-            api: ApiId::from_uuid(nil),
-            application: ApplicationId::from_uuid(nil),
+            id: SubscriptionId::nil(),
+            api: ApiId::nil(),
+            application: ApplicationId::nil(),
             channel: None,
             configuration,
             status: SubscriptionStatus::Accepted,

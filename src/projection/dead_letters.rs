@@ -8,6 +8,7 @@
 //! | `k` subscription, message version | API, position of its event |
 //! | `c` API | how many (u64) |
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -29,7 +30,8 @@ use crate::{
 pub struct DeadLetters;
 
 /// How the forwarding of a dead letter stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Forwarding {
     /// It stays in the log.
     NotAsked,
@@ -49,7 +51,8 @@ pub enum Forwarding {
 }
 
 /// One dead letter.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct DeadLetter {
     /// Its event.
     pub position: Position,
@@ -113,7 +116,8 @@ impl DeadLetterFilter {
 }
 
 /// One page of dead letters, newest first.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct DeadLetterPage {
     /// The dead letters. There may be fewer than asked for, even none, where many had to be looked
     /// at: only a missing `next` says that no more match.

@@ -149,6 +149,17 @@ impl Projections {
         statuses
     }
 
+    /// Waits until the projection with this name has moved past `after`, and tells how far it is;
+    /// `None` when there is none, or it was stopped. Cancel-safe.
+    pub async fn changed(&self, name: &str, after: Position) -> Option<Position> {
+        let mut running = self.running.values();
+        let shared = &running.find(|running| running.shared.name == name)?.shared;
+        let mut progress = shared.progress.subscribe();
+        let moved = progress.wait_for(|now| now.position > after || now.phase == Phase::Stopped);
+        let position = moved.await.ok()?.position;
+        (position > after).then_some(position)
+    }
+
     /// Builds the rows of the projection with this name again, as [`View::rebuild`]; `None` when
     /// there is none.
     pub async fn rebuild(&self, name: &str) -> Option<Result<Position, ViewError>> {

@@ -21,6 +21,7 @@ use super::{
     forward::Forwards,
     handle::Inner,
     limits,
+    publish::Lanes,
     recovery::{Recalls, Recovered, RecoveredSubscription},
     snapshotter::Snapshotter,
     sources::Sources,
@@ -34,7 +35,8 @@ use crate::{
     model::FailureCause,
     projection::{
         self, OnBadEvent, Projection, Projections, access::Access, dead_letters::DeadLetters,
-        deliveries::Deliveries, metrics::Metrics, subscriptions::Subscriptions,
+        deliveries::Deliveries, keyed_messages::KeyedMessages, metrics::Metrics,
+        subscriptions::Subscriptions,
     },
     source::{Intake, IntakeOptions},
     vault::Vault,
@@ -185,6 +187,7 @@ impl Builder {
         projections.start(DeadLetters, OnBadEvent::SkipAndRecord)?;
         projections.start(Subscriptions, OnBadEvent::SkipAndRecord)?;
         projections.start(Access, OnBadEvent::SkipAndRecord)?;
+        projections.start(KeyedMessages, OnBadEvent::SkipAndRecord)?;
         for start in self.projections {
             start(&mut projections)?;
         }
@@ -222,6 +225,7 @@ impl Builder {
             egress: self.egress,
             projections,
             activity,
+            lanes: Lanes::default(),
             ending: AtomicBool::new(false),
         });
         forwards.connect(&inner);

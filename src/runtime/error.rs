@@ -53,6 +53,12 @@ pub enum ControlError {
     /// There is no such subscription.
     #[error("there is no subscription {0}")]
     UnknownSubscription(SubscriptionId),
+    /// It is not what the caller thought it was when the change was asked for.
+    #[error("{what} changed meanwhile; read it again")]
+    Changed {
+        /// What.
+        what: String,
+    },
     /// There is no such token.
     #[error("there is no token {0}")]
     UnknownToken(TokenId),

@@ -2,26 +2,23 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
-use super::{ControlError, directory::Directory, sources::Sources};
+use super::{ControlError, directory::Directory, publish::Lanes, sources::Sources};
 use crate::{
     activity::Activity,
     actor::{Inspection, Registry},
     clock::SharedClock,
     delivery::{Egress, Transport},
     log::EventLog,
-    model::{ApiId, Message, SubscriptionId},
+    model::{Position, SubscriptionId, Timestamp},
     projection::{
         Projection, ProjectionStatus, Projections, View, ViewError, dead_letters::DeadLetters,
-        deliveries::Deliveries, metrics::Metrics, subscriptions::Subscriptions,
+        deliveries::Deliveries, keyed_messages::KeyedMessages, metrics::Metrics,
+        subscriptions::Subscriptions,
     },
-    source::{PublishError, Receipt},
     vault::Vault,
 };
 
@@ -37,6 +34,7 @@ pub(super) struct Inner {
     pub(super) egress: Egress,
     pub(super) projections: Projections,
     pub(super) activity: Activity,
+    pub(super) lanes: Lanes,
     /// Whether the runtime ends, and takes nothing in any more.
     pub(super) ending: AtomicBool,
 }
@@ -54,31 +52,14 @@ impl fmt::Debug for Handle {
 }
 
 impl Handle {
-    /// Accepts a message for every subscription of an API. When this returns it is as durable as
-    /// the runtime was told to make it, and will be delivered or dead-lettered.
-    pub async fn publish(&self, api: ApiId, message: Message) -> Result<Receipt, PublishError> {
-        self.intake(api)?.publish(message).await
+    /// The time now, as the runtime sees it.
+    pub fn now(&self) -> Timestamp {
+        self.0.clock.now()
     }
 
-    /// Accepts all of these messages, or none. At most 1,000.
-    pub async fn publish_batch(
-        &self,
-        api: ApiId,
-        messages: Vec<Message>,
-    ) -> Result<Vec<Receipt>, PublishError> {
-        self.intake(api)?.publish_batch(messages).await
-    }
-
-    fn intake(&self, api: ApiId) -> Result<crate::source::Intake, PublishError> {
-        if self.0.ending.load(Ordering::Acquire) {
-            return Err(PublishError::ShuttingDown);
-        }
-        let things = self.0.directory.read();
-        let entry = things
-            .apis
-            .get(&api)
-            .ok_or(PublishError::UnknownApi { api })?;
-        Ok(entry.intake.clone())
+    /// Time since some fixed start. It never runs backwards.
+    pub fn elapsed(&self) -> Duration {
+        self.0.clock.elapsed()
     }
 
     /// The event log: read it, follow it, verify it.
@@ -114,6 +95,12 @@ impl Handle {
     /// How each projection does.
     pub fn projections(&self) -> Vec<ProjectionStatus> {
         self.0.projections.statuses()
+    }
+
+    /// Waits until a projection has seen more than `after`, and tells how far it is; `None` when
+    /// there is none of this name, or it was stopped.
+    pub async fn projection_changed(&self, projection: &str, after: Position) -> Option<Position> {
+        self.0.projections.changed(projection, after).await
     }
 
     /// Builds the rows of a projection again from the log; `None` when there is none of this name.
@@ -168,6 +155,7 @@ impl Handle {
         let _ = self.dead_letters().at(position, LONG).await;
         let _ = self.subscriptions().at(position, LONG).await;
         let _ = self.access().at(position, LONG).await;
+        let _ = self.built_in::<KeyedMessages>().at(position, LONG).await;
     }
 
     pub(super) fn built_in<P: Projection>(&self) -> View<P> {

@@ -16,6 +16,7 @@ mod error;
 mod forward;
 mod handle;
 mod limits;
+mod publish;
 pub(crate) mod recovery;
 mod snapshotter;
 mod sources;

@@ -27,6 +27,15 @@ pub struct Receipt {
 }
 
 impl Receipt {
+    /// The receipt of a message that is in the log already.
+    pub(crate) const fn again(id: MessageId, position: Position) -> Self {
+        Self {
+            id,
+            position,
+            duplicate: true,
+        }
+    }
+
     /// The message's identity.
     pub const fn id(&self) -> MessageId {
         self.id
@@ -67,6 +76,12 @@ pub enum PublishError {
     /// start.
     #[error("the gateway is shutting down; publish it again once it runs")]
     ShuttingDown,
+    /// Whether it is in the log already cannot be told now. Nothing was published.
+    #[error("cannot tell whether this key was used before: {reason}")]
+    KeyNotKnown {
+        /// Why.
+        reason: String,
+    },
     /// The log did not take it, or cannot say whether it did.
     #[error(transparent)]
     Append(#[from] AppendError),

@@ -26,6 +26,6 @@ mod store;
 
 pub use self::{
     file::SecretKind,
-    sealing::{Sealing, sealed_secrets},
+    sealing::{Sealing, sealed_in_entrypoint, sealed_secrets},
     store::{Vault, VaultError},
 };

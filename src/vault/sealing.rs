@@ -79,6 +79,18 @@ pub fn sealed_secrets(configuration: &ConsumerConfiguration) -> Vec<SecretId> {
     ids.collect()
 }
 
+/// As [`sealed_secrets`], for an entrypoint.
+pub fn sealed_in_entrypoint(entrypoint: &WebhookEntrypoint) -> Vec<SecretId> {
+    let password = entrypoint
+        .proxy
+        .as_ref()
+        .and_then(|proxy| proxy.password.as_ref());
+    match password {
+        Some(Secret::Sealed(id)) => vec![*id],
+        _ => Vec::new(),
+    }
+}
+
 fn configuration_secrets(
     configuration: &mut ConsumerConfiguration,
 ) -> Vec<(SecretKind, &mut Secret)> {

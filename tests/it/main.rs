@@ -11,6 +11,8 @@ mod delivery_egress;
 mod delivery_faults;
 mod delivery_tls;
 mod demo;
+mod http_access;
+mod http_management;
 mod log_conformance;
 mod log_crash;
 mod log_damage;

@@ -48,9 +48,24 @@ const ROOMS: &[(&str, &[&str])] = &[
             "source",
         ],
     ),
+    ("nearest", &[]),
+    (
+        "http",
+        &[
+            "model",
+            "log",
+            "projection",
+            "actor",
+            "source",
+            "runtime",
+            "nearest",
+        ],
+    ),
     (
         "cli",
         &[
+            "http",
+            "nearest",
             "model",
             "clock",
             "log",
@@ -80,6 +95,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("sled", &["log/sled_storage", "projection/sled_store"]),
     ("actix", &["actor/"]),
     ("actix_rt", &["actor/"]),
+    ("actix_web", &["http/server"]),
     ("reqwest", &["delivery/"]),
     ("rustls", &["delivery/"]),
     ("clap", &["cli/"]),

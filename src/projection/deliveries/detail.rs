@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Deliveries, DeliveryRow, row::DlqEntry};
@@ -15,7 +16,7 @@ use crate::{
 };
 
 /// What was sent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RequestDetail {
     /// When the last call began.
@@ -29,7 +30,7 @@ pub struct RequestDetail {
 }
 
 /// What came back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ResponseDetail {
     /// The status, 0 when there was no response.
@@ -41,7 +42,7 @@ pub struct ResponseDetail {
 }
 
 /// One call of a delivery.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AttemptDetail {
     /// Its event.
@@ -65,7 +66,7 @@ pub struct AttemptDetail {
 }
 
 /// Everything about one delivery.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DeliveryDetail {
     /// What the list shows of it.

@@ -1,8 +1,9 @@
 //! Questions to the webhook log: any combination of filters, newest first, page by page.
 
-use std::{ops::Bound, time::Duration};
+use std::{ops::Bound, str::FromStr, time::Duration};
 
 use roaring::RoaringBitmap;
+use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -44,6 +45,22 @@ impl StatusFilter {
             Self::Exact(wanted) => status == wanted,
             Self::Class(hundreds) => status / 100 == hundreds,
         }
+    }
+}
+
+impl FromStr for StatusFilter {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        if let Some(hundreds) = text.strip_suffix("xx") {
+            if let Ok(hundreds @ 1..=5) = hundreds.parse() {
+                return Ok(Self::Class(hundreds));
+            }
+        } else if let Ok(status @ (0 | 100..=999)) = text.parse() {
+            return Ok(Self::Exact(status));
+        }
+        let reason = "expected a status such as 503, a class such as 5xx, or 0 for no response";
+        Err(Invalid::one("", reason))
     }
 }
 
@@ -149,7 +166,7 @@ impl DeliveryQuery {
 }
 
 /// One page, newest first.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct DeliveryPage {
     /// The deliveries. There may be fewer than asked for, even none, where many had to be looked
     /// at: only a missing `next` says that no more match.

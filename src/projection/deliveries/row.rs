@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
@@ -10,7 +11,7 @@ use crate::model::{
 };
 
 /// How a delivery stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryOutcome {
     /// The callback took it.
@@ -44,7 +45,8 @@ impl DeliveryOutcome {
 }
 
 /// That a delivery went to the dead letter queue. It stays on record after a redelivery.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct DlqEntry {
     /// When.
     pub at: Timestamp,
@@ -61,7 +63,8 @@ pub struct DlqEntry {
 }
 
 /// Why a delivery was given up without being kept, and when.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct GivenUp {
     /// When.
     pub at: Timestamp,
@@ -71,7 +74,8 @@ pub struct GivenUp {
 
 /// Positions of the events behind a delivery, in order: all of them up to a bound, then the first
 /// and the last. (A probe uses up no attempt, so an outage of weeks makes events without end.)
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct LoggedPositions {
     first: Vec<Position>,
     last: Vec<Position>,
@@ -106,7 +110,8 @@ impl LoggedPositions {
 }
 
 /// One delivery as the list shows it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct DeliveryRow {
     /// Its identity.
     pub id: DeliveryId,

@@ -1,5 +1,6 @@
 //! What is known of an API, an application, a subscription.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
@@ -55,7 +56,7 @@ pub struct SubscriptionState {
 }
 
 /// A callback that is taken as down.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CircuitRow {
     /// Since when.
@@ -67,7 +68,7 @@ pub struct CircuitRow {
 }
 
 /// A callback that asked for a pause.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HoldRow {
     /// No call before this time.
@@ -77,7 +78,7 @@ pub struct HoldRow {
 }
 
 /// How a subscription does.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SubscriptionHealth {
     /// The open circuit.

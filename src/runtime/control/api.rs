@@ -22,11 +22,11 @@ impl Handle {
 
     async fn add_api(&self, mut api: Api) -> Result<Api, ControlError> {
         let _change = self.0.directory.change().await;
-        if api.id.as_uuid().is_nil() {
+        if api.id.is_nil() {
             api.id = ApiId::from_moment(&self.0.clock.moment());
         }
         self.check_api(&api)?;
-        let sealing = self.seal_api(&mut api).await?;
+        let sealing = self.seal_api(&mut api, None).await?;
         let event = ApiCreated {
             api: Box::new(api.clone()),
         };
@@ -52,18 +52,39 @@ impl Handle {
         Ok(api)
     }
 
-    /// Replaces the definition of an API. Its subscriptions make their next call under it.
+    /// Replaces the definition of an API, its state apart. Its subscriptions make their next call
+    /// under it.
     pub async fn update_api(&self, api: Api) -> Result<Api, ControlError> {
         self.whole(|handle| async move { handle.replace_api(api).await })
             .await
     }
 
-    async fn replace_api(&self, mut api: Api) -> Result<Api, ControlError> {
+    /// As [`update_api`](Self::update_api), if the definition is still `before`.
+    pub async fn update_api_from(&self, before: &Api, api: Api) -> Result<Api, ControlError> {
+        let before = before.clone();
+        self.whole(|handle| async move {
+            let _change = handle.0.directory.change().await;
+            if *handle.0.directory.api(api.id)?.api != before {
+                let what = format!("API {}", api.id);
+                return Err(ControlError::Changed { what });
+            }
+            handle.replace_api_now(api).await
+        })
+        .await
+    }
+
+    async fn replace_api(&self, api: Api) -> Result<Api, ControlError> {
         let _change = self.0.directory.change().await;
+        self.replace_api_now(api).await
+    }
+
+    async fn replace_api_now(&self, mut api: Api) -> Result<Api, ControlError> {
         let entry = self.0.directory.api(api.id)?;
+        // It is started and stopped by events of their own.
+        api.state = entry.api.state;
         self.check_api(&api)?;
         self.check_inherited(&api)?;
-        let sealing = self.seal_api(&mut api).await?;
+        let sealing = self.seal_api(&mut api, Some(&entry.api)).await?;
         let event = ApiUpdated {
             api: Box::new(api.clone()),
         };
@@ -154,5 +175,26 @@ impl Handle {
         self.0.registry.remove_api(id);
         self.0.directory.write().apis.remove(&id);
         Ok(())
+    }
+
+    /// An API.
+    pub fn api(&self, id: ApiId) -> Result<Arc<Api>, ControlError> {
+        Ok(self.0.directory.api(id)?.api)
+    }
+
+    /// Every API, oldest first.
+    pub fn apis(&self) -> Vec<Arc<Api>> {
+        let things = self.0.directory.read();
+        let mut apis: Vec<_> = things.apis.values().map(|e| Arc::clone(&e.api)).collect();
+        apis.sort_by_key(|api| api.id);
+        apis
+    }
+
+    /// The context path of every API.
+    pub fn context_paths(&self) -> Vec<String> {
+        let things = self.0.directory.read();
+        let apis = things.apis.values();
+        apis.map(|entry| entry.api.entrypoint.context_path.clone())
+            .collect()
     }
 }

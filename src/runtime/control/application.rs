@@ -15,7 +15,7 @@ impl Handle {
         &self,
         mut application: Application,
     ) -> Result<Application, ControlError> {
-        if application.id.as_uuid().is_nil() {
+        if application.id.is_nil() {
             application.id = ApplicationId::from_moment(&self.0.clock.moment());
         }
         self.whole(|handle| async move {
@@ -54,8 +54,30 @@ impl Handle {
             .await
     }
 
+    /// As [`update_application`](Self::update_application), if the definition is still `before`.
+    pub async fn update_application_from(
+        &self,
+        before: &Application,
+        application: Application,
+    ) -> Result<(), ControlError> {
+        let before = before.clone();
+        self.whole(|handle| async move {
+            let _change = handle.0.directory.change().await;
+            if handle.application(application.id)? != before {
+                let what = format!("application {}", application.id);
+                return Err(ControlError::Changed { what });
+            }
+            handle.replace_application_now(application).await
+        })
+        .await
+    }
+
     async fn replace_application(&self, application: Application) -> Result<(), ControlError> {
         let _change = self.0.directory.change().await;
+        self.replace_application_now(application).await
+    }
+
+    async fn replace_application_now(&self, application: Application) -> Result<(), ControlError> {
         application.validate()?;
         let id = application.id;
         let version = self.application_version(id)?;
@@ -102,6 +124,22 @@ impl Handle {
             .await?;
         self.0.directory.write().applications.remove(&id);
         Ok(())
+    }
+
+    /// An application.
+    pub fn application(&self, id: ApplicationId) -> Result<Application, ControlError> {
+        let things = self.0.directory.read();
+        let found = things.applications.get(&id).map(|(found, _)| found.clone());
+        found.ok_or(ControlError::UnknownApplication(id))
+    }
+
+    /// Every application, oldest first.
+    pub fn applications(&self) -> Vec<Application> {
+        let things = self.0.directory.read();
+        let found = things.applications.values().map(|(found, _)| found.clone());
+        let mut applications: Vec<_> = found.collect();
+        applications.sort_by_key(|application| application.id);
+        applications
     }
 
     pub(super) fn application_version(&self, id: ApplicationId) -> Result<Version, ControlError> {

@@ -8,16 +8,26 @@ use super::{ControlError, Handle, joined};
 use crate::{
     actor::ExecuteError,
     delivery::check_configuration,
-    model::{Api, Subscription},
-    vault::Sealing,
+    model::{Api, Invalid, SecretId, Subscription},
+    vault::{Sealing, sealed_in_entrypoint, sealed_secrets},
 };
 
 impl Handle {
     /// Puts the secrets of an API away.
-    pub(super) async fn seal_api(&self, api: &mut Api) -> Result<Sealing, ControlError> {
+    pub(super) async fn seal_api(
+        &self,
+        api: &mut Api,
+        before: Option<&Api>,
+    ) -> Result<Sealing, ControlError> {
         if api.entrypoint.proxy.is_none() {
             return Ok(Sealing::default());
         }
+        let own = before.map_or_else(Vec::new, |api| sealed_in_entrypoint(&api.entrypoint));
+        check_own(
+            &sealed_in_entrypoint(&api.entrypoint),
+            &own,
+            "/entrypoint/proxy/password",
+        )?;
         let vault = Arc::clone(&self.0.vault);
         let mut entrypoint = api.entrypoint.clone();
         let sealed = spawn_blocking(move || {
@@ -35,7 +45,14 @@ impl Handle {
     pub(super) async fn seal_subscription(
         &self,
         subscription: &mut Subscription,
+        before: Option<&Subscription>,
     ) -> Result<Sealing, ControlError> {
+        let own = before.map_or_else(Vec::new, |before| sealed_secrets(&before.configuration));
+        check_own(
+            &sealed_secrets(&subscription.configuration),
+            &own,
+            "/configuration",
+        )?;
         let vault = Arc::clone(&self.0.vault);
         let mut configuration = subscription.configuration.clone();
         let sealed = spawn_blocking(move || -> Result<_, ControlError> {
@@ -62,6 +79,17 @@ impl Handle {
         }
         outcome
     }
+}
+
+/// Refuses the id of a secret that the settings did not hold before: whoever knew the id of
+/// another's secret could have it sent to a callback of their own.
+fn check_own(named: &[SecretId], own: &[SecretId], pointer: &str) -> Result<(), Invalid> {
+    let Some(foreign) = named.iter().find(|id| !own.contains(id)) else {
+        return Ok(());
+    };
+    let reason =
+        format!("names the stored secret {foreign}, which is not its own; send it as text");
+    Err(Invalid::one(pointer, reason))
 }
 
 /// Whether nothing of what was asked for can be in the log.

@@ -34,14 +34,14 @@ impl Handle {
         let entry = self.0.directory.api(api)?;
         let moment = self.0.clock.moment();
         subscription.api = api;
-        if subscription.id.as_uuid().is_nil() {
+        if subscription.id.is_nil() {
             subscription.id = SubscriptionId::from_moment(&moment);
         }
         subscription.application = self.application_of(&subscription).await?;
         subscription.validate()?;
         self.check_subscription(&subscription, &entry.api)?;
         let cursor = self.first_cursor(api, subscription.start_from).await?;
-        let sealing = self.seal_subscription(&mut subscription).await?;
+        let sealing = self.seal_subscription(&mut subscription, None).await?;
         let begun = self.begin_subscription(&entry.api, &subscription, cursor, &moment);
         let (state, version) = self.kept(sealing, begun.await).await?;
         let mut things = self.0.directory.write();
@@ -86,7 +86,7 @@ impl Handle {
     ) -> Result<ApplicationId, ControlError> {
         const DEFAULT: &str = "default";
         let id = subscription.application;
-        if !id.as_uuid().is_nil() {
+        if !id.is_nil() {
             return self.application_version(id).map(|_| id);
         }
         let found = {
@@ -111,19 +111,51 @@ impl Handle {
         &self,
         subscription: Subscription,
     ) -> Result<Subscription, ControlError> {
-        self.whole(|handle| async move { handle.replace_subscription(subscription).await })
-            .await
+        self.whole(|handle| async move {
+            let _change = handle.0.directory.change().await;
+            handle.replace_subscription(subscription).await
+        })
+        .await
+    }
+
+    /// As [`update_subscription`](Self::update_subscription), if the definition is still `before`.
+    pub async fn update_subscription_from(
+        &self,
+        before: &Subscription,
+        subscription: Subscription,
+    ) -> Result<Subscription, ControlError> {
+        let before = before.clone();
+        self.whole(|handle| async move {
+            let _change = handle.0.directory.change().await;
+            if handle.subscription(subscription.id).await? != before {
+                let what = format!("subscription {}", subscription.id);
+                return Err(ControlError::Changed { what });
+            }
+            handle.replace_subscription(subscription).await
+        })
+        .await
+    }
+
+    /// The definition of a subscription that is not over.
+    pub async fn subscription(&self, id: SubscriptionId) -> Result<Subscription, ControlError> {
+        self.0.directory.owner(id)?;
+        let found = self.inspect(id).await?.state.subscription;
+        found.map_or(Err(ControlError::UnknownSubscription(id)), |found| {
+            Ok(*found)
+        })
     }
 
     async fn replace_subscription(
         &self,
         mut subscription: Subscription,
     ) -> Result<Subscription, ControlError> {
-        let _change = self.0.directory.change().await;
         let entry = self.0.directory.owner(subscription.id)?;
         let entry = self.0.directory.api(entry.api)?;
         self.check_subscription(&subscription, &entry.api)?;
-        let sealing = self.seal_subscription(&mut subscription).await?;
+        let before = self.inspect(subscription.id).await?.state.subscription;
+        let sealing = self
+            .seal_subscription(&mut subscription, before.as_deref())
+            .await?;
         let command = Command::Update {
             subscription: Box::new(subscription.clone()),
         };

@@ -48,7 +48,7 @@ impl Handle {
         &self,
         mut token: Token,
     ) -> Result<(Token, TokenSecret), ControlError> {
-        if token.id.as_uuid().is_nil() {
+        if token.id.is_nil() {
             token.id = TokenId::from_moment(&self.0.clock.moment());
         }
         token.validate()?;

@@ -1,4 +1,5 @@
 //! What several behaviours are tested with.
 
+pub(crate) mod gateway;
 pub(crate) mod hostile;
 pub(crate) mod requests;

@@ -1,0 +1,32 @@
+//! Entity tags: whether a definition is still what somebody read.
+
+use serde::Serialize;
+
+use super::{
+    call::Call,
+    problem::{Kind, Problem},
+};
+
+/// The tag of a definition: equal definitions have equal tags.
+pub(super) fn of(definition: &impl Serialize) -> Result<String, Problem> {
+    let text = serde_json::to_vec(definition).map_err(|error| Problem::internal(&error))?;
+    let hash = blake3::hash(&text);
+    Ok(format!("\"{}\"", &hash.to_hex()[..16]))
+}
+
+impl Call {
+    /// Refuses the change when `If-Match` names another state than this. Without the header the
+    /// change is made whatever the state is.
+    pub(super) fn if_match(&self, definition: &impl Serialize) -> Result<(), Problem> {
+        let Some(wanted) = &self.headers.if_match else {
+            return Ok(());
+        };
+        let is = of(definition)?;
+        let mut tags = wanted.split(',').map(str::trim);
+        if tags.any(|tag| tag == "*" || tag == is) {
+            return Ok(());
+        }
+        let detail = "read it again, and send the change with its new ETag as If-Match";
+        Err(Problem::new(Kind::Changed, detail))
+    }
+}

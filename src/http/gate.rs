@@ -1,0 +1,269 @@
+//! The way in: what is asked for, by whom, and whether they may.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+use percent_encoding::percent_decode_str;
+
+use super::{
+    call::{Call, Headers},
+    gateway::Gateway,
+    operation::{Gate, Operation, Verb},
+    operations,
+    problem::{Kind, Problem},
+    reply::Reply,
+};
+use crate::{
+    model::{Timestamp, Token},
+    runtime::TokenSecret,
+};
+
+/// An operation, and what stands in its path.
+pub(super) struct Found {
+    pub(super) operation: &'static Operation,
+    pub(super) parameters: BTreeMap<String, String>,
+}
+
+/// Finds the operation of a method and a path. `contexts` are the context paths there are.
+pub(super) fn find(method: &str, path: &str, contexts: &[String]) -> Result<Found, Problem> {
+    let mut allowed = Vec::new();
+    for operation in operations::all() {
+        let Some(parameters) = matches(operation.path, path, contexts) else {
+            continue;
+        };
+        if operation.verb.as_str() == method || (operation.verb == Verb::Get && method == "HEAD") {
+            return Ok(Found {
+                operation,
+                parameters,
+            });
+        }
+        allowed.push(operation.verb.as_str());
+    }
+    if allowed.is_empty() {
+        return Err(Problem::not_found(format!("path {path}")));
+    }
+    let detail = format!("{path} takes {}, not {method}", allowed.join(" and "));
+    Err(Problem::new(Kind::MethodNotAllowed, detail))
+}
+
+/// The methods that a path takes.
+pub(super) fn allowed(path: &str, contexts: &[String]) -> String {
+    let found = operations::all().filter(|o| matches(o.path, path, contexts).is_some());
+    let verbs: Vec<_> = found.map(|operation| operation.verb.as_str()).collect();
+    verbs.join(", ")
+}
+
+/// What stands in a path in place of the names of a pattern; `None` when it is another path.
+fn matches(pattern: &str, path: &str, contexts: &[String]) -> Option<BTreeMap<String, String>> {
+    let mut parameters = BTreeMap::new();
+    let (mut pattern, mut path) = (pattern, path);
+    if let Some(rest) = pattern.strip_prefix("/{contextPath}") {
+        let under = |context: &&String| {
+            let rest = path.strip_prefix(context.trim_end_matches('/'));
+            rest.is_some_and(|rest| rest.starts_with('/'))
+        };
+        let context = contexts.iter().find(under)?;
+        parameters.insert("contextPath".to_owned(), context.clone());
+        path = &path[context.trim_end_matches('/').len()..];
+        pattern = rest;
+    }
+    let (mut names, mut parts) = (pattern.split('/'), path.split('/'));
+    loop {
+        match (names.next(), parts.next()) {
+            (None, None) => return Some(parameters),
+            (Some(name), Some(part)) => match placeholder(name) {
+                Some(name) if !part.is_empty() => {
+                    let part = percent_decode_str(part).decode_utf8().ok()?;
+                    parameters.insert(name.to_owned(), part.into_owned());
+                }
+                None if name == part => {}
+                _ => return None,
+            },
+            _ => return None,
+        }
+    }
+}
+
+fn placeholder(name: &str) -> Option<&str> {
+    name.strip_prefix('{')?.strip_suffix('}')
+}
+
+/// A request as it came.
+pub(super) struct Incoming {
+    pub(super) found: Found,
+    pub(super) path: String,
+    pub(super) query: String,
+    pub(super) authorization: Option<String>,
+    pub(super) peer: Option<IpAddr>,
+    pub(super) headers: Headers,
+}
+
+/// Whose request it is, if they may ask for it.
+pub(super) fn admit(gateway: &Gateway, incoming: &Incoming) -> Result<Option<Token>, Problem> {
+    let Gate::Needs(permission) = incoming.found.operation.gate else {
+        return Ok(None);
+    };
+    let now = gateway.handle().now();
+    let strangers = gateway.strangers();
+    let Some(token) = bearer(gateway, incoming.authorization.as_deref(), now)? else {
+        // A token that is in force is let in whatever others at its address did.
+        strangers.check(incoming.peer, now)?;
+        strangers.note(incoming.peer, now);
+        let detail = "send a token that is in force as Authorization: Bearer hl_…";
+        return Err(Problem::new(Kind::Unauthenticated, detail));
+    };
+    if !token.role.may(permission) {
+        let detail = format!(
+            "this token has the role {}, which may not {}",
+            token.role,
+            permission.as_str()
+        );
+        return Err(Problem::new(Kind::Forbidden, detail));
+    }
+    Ok(Some(token))
+}
+
+fn bearer(
+    gateway: &Gateway,
+    authorization: Option<&str>,
+    now: Timestamp,
+) -> Result<Option<Token>, Problem> {
+    let shown = authorization.and_then(|value| {
+        let (scheme, secret) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| secret.trim())
+    });
+    let Some(secret) = shown else {
+        return Ok(None);
+    };
+    // Found by its hash, so how long that takes tells nothing of any secret.
+    let row = gateway
+        .handle()
+        .access()
+        .bearer(&TokenSecret::hash(secret))?;
+    Ok(row.filter(|row| row.is_valid(now)).map(|row| row.token))
+}
+
+/// Does what is asked for.
+pub(super) async fn answer(
+    gateway: Arc<Gateway>,
+    incoming: Incoming,
+    bearer: Option<Token>,
+    body: Bytes,
+) -> Reply {
+    let operation = incoming.found.operation;
+    let call = Call {
+        operation,
+        gateway,
+        bearer,
+        path: incoming.path,
+        parameters: incoming.found.parameters,
+        query: incoming.query,
+        headers: incoming.headers,
+        body,
+    };
+    if let Err(problem) = call.record().await {
+        return problem.into();
+    }
+    (operation.run)(call).await.unwrap_or_else(Into::into)
+}
+
+/// Addresses that showed tokens that are not in force. Each may err so often a minute.
+#[derive(Debug, Default)]
+pub(super) struct Strangers(Mutex<HashMap<IpAddr, (Timestamp, u32)>>);
+
+impl Strangers {
+    /// Wrong tokens that an address may show in a minute.
+    const ERRORS_MAX: u32 = 60;
+    const WINDOW_MS: i64 = 60_000;
+    /// Most addresses that are kept; the rest are told apart no more until the minute is over.
+    const ADDRESSES_MAX: usize = 10_000;
+
+    fn check(&self, peer: Option<IpAddr>, now: Timestamp) -> Result<(), Problem> {
+        let Some(peer) = peer else { return Ok(()) };
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let refused = known.get(&peer).is_some_and(|(since, errors)| {
+            *errors >= Self::ERRORS_MAX && now.as_millis() - since.as_millis() < Self::WINDOW_MS
+        });
+        if refused {
+            let detail = "too many wrong tokens came from this address; wait a minute";
+            return Err(Problem::new(Kind::TooMany, detail));
+        }
+        Ok(())
+    }
+
+    fn note(&self, peer: Option<IpAddr>, now: Timestamp) {
+        let Some(peer) = peer else { return };
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= Self::ADDRESSES_MAX {
+            known.retain(|_, (since, _)| now.as_millis() - since.as_millis() < Self::WINDOW_MS);
+        }
+        if known.len() >= Self::ADDRESSES_MAX && !known.contains_key(&peer) {
+            return;
+        }
+        let entry = known.entry(peer).or_insert((now, 0));
+        if now.as_millis() - entry.0.as_millis() >= Self::WINDOW_MS {
+            *entry = (now, 0);
+        }
+        entry.1 += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matched(pattern: &str, path: &str) -> Option<Vec<String>> {
+        let contexts = ["/orders".to_owned(), "/a/b".to_owned()];
+        matches(pattern, path, &contexts).map(|found| found.into_values().collect())
+    }
+
+    #[test]
+    fn a_path_is_matched_part_by_part() {
+        let none = || Some(Vec::new());
+        let one = |part: &str| Some(vec![part.to_owned()]);
+        assert_eq!(matched("/v1/apis", "/v1/apis"), none());
+        assert_eq!(matched("/v1/apis", "/v1/apis/"), None);
+        assert_eq!(matched("/v1/apis/{api}", "/v1/apis/7"), one("7"));
+        assert_eq!(matched("/v1/apis/{api}", "/v1/apis/%41"), one("A"));
+        assert_eq!(matched("/v1/apis/{api}", "/v1/apis/"), None);
+        assert_eq!(matched("/v1/apis/{api}", "/v1/apis/7/logs"), None);
+        assert_eq!(matched("/v1/apis/{api}", "/v1/apis/%ff"), None);
+    }
+
+    #[test]
+    fn context_paths_stand_before_their_operations() {
+        let pattern = "/{contextPath}/subscriptions";
+        assert_eq!(
+            matched(pattern, "/orders/subscriptions"),
+            Some(vec!["/orders".to_owned()])
+        );
+        assert_eq!(
+            matched(pattern, "/a/b/subscriptions"),
+            Some(vec!["/a/b".to_owned()])
+        );
+        assert_eq!(matched(pattern, "/a/subscriptions"), None);
+        assert_eq!(matched(pattern, "/ordersx/subscriptions"), None);
+    }
+
+    #[test]
+    fn an_address_that_errs_too_often_is_refused_for_a_minute() {
+        let strangers = Strangers::default();
+        let peer = Some(IpAddr::from([192, 0, 2, 1]));
+        let at = Timestamp::from_millis;
+        for _ in 0..Strangers::ERRORS_MAX {
+            strangers.check(peer, at(0)).unwrap();
+            strangers.note(peer, at(0));
+        }
+        assert!(strangers.check(peer, at(59_999)).is_err());
+        assert!(
+            strangers
+                .check(Some(IpAddr::from([192, 0, 2, 2])), at(1))
+                .is_ok()
+        );
+        assert!(strangers.check(peer, at(60_000)).is_ok());
+    }
+}

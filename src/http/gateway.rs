@@ -1,0 +1,106 @@
+//! What the HTTP interfaces serve: a runtime, and how it does.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::sync::watch;
+
+use super::{
+    gate::Strangers,
+    problem::{Kind, Problem},
+};
+use crate::{model::TokenId, runtime::Handle};
+
+/// Most streams that one token may have open.
+const STREAMS_MAX: usize = 32;
+
+/// A runtime as it is served.
+pub struct Gateway {
+    handle: Handle,
+    closing: watch::Sender<bool>,
+    strangers: Strangers,
+    streams: Arc<Mutex<HashMap<TokenId, usize>>>,
+}
+
+/// A stream that a token has open; closed when it is dropped.
+pub(super) struct Slot {
+    streams: Arc<Mutex<HashMap<TokenId, usize>>>,
+    token: TokenId,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Entry::Occupied(mut open) = streams.entry(self.token) {
+            *open.get_mut() -= 1;
+            if *open.get() == 0 {
+                open.remove();
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Gateway").field(&self.handle).finish()
+    }
+}
+
+impl Gateway {
+    /// Serves this runtime.
+    pub fn new(handle: Handle) -> Self {
+        Self {
+            handle,
+            closing: watch::Sender::new(false),
+            strangers: Strangers::default(),
+            streams: Arc::default(),
+        }
+    }
+
+    /// The runtime.
+    pub(super) const fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Who showed wrong tokens of late.
+    pub(super) const fn strangers(&self) -> &Strangers {
+        &self.strangers
+    }
+
+    /// Room for one more stream of this token.
+    pub(super) fn stream_slot(&self, token: TokenId) -> Result<Slot, Problem> {
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = streams.entry(token).or_default();
+        if *open >= STREAMS_MAX {
+            let detail = format!("this token has {STREAMS_MAX} streams open; close one");
+            return Err(Problem::new(Kind::TooMany, detail));
+        }
+        *open += 1;
+        Ok(Slot {
+            streams: Arc::clone(&self.streams),
+            token,
+        })
+    }
+
+    /// From now on it is not ready, and open streams end.
+    pub fn close(&self) {
+        self.closing.send_replace(true);
+    }
+
+    /// Whether it is closing.
+    pub(super) fn is_closing(&self) -> bool {
+        *self.closing.borrow()
+    }
+
+    /// Ends when it begins to close.
+    pub(super) fn closed(&self) -> impl Future<Output = ()> + Send + 'static {
+        let mut closing = self.closing.subscribe();
+        async move {
+            // It is gone: there is nothing left to wait for.
+            let _ = closing.wait_for(|closing| *closing).await;
+        }
+    }
+}

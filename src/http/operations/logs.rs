@@ -1,0 +1,145 @@
+//! The webhook log of an API.
+
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{
+    super::{
+        call::Call,
+        operation::{Operation, Verb, json, schema},
+        problem::Problem,
+        reply::Reply,
+    },
+    Done, limit,
+};
+use crate::{
+    model::{
+        ApiId, ApplicationId, CallbackUrl, DeliveryId, ErrorClass, MessageId, Permission,
+        SubscriptionId, Timestamp,
+    },
+    projection::deliveries::{
+        Cursor, DeliveryDetail, DeliveryFilter, DeliveryOutcome, DeliveryPage, DeliveryQuery,
+    },
+};
+
+pub(in crate::http) const OPERATIONS: &[Operation] = &[
+    Operation::get(
+        "listDeliveries",
+        "/v1/apis/{api}/logs",
+        "The deliveries of an API that have a log entry, newest first. Filters may be combined.",
+        schema::<DeliveryPage>,
+        |call| async move { list(&call).await }.boxed(),
+    )
+    .query(schema::<ListQuery>),
+    Operation::get(
+        "getDelivery",
+        "/v1/apis/{api}/logs/{delivery}",
+        "Everything about one delivery: its attempts, its dead letter, what was logged of it.",
+        schema::<DeliveryDetail>,
+        |call| async move { detail(&call).await }.boxed(),
+    ),
+    Operation::change(
+        "redeliver",
+        Verb::Post,
+        "/v1/apis/{api}/logs/{delivery}/_redeliver",
+        "Make a delivery again, with the original bytes and webhook-id and a fresh budget.",
+        |call| async move { redeliver(&call).await }.boxed(),
+    )
+    .needs(Permission::Operate)
+    .answers(202, json(schema::<Done>)),
+];
+
+/// Which deliveries; each field that is set narrows the answer.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct ListQuery {
+    /// Last statuses (`503`), classes (`5xx`) and `0` for no response, with commas between them.
+    status: Option<String>,
+    /// The last call went to this URL.
+    callback_url: Option<CallbackUrl>,
+    /// Of this application.
+    application: Option<ApplicationId>,
+    /// Of this subscription.
+    subscription: Option<SubscriptionId>,
+    /// The first call began at or after this time.
+    from: Option<Timestamp>,
+    /// The first call began before this time.
+    to: Option<Timestamp>,
+    /// Whether it went to the dead letter queue.
+    dlq: Option<bool>,
+    /// How it stands.
+    outcome: Option<DeliveryOutcome>,
+    /// Why the last call got no response.
+    error_class: Option<ErrorClass>,
+    /// The last call took at least this long, in milliseconds.
+    min_duration_ms: Option<u64>,
+    /// Of this message.
+    message: Option<MessageId>,
+    /// Where the page begins: the `next` of the page before.
+    cursor: Option<Cursor>,
+    /// Most deliveries on the page. Default 100.
+    #[schemars(range(min = 1, max = 1000))]
+    limit: Option<usize>,
+}
+
+impl ListQuery {
+    fn into_query(self, api: ApiId) -> Result<DeliveryQuery, Problem> {
+        let statuses = self.status.as_deref().unwrap_or_default();
+        let statuses = statuses.split(',').filter(|status| !status.is_empty());
+        let parsed = statuses.map(|status| {
+            let invalid = status.trim().parse();
+            invalid
+                .map_err(|invalid: crate::model::Invalid| Problem::from(invalid.under("?status")))
+        });
+        Ok(DeliveryQuery {
+            api,
+            filter: DeliveryFilter {
+                status: parsed.collect::<Result<_, _>>()?,
+                callback_url: self.callback_url,
+                application: self.application,
+                subscription: self.subscription,
+                from: self.from,
+                to: self.to,
+                sent_to_dlq: self.dlq,
+                outcome: self.outcome,
+                error_class: self.error_class,
+                min_duration: self.min_duration_ms.map(Duration::from_millis),
+                message: self.message,
+            },
+            cursor: self.cursor,
+            limit: limit(self.limit)?,
+        })
+    }
+}
+
+async fn list(call: &Call) -> Result<Reply, Problem> {
+    let api: ApiId = call.parameter("api")?;
+    call.handle().api(api)?;
+    let query = call.query::<ListQuery>()?.into_query(api)?;
+    let view = call.handle().deliveries();
+    call.fresh(&view).await;
+    Reply::json(200, &view.list(&query)?)
+}
+
+async fn detail(call: &Call) -> Result<Reply, Problem> {
+    let (api, id): (ApiId, DeliveryId) = (call.parameter("api")?, call.parameter("delivery")?);
+    let view = call.handle().deliveries();
+    call.fresh(&view).await;
+    let detail = view.detail(id)?.filter(|detail| detail.delivery.api == api);
+    let detail = detail.ok_or_else(|| Problem::not_found(format!("delivery {id} of API {api}")))?;
+    Reply::json(200, &detail)
+}
+
+async fn redeliver(call: &Call) -> Result<Reply, Problem> {
+    let (api, id): (ApiId, DeliveryId) = (call.parameter("api")?, call.parameter("delivery")?);
+    let view = call.handle().deliveries();
+    call.fresh(&view).await;
+    if view.delivery(id)?.is_none_or(|row| row.api != api) {
+        return Err(Problem::not_found(format!("delivery {id} of API {api}")));
+    }
+    let position = call.handle().redeliver(id).await?;
+    Reply::json(202, &Done { position })
+}

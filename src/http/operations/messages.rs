@@ -1,0 +1,296 @@
+//! Publishing messages.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use futures_util::FutureExt;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::super::{
+    call::{self, Call},
+    operation::{Content, Operation, Precondition, Verb, schema},
+    problem::{Kind, Problem},
+    reply::Reply,
+};
+use crate::{
+    model::{ApiId, Header, Invalid, MESSAGE_BYTES_MAX, Message, MessageId, Permission, Position},
+    source::Receipt,
+};
+
+/// Most bytes of one request: a batch, or a message of 1 MiB in base64.
+const BATCH_BYTES_MAX: usize = 8 << 20;
+
+const JSON: &str = "application/json";
+const NDJSON: &str = "application/x-ndjson";
+
+pub(in crate::http) const OPERATIONS: &[Operation] = &[Operation::change(
+        "publish",
+        Verb::Post,
+        "/v1/apis/{api}/messages",
+        "Publish a message, or a batch of at most 1,000 that is accepted whole or not at all. What is answered is durable. As JSON a message stands in an envelope; any other content type is the message itself.",
+        |call| async move { publish(&call).await }.boxed(),
+    )
+    .unrecorded()
+    .needs(Permission::Publish)
+    .preconditions(&[Precondition::IdempotencyKey])
+    .query(schema::<Attributes>)
+    .takes_bytes(BATCH_BYTES_MAX)
+    .body(Content {
+        types: &[JSON, NDJSON, "application/octet-stream", "text/plain"],
+        schema: Some(envelopes),
+    })
+    .answers(
+        202,
+        Content {
+            types: &[JSON],
+            schema: Some(schema::<Accepted>),
+        },
+    )];
+
+/// What a message is beside its content, where the body is the content itself.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct Attributes {
+    /// The message's identity, `webhook-id` of each call. Default: a new one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<MessageId>,
+    /// What kind of event it tells of.
+    #[serde(rename = "type")]
+    event_type: Option<String>,
+    /// The channel it belongs to.
+    channel: Option<String>,
+    /// Its ordering key.
+    key: Option<String>,
+    /// Take a body of JSON as the content itself, not as an envelope.
+    raw: bool,
+}
+
+/// A message in JSON. One of `content`, `text` and `base64` is its content.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Envelope {
+    /// Its identity, `webhook-id` of each call. Default: a new one.
+    #[serde(default)]
+    id: Option<MessageId>,
+    /// What kind of event it tells of.
+    #[serde(default, rename = "type")]
+    event_type: Option<String>,
+    /// The channel it belongs to.
+    #[serde(default)]
+    channel: Option<String>,
+    /// Its ordering key.
+    #[serde(default)]
+    key: Option<String>,
+    /// Headers of each call.
+    #[serde(default)]
+    headers: Vec<Header>,
+    /// Its content type. Default: JSON for `content`, text for `text`, bytes for `base64`.
+    #[serde(default)]
+    content_type: Option<String>,
+    /// Any JSON, sent byte for byte as it stands here.
+    #[serde(default)]
+    #[schemars(with = "Option<serde_json::Value>")]
+    content: Option<Box<RawValue>>,
+    /// Text.
+    #[serde(default)]
+    text: Option<String>,
+    /// Bytes, in base64.
+    #[serde(default)]
+    base64: Option<String>,
+}
+
+fn envelopes(generator: &mut SchemaGenerator) -> Schema {
+    let one = generator.subschema_for::<Envelope>();
+    json_schema!({
+        "anyOf": [one, {"type": "array", "items": one, "minItems": 1, "maxItems": 1000}],
+    })
+}
+
+/// Messages were accepted.
+#[derive(Serialize, JsonSchema)]
+#[serde(untagged)]
+enum Accepted {
+    /// One was.
+    One(AcceptedMessage),
+    /// A batch was, in its order.
+    Batch {
+        /// The messages.
+        messages: Vec<AcceptedMessage>,
+    },
+}
+
+/// A message was accepted, and is durable.
+#[derive(Clone, Copy, Serialize, JsonSchema)]
+struct AcceptedMessage {
+    /// Its identity, `webhook-id` of each call.
+    id: MessageId,
+    /// Where it stands in the log.
+    position: Position,
+}
+
+impl From<&Receipt> for AcceptedMessage {
+    fn from(receipt: &Receipt) -> Self {
+        Self {
+            id: receipt.id(),
+            position: receipt.position(),
+        }
+    }
+}
+
+async fn publish(call: &Call) -> Result<Reply, Problem> {
+    let api: ApiId = call.parameter("api")?;
+    call.handle().api(api)?;
+    let (mut messages, is_batch) = messages(call)?;
+    let mut receipts = Vec::new();
+    let key = call.idempotency_key()?;
+    if let Some(key) = key {
+        for (index, message) in messages.iter_mut().enumerate() {
+            if message.id.is_some() {
+                let detail = "is given by the Idempotency-Key; leave out one of them";
+                return Err(Problem::field("/id", detail));
+            }
+            let index = u32::try_from(index).unwrap_or(u32::MAX);
+            message.id = Some(MessageId::from_uuid(call.derived(key, index)?));
+        }
+        receipts = call.handle().publish_keyed(api, messages).await?;
+    } else {
+        receipts.extend(call.handle().publish_batch(api, messages).await?);
+    }
+    let replayed = receipts.iter().any(Receipt::is_duplicate);
+    let accepted = receipts.iter().map(AcceptedMessage::from);
+    let accepted = if is_batch {
+        Accepted::Batch {
+            messages: accepted.collect(),
+        }
+    } else {
+        Accepted::One(accepted.collect::<Vec<_>>()[0])
+    };
+    let reply = Reply::json(202, &accepted)?;
+    Ok(if replayed {
+        reply.header("idempotency-replayed", "true")
+    } else {
+        reply
+    })
+}
+
+/// The messages of a body, and whether they came as a batch.
+fn messages(call: &Call) -> Result<(Vec<Message>, bool), Problem> {
+    let attributes: Attributes = call.query()?;
+    let said = call.headers.content_type.as_deref().unwrap_or_default();
+    let essence = said.split(';').next().unwrap_or_default().trim();
+    if essence.is_empty() {
+        let detail = "say with Content-Type what the message is, such as application/json";
+        return Err(Problem::new(Kind::UnsupportedMediaType, detail));
+    }
+    if essence.eq_ignore_ascii_case(NDJSON) && !attributes.raw {
+        attributes.are_empty()?;
+        return Ok((lines(&call.body)?, true));
+    }
+    if essence.eq_ignore_ascii_case(JSON) && !attributes.raw {
+        attributes.are_empty()?;
+        return enveloped(&call.body);
+    }
+    if call.body.len() > MESSAGE_BYTES_MAX {
+        let detail = format!("a message holds at most {MESSAGE_BYTES_MAX} bytes (1 MiB)");
+        return Err(Problem::new(Kind::TooLarge, detail));
+    }
+    let message = Message {
+        id: attributes.id,
+        event_type: attributes.event_type,
+        channel: attributes.channel,
+        key: attributes.key,
+        ..Message::new(call.body.clone(), said)
+    };
+    Ok((vec![message], false))
+}
+
+impl Attributes {
+    /// Refuses attributes beside an envelope, which has its own.
+    fn are_empty(&self) -> Result<(), Problem> {
+        let set = [
+            ("?id", self.id.is_some()),
+            ("?type", self.event_type.is_some()),
+            ("?channel", self.channel.is_some()),
+            ("?key", self.key.is_some()),
+        ];
+        let mut invalid = Invalid::none();
+        for (pointer, is_set) in set {
+            let reason = "belongs into the envelope, or send the content itself with raw=true";
+            invalid.check(!is_set, pointer, reason);
+        }
+        Ok(invalid.into_result()?)
+    }
+}
+
+fn enveloped(body: &[u8]) -> Result<(Vec<Message>, bool), Problem> {
+    let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
+    if first == Some(&b'[') {
+        let envelopes: Vec<Envelope> = call::json(body)?;
+        let indexed = envelopes.into_iter().enumerate();
+        let messages = indexed.map(|(index, envelope)| {
+            let under = |invalid: Invalid| Problem::from(invalid.under(&format!("/{index}")));
+            envelope.into_message().map_err(under)
+        });
+        return Ok((some(messages.collect::<Result<_, _>>()?)?, true));
+    }
+    let envelope: Envelope = call::json(body)?;
+    Ok((vec![envelope.into_message()?], false))
+}
+
+fn lines(body: &[u8]) -> Result<Vec<Message>, Problem> {
+    let lines = body.split(|byte| *byte == b'\n').enumerate();
+    let filled = lines.filter(|(_, line)| !line.iter().all(u8::is_ascii_whitespace));
+    let messages = filled.map(|(index, line)| {
+        let at_line = |problem: Problem| problem.at(&format!("line {}", index + 1));
+        let envelope: Envelope = call::json(line).map_err(at_line)?;
+        envelope
+            .into_message()
+            .map_err(|invalid| at_line(invalid.into()))
+    });
+    some(messages.collect::<Result<_, _>>()?)
+}
+
+fn some(messages: Vec<Message>) -> Result<Vec<Message>, Problem> {
+    if messages.is_empty() {
+        return Err(Problem::field("", "holds no message"));
+    }
+    Ok(messages)
+}
+
+impl Envelope {
+    fn into_message(self) -> Result<Message, Invalid> {
+        let (content, usual) = match (self.content, self.text, self.base64) {
+            (Some(json), None, None) => {
+                let text: Box<str> = Box::<RawValue>::into(json);
+                (Bytes::from(String::from(text)), JSON)
+            }
+            (None, Some(text), None) => (Bytes::from(text), "text/plain; charset=utf-8"),
+            (None, None, Some(base64)) => {
+                let bytes = STANDARD.decode(base64);
+                let reason = |error| Invalid::one("/base64", format!("is not base64: {error}"));
+                (
+                    Bytes::from(bytes.map_err(reason)?),
+                    "application/octet-stream",
+                )
+            }
+            _ => {
+                return Err(Invalid::one(
+                    "",
+                    "must have one of content, text and base64",
+                ));
+            }
+        };
+        Ok(Message {
+            id: self.id,
+            event_type: self.event_type,
+            channel: self.channel,
+            key: self.key,
+            headers: self.headers,
+            ..Message::new(
+                content,
+                self.content_type.unwrap_or_else(|| usual.to_owned()),
+            )
+        })
+    }
+}

@@ -1,0 +1,344 @@
+//! Subscriptions, as the publisher's side sees them.
+
+use futures_util::FutureExt;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    super::{
+        call::Call,
+        etag,
+        operation::{Operation, Precondition, Verb, json, schema},
+        problem::Problem,
+        reply::Reply,
+    },
+    limit,
+};
+use crate::{
+    model::{
+        ApiId, ApplicationId, ConsumerConfiguration, ConsumerStatus, DeliveryMode, FailureCause,
+        Permission, Subscription, SubscriptionId, SubscriptionStatus, Timestamp,
+    },
+    projection::subscriptions::{SubscriptionHealth, SubscriptionRow},
+};
+
+const IF_MATCH: &[Precondition] = &[Precondition::IfMatch];
+
+pub(in crate::http) const OPERATIONS: &[Operation] = &[
+    Operation::get(
+        "listSubscriptions",
+        "/v1/apis/{api}/subscriptions",
+        "The subscriptions of an API, oldest first, closed ones included.",
+        schema::<Page>,
+        |call| async move { list(&call).await }.boxed(),
+    )
+    .query(schema::<PageQuery>),
+    Operation::change(
+        "createSubscription",
+        Verb::Post,
+        "/v1/apis/{api}/subscriptions",
+        "Subscribe an application to an API.",
+        |call| async move { create(&call).await }.boxed(),
+    )
+    .preconditions(&[Precondition::IdempotencyKey])
+    .body(json(schema::<Subscription>))
+    .answers(201, json(schema::<Shown>)),
+    Operation::get(
+        "getSubscription",
+        "/v1/subscriptions/{subscription}",
+        "A subscription, and how it does.",
+        schema::<Shown>,
+        |call| async move { read(&call, 200).await }.boxed(),
+    ),
+    Operation::change(
+        "updateSubscription",
+        Verb::Put,
+        "/v1/subscriptions/{subscription}",
+        "Replace what may change of a subscription. Its next call is made under it.",
+        |call| async move { replace(&call).await }.boxed(),
+    )
+    .preconditions(IF_MATCH)
+    .body(json(schema::<Change>))
+    .answers(200, json(schema::<Shown>)),
+    Operation::change(
+        "closeSubscription",
+        Verb::Delete,
+        "/v1/subscriptions/{subscription}",
+        "End a subscription. What waits for a retry is discarded, on record.",
+        |call| async move { close(&call).await }.boxed(),
+    )
+    .preconditions(IF_MATCH),
+    step(
+        "acceptSubscription",
+        "/v1/subscriptions/{subscription}/_accept",
+        "Accept a pending subscription.",
+        |call| async move { after(&call, call.handle().accept(id(&call)?).await).await }.boxed(),
+    )
+    .needs(Permission::Manage),
+    step(
+        "rejectSubscription",
+        "/v1/subscriptions/{subscription}/_reject",
+        "Refuse a pending subscription.",
+        |call| async move { reject(&call).await }.boxed(),
+    )
+    .needs(Permission::Manage)
+    .body(json(schema::<Rejection>)),
+    step(
+        "pauseSubscription",
+        "/v1/subscriptions/{subscription}/_pause",
+        "Let a subscription's messages wait.",
+        |call| async move { after(&call, call.handle().pause(id(&call)?).await).await }.boxed(),
+    ),
+    step(
+        "resumeSubscription",
+        "/v1/subscriptions/{subscription}/_resume",
+        "Go on after a pause.",
+        |call| {
+            async move { after(&call, call.handle().resume_subscription(id(&call)?).await).await }
+                .boxed()
+        },
+    ),
+    step(
+        "resumeFailedSubscription",
+        "/v1/subscriptions/{subscription}/_resumeFailure",
+        "Go on after an interruption; what could not be delivered gets a fresh budget.",
+        |call| {
+            async move { after(&call, call.handle().resume_failure(id(&call)?).await).await }
+                .boxed()
+        },
+    ),
+];
+
+/// A step in the life of a subscription.
+const fn step(
+    name: &'static str,
+    path: &'static str,
+    about: &'static str,
+    run: fn(Call) -> futures_util::future::BoxFuture<'static, Result<Reply, Problem>>,
+) -> Operation {
+    Operation::change(name, Verb::Post, path, about, run)
+        .needs(Permission::Operate)
+        .answers(200, json(schema::<Shown>))
+}
+
+/// Which page.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct PageQuery {
+    /// Only those of this application.
+    application: Option<ApplicationId>,
+    /// Where the page begins: the `next` of the page before.
+    cursor: Option<SubscriptionId>,
+    /// Most subscriptions on the page. Default 100.
+    #[schemars(range(min = 1, max = 1000))]
+    limit: Option<usize>,
+}
+
+/// A page of subscriptions.
+#[derive(Serialize, JsonSchema)]
+struct Page {
+    /// The subscriptions, oldest first.
+    subscriptions: Vec<Shown>,
+    /// Where the next page begins; absent on the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<SubscriptionId>,
+}
+
+/// What may change of a subscription.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Change {
+    /// Only messages of this channel; all when absent.
+    #[serde(default)]
+    channel: Option<String>,
+    /// The consumer's settings.
+    configuration: ConsumerConfiguration,
+    /// No delivery before this time.
+    #[serde(default)]
+    starting_at: Option<Timestamp>,
+    /// No delivery from this time on.
+    #[serde(default)]
+    ending_at: Option<Timestamp>,
+    /// In which order.
+    #[serde(default)]
+    delivery_mode: DeliveryMode,
+}
+
+/// Why a subscription is refused.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Rejection {
+    /// For the consumer to read.
+    reason: String,
+}
+
+/// A subscription, and how it does.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Shown {
+    #[serde(flatten)]
+    definition: Subscription,
+    /// Where it stands with its callback.
+    consumer_status: ConsumerStatus,
+    /// Why it was interrupted, while it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    failure_cause: Option<FailureCause>,
+    /// Why it was refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rejected_because: Option<String>,
+    /// When it was created.
+    created_at: Timestamp,
+    /// When it last changed.
+    updated_at: Timestamp,
+    /// How it does.
+    health: SubscriptionHealth,
+}
+
+impl From<SubscriptionRow> for Shown {
+    fn from(row: SubscriptionRow) -> Self {
+        let state = row.state;
+        Self {
+            definition: Subscription {
+                status: state.status,
+                ..state.definition
+            },
+            consumer_status: state.consumer_status,
+            failure_cause: state.failure_cause,
+            rejected_because: state.rejected_because,
+            created_at: state.created_at,
+            updated_at: state.updated_at,
+            health: row.health,
+        }
+    }
+}
+
+fn id(call: &Call) -> Result<SubscriptionId, Problem> {
+    call.parameter("subscription")
+}
+
+async fn list(call: &Call) -> Result<Reply, Problem> {
+    let api: ApiId = call.parameter("api")?;
+    call.handle().api(api)?;
+    let query: PageQuery = call.query()?;
+    let limit = limit(query.limit)?;
+    let view = call.handle().subscriptions();
+    call.fresh(&view).await;
+    let rows = match query.application {
+        None => view.of_api(api, query.cursor, limit + 1)?,
+        Some(application) => {
+            let rows = view.of_application(application, query.cursor, usize::MAX)?;
+            let on_api = rows
+                .into_iter()
+                .filter(|row| row.state.definition.api == api);
+            on_api.take(limit + 1).collect()
+        }
+    };
+    let mut subscriptions: Vec<Shown> = rows.into_iter().map(Shown::from).collect();
+    let is_last = subscriptions.len() <= limit;
+    subscriptions.truncate(limit);
+    let last = subscriptions.last().map(|shown| shown.definition.id);
+    let next = last.filter(|_| !is_last);
+    Reply::json(
+        200,
+        &Page {
+            subscriptions,
+            next,
+        },
+    )
+}
+
+async fn create(call: &Call) -> Result<Reply, Problem> {
+    let api: ApiId = call.parameter("api")?;
+    call.handle().api(api)?;
+    let mut subscription: Subscription = call.json()?;
+    if !subscription.api.is_nil() && subscription.api != api {
+        return Err(Problem::field(
+            "/api",
+            "is another than that of the path; leave it out",
+        ));
+    }
+    if let Some(id) = call.created_id(subscription.id.is_nil())? {
+        subscription.id = SubscriptionId::from_uuid(id);
+        if let Ok(shown) = shown(call, subscription.id).await {
+            let reply = tagged(201, shown)?;
+            return Ok(reply.header("idempotency-replayed", "true"));
+        }
+    }
+    let created = call.handle().subscribe(api, subscription).await?;
+    let location = format!("/v1/subscriptions/{}", created.id);
+    let shown = shown(call, created.id).await?;
+    Ok(tagged(201, shown)?.header("location", location))
+}
+
+async fn read(call: &Call, status: u16) -> Result<Reply, Problem> {
+    tagged(status, shown(call, id(call)?).await?)
+}
+
+async fn replace(call: &Call) -> Result<Reply, Problem> {
+    let before = call.handle().subscription(id(call)?).await?;
+    call.if_match(&changeable(&before))?;
+    let change: Change = call.json()?;
+    let subscription = Subscription {
+        channel: change.channel,
+        configuration: change.configuration,
+        starting_at: change.starting_at,
+        ending_at: change.ending_at,
+        delivery_mode: change.delivery_mode,
+        ..before.clone()
+    };
+    let changed = call
+        .handle()
+        .update_subscription_from(&before, subscription);
+    changed.await?;
+    read(call, 200).await
+}
+
+async fn close(call: &Call) -> Result<Reply, Problem> {
+    let before = call.handle().subscription(id(call)?).await?;
+    call.if_match(&changeable(&before))?;
+    call.handle().close(before.id).await?;
+    Ok(Reply::done())
+}
+
+async fn reject(call: &Call) -> Result<Reply, Problem> {
+    call.handle().subscription(id(call)?).await?;
+    let rejection: Rejection = call.json()?;
+    let rejected = call.handle().reject(id(call)?, rejection.reason).await;
+    after(call, rejected).await
+}
+
+/// The subscription after a step, if the step was made.
+async fn after<T>(
+    call: &Call,
+    step: Result<T, crate::runtime::ControlError>,
+) -> Result<Reply, Problem> {
+    step?;
+    read(call, 200).await
+}
+
+/// A subscription as the view shows it once it has seen everything that is in the log by now.
+pub(super) async fn shown(call: &Call, id: SubscriptionId) -> Result<Shown, Problem> {
+    let view = call.handle().subscriptions();
+    call.fresh(&view).await;
+    let row = view.subscription(id)?;
+    row.map(Shown::from)
+        .ok_or_else(|| Problem::not_found(format!("subscription {id}")))
+}
+
+fn tagged(status: u16, shown: Shown) -> Result<Reply, Problem> {
+    let tag = etag::of(&changeable(&shown.definition))?;
+    Ok(Reply::json(status, &shown)?.header("etag", tag))
+}
+
+/// What a change replaces, and so what a tag stands for.
+fn changeable(subscription: &Subscription) -> impl Serialize + use<> {
+    (
+        subscription.id,
+        subscription.channel.clone(),
+        subscription.configuration.clone(),
+        subscription.starting_at,
+        subscription.ending_at,
+        subscription.delivery_mode,
+        subscription.status == SubscriptionStatus::Closed,
+    )
+}

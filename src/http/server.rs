@@ -1,0 +1,200 @@
+//! The HTTP server: connections, limits, and the road from bytes to an operation and back.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
+};
+
+use actix_web::{
+    App, HttpRequest, HttpResponse, HttpServer, dev,
+    http::{KeepAlive, StatusCode, header},
+    rt::time::timeout,
+    web,
+};
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+
+use super::{
+    call::Headers,
+    gate::{self, Incoming},
+    gateway::Gateway,
+    operation::Operation,
+    problem::{Kind, Problem},
+    reply::{Body, Reply},
+};
+
+/// Longest wait for the whole body of a request.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest wait for the head of a request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long an idle connection is kept.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// Most connections of one worker.
+const CONNECTIONS_MAX: usize = 10_000;
+
+/// A server that runs.
+pub struct Server {
+    addresses: Vec<SocketAddr>,
+    running: dev::Server,
+    gateway: Arc<Gateway>,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server")
+            .field("addresses", &self.addresses)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// Serves a gateway to who connects here, with so many threads (at least 1), once
+    /// [`run`](Self::run) is awaited.
+    pub fn listen(
+        gateway: Arc<Gateway>,
+        listener: TcpListener,
+        workers: usize,
+    ) -> io::Result<Self> {
+        let shared = Arc::clone(&gateway);
+        let server = HttpServer::new(move || {
+            let gateway = web::Data::from(Arc::clone(&shared));
+            App::new().app_data(gateway).default_service(web::to(serve))
+        })
+        .workers(workers.max(1))
+        .max_connections(CONNECTIONS_MAX)
+        .client_request_timeout(HEAD_TIMEOUT)
+        .keep_alive(KeepAlive::Timeout(IDLE_TIMEOUT))
+        .shutdown_timeout(1)
+        .disable_signals()
+        .listen(listener)?;
+        let addresses = server.addrs();
+        Ok(Self {
+            addresses,
+            running: server.run(),
+            gateway,
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.addresses[0]
+    }
+
+    /// Serves until `end` ends; then takes no connection more, ends its streams, and lets requests
+    /// under way end for a second.
+    pub async fn run(self, end: impl Future<Output = ()>) -> io::Result<()> {
+        let handle = self.running.handle();
+        let mut running = std::pin::pin!(self.running);
+        tokio::select! {
+            ended = &mut running => return ended,
+            () = end => {}
+        }
+        self.gateway.close();
+        let (ended, ()) = tokio::join!(running, handle.stop(true));
+        ended
+    }
+}
+
+async fn serve(
+    request: HttpRequest,
+    payload: web::Payload,
+    gateway: web::Data<Gateway>,
+) -> HttpResponse {
+    let gateway = gateway.into_inner();
+    let began = gateway.handle().elapsed();
+    let path = request.path().to_owned();
+    let reply = respond(&request, payload, &gateway).await;
+    let took = gateway.handle().elapsed().saturating_sub(began);
+    tracing::debug!(method = %request.method(), path, status = reply.status, took_us = took.as_micros(), "served");
+    written(reply)
+}
+
+async fn respond(request: &HttpRequest, payload: web::Payload, gateway: &Arc<Gateway>) -> Reply {
+    let path = request.path();
+    let contexts = gateway.handle().context_paths();
+    let found = match gate::find(request.method().as_str(), path, &contexts) {
+        Ok(found) => found,
+        Err(problem) => {
+            let is_method = problem.kind() == Kind::MethodNotAllowed;
+            let reply = Reply::from(problem);
+            return if is_method {
+                reply.header("allow", gate::allowed(path, &contexts))
+            } else {
+                reply
+            };
+        }
+    };
+    let operation = found.operation;
+    let incoming = Incoming {
+        found,
+        path: path.to_owned(),
+        query: request.query_string().to_owned(),
+        authorization: text(request, &header::AUTHORIZATION),
+        peer: request.peer_addr().map(|peer| peer.ip()),
+        headers: Headers {
+            content_type: text(request, &header::CONTENT_TYPE),
+            if_match: text(request, &header::IF_MATCH),
+            idempotency_key: text(request, &header::HeaderName::from_static("idempotency-key")),
+            last_event_id: text(request, &header::HeaderName::from_static("last-event-id")),
+        },
+    };
+    let admitted = gate::admit(gateway, &incoming);
+    let bearer = match admitted {
+        Ok(bearer) => bearer,
+        Err(problem) => return problem.into(),
+    };
+    match read(payload, operation).await {
+        Ok(body) => gate::answer(Arc::clone(gateway), incoming, bearer, body).await,
+        Err(problem) => problem.into(),
+    }
+}
+
+fn text(request: &HttpRequest, name: &header::HeaderName) -> Option<String> {
+    let value = request.headers().get(name)?;
+    Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
+}
+
+/// Reads a body up to what the operation takes.
+async fn read(mut payload: web::Payload, operation: &Operation) -> Result<Bytes, Problem> {
+    let bytes_max = operation.body_bytes_max();
+    let whole = async {
+        let mut body = BytesMut::new();
+        while let Some(chunk) = payload.next().await {
+            let chunk = chunk.map_err(|error| {
+                Problem::new(Kind::Malformed, format!("the body cannot be read: {error}"))
+            })?;
+            if body.len() + chunk.len() > bytes_max {
+                let detail = format!("send at most {bytes_max} bytes");
+                return Err(Problem::new(Kind::TooLarge, detail));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body.freeze())
+    };
+    timeout(BODY_TIMEOUT, whole).await.unwrap_or_else(|_| {
+        let seconds = BODY_TIMEOUT.as_secs();
+        let detail = format!("the body did not come whole within {seconds} s");
+        Err(Problem::new(Kind::Malformed, detail))
+    })
+}
+
+fn written(reply: Reply) -> HttpResponse {
+    let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = HttpResponse::build(status);
+    response
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"));
+    if !reply.content_type.is_empty() {
+        response.insert_header((header::CONTENT_TYPE, reply.content_type));
+    }
+    for (name, value) in reply.headers {
+        response.insert_header((name, value));
+    }
+    match reply.body {
+        Body::Empty => response.finish(),
+        Body::Whole(bytes) => response.body(bytes),
+        Body::Stream(stream) => response.streaming(stream.map(Ok::<_, actix_web::Error>)),
+    }
+}

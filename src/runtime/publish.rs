@@ -1,0 +1,165 @@
+//! Publishing: the way in for messages.
+
+use std::{
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
+    sync::atomic::Ordering,
+    time::Duration,
+};
+
+use tokio::sync::Mutex;
+
+use super::Handle;
+use crate::{
+    model::{ApiId, Invalid, Message, MessageId, MessagePublished, Position},
+    projection::{View, ViewError, keyed_messages::KeyedMessages},
+    source::{Intake, PublishError, Receipt},
+};
+
+/// Longest wait for the view of keys to show everything that is in the log.
+const VIEW_WAIT: Duration = Duration::from_secs(10);
+/// Publishes with different keys that may be under way at once, where their hashes differ.
+const LANES: usize = 64;
+
+/// Lets publishes with the same key pass one at a time.
+pub(super) struct Lanes([Mutex<()>; LANES]);
+
+impl Default for Lanes {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Mutex::new(())))
+    }
+}
+
+impl Lanes {
+    async fn enter(&self, id: MessageId) -> tokio::sync::MutexGuard<'_, ()> {
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(id);
+        let lane = usize::try_from(hash % LANES as u64).expect("below a usize");
+        self.0[lane].lock().await
+    }
+}
+
+impl Handle {
+    /// Accepts a message for every subscription of an API. When this returns it is as durable as
+    /// the runtime was told to make it, and will be delivered or dead-lettered.
+    pub async fn publish(&self, api: ApiId, message: Message) -> Result<Receipt, PublishError> {
+        self.intake(api)?.publish(message).await
+    }
+
+    /// Accepts all of these messages, or none. At most 1,000.
+    pub async fn publish_batch(
+        &self,
+        api: ApiId,
+        messages: Vec<Message>,
+    ) -> Result<Vec<Receipt>, PublishError> {
+        self.intake(api)?.publish_batch(messages).await
+    }
+
+    /// As [`publish_batch`](Self::publish_batch), unless these messages are in the log already:
+    /// then their receipts are given again, as duplicates. Their ids must be UUIDs of version 8, as
+    /// made of a key by whoever publishes; they are remembered for a day.
+    ///
+    /// # Errors
+    /// [`PublishError::Invalid`] when other messages have these ids.
+    pub async fn publish_keyed(
+        &self,
+        api: ApiId,
+        messages: Vec<Message>,
+    ) -> Result<Vec<Receipt>, PublishError> {
+        let handle = self.clone();
+        // To its end, also when the caller goes away: who comes next must know how it ended.
+        let whole = self.0.sources.tasks().spawn(async move {
+            let first = messages.first().and_then(|message| message.id);
+            let _lane = handle
+                .0
+                .lanes
+                .enter(first.unwrap_or(MessageId::nil()))
+                .await;
+            match handle.known(api, &messages).await? {
+                Some(receipts) => Ok(receipts),
+                None => handle.publish_batch(api, messages).await,
+            }
+        });
+        match whole.await.map_err(tokio::task::JoinError::try_into_panic) {
+            Ok(answer) => answer,
+            Err(Ok(panic)) => std::panic::resume_unwind(panic),
+            Err(Err(_)) => Err(PublishError::ShuttingDown),
+        }
+    }
+
+    /// The receipts of messages that are in the log; `None` when the first is not.
+    async fn known(
+        &self,
+        api: ApiId,
+        messages: &[Message],
+    ) -> Result<Option<Vec<Receipt>>, PublishError> {
+        let view: View<KeyedMessages> = self.built_in();
+        view.at(self.0.log.head(), VIEW_WAIT)
+            .await
+            .map_err(not_known)?;
+        let mut receipts = Vec::with_capacity(messages.len());
+        for message in messages {
+            let Some(id) = message.id else { continue };
+            let Some(position) = view.position_of(api, id).map_err(not_known)? else {
+                break;
+            };
+            self.check_same(message, position).await?;
+            receipts.push(Receipt::again(id, position));
+        }
+        if receipts.is_empty() {
+            return Ok(None);
+        }
+        if receipts.len() < messages.len() {
+            return Err(PublishError::Invalid(other_messages()));
+        }
+        Ok(Some(receipts))
+    }
+
+    async fn check_same(&self, message: &Message, position: Position) -> Result<(), PublishError> {
+        let event = self.0.log.get_async(position).await;
+        // One that cannot be read any more is taken at its word.
+        let Ok(Some(event)) = event else {
+            return Ok(());
+        };
+        let same = event
+            .event
+            .as_published()
+            .is_some_and(|p| is_same(p, message));
+        if same {
+            Ok(())
+        } else {
+            Err(other_messages().into())
+        }
+    }
+
+    fn intake(&self, api: ApiId) -> Result<Intake, PublishError> {
+        if self.0.ending.load(Ordering::Acquire) {
+            return Err(PublishError::ShuttingDown);
+        }
+        let things = self.0.directory.read();
+        let entry = things
+            .apis
+            .get(&api)
+            .ok_or(PublishError::UnknownApi { api })?;
+        Ok(entry.intake.clone())
+    }
+}
+
+fn is_same(published: &MessagePublished, message: &Message) -> bool {
+    published.content == message.content
+        && published.content_type == message.content_type
+        && published.event_type == message.event_type
+        && published.channel == message.channel
+        && published.key == message.key
+        && published.headers == message.headers
+}
+
+fn not_known(error: ViewError) -> PublishError {
+    let reason = error.to_string();
+    PublishError::KeyNotKnown { reason }
+}
+
+fn other_messages() -> Invalid {
+    Invalid::one(
+        "",
+        "is not what was published under this key; use a new key for new messages",
+    )
+}
