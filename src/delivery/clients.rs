@@ -3,13 +3,15 @@
 
 use std::{
     collections::HashMap,
-    hash::{BuildHasher as _, Hash, RandomState},
+    hash::{BuildHasher as _, RandomState},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
+
+use url::Url;
 
 use super::{
     Blocked, Egress,
@@ -20,7 +22,7 @@ use super::{
 };
 use crate::{
     clock::SharedClock,
-    model::{HttpOptions, Policy, Proxy, ProxyKind, Secrets, Ssl},
+    model::{HttpOptions, Proxy, ProxyKind, Secrets, Ssl},
 };
 
 /// Most clients that a worker keeps. Nearly all subscriptions share one set of settings; one with
@@ -72,9 +74,34 @@ struct Kept {
     used: Duration,
 }
 
-/// What tells two clients apart.
-struct Settings {
+/// What a request needs of the connection that it goes over.
+#[derive(Clone, Copy, Hash, PartialEq, Eq)]
+pub(super) struct Connection<'a> {
     /// `None` for plain http, which no TLS option changes.
+    ssl: Option<&'a Ssl>,
+    proxy: Option<&'a Proxy>,
+    connect_timeout_ms: u64,
+    idle_timeout_ms: u64,
+}
+
+impl<'a> Connection<'a> {
+    /// One to this URL under these settings.
+    pub(super) fn to(url: &Url, ssl: &'a Ssl, proxy: Option<&'a Proxy>, http: HttpOptions) -> Self {
+        Self {
+            ssl: (url.scheme() == "https").then_some(ssl),
+            proxy,
+            connect_timeout_ms: http.connect_timeout_ms,
+            idle_timeout_ms: http.idle_timeout_ms,
+        }
+    }
+
+    pub(super) const fn is_proxied(&self) -> bool {
+        self.proxy.is_some()
+    }
+}
+
+/// What tells two clients apart: a [`Connection`] that is kept.
+struct Settings {
     ssl: Option<Ssl>,
     proxy: Option<Proxy>,
     connect_timeout_ms: u64,
@@ -82,45 +109,30 @@ struct Settings {
 }
 
 impl Settings {
-    fn of(policy: &Policy, secure: bool) -> Self {
+    fn of(connection: Connection<'_>) -> Self {
         Self {
-            ssl: secure.then(|| policy.ssl.clone()),
-            proxy: policy.proxy.clone(),
-            connect_timeout_ms: policy.http.connect_timeout_ms,
-            idle_timeout_ms: policy.http.idle_timeout_ms,
+            ssl: connection.ssl.cloned(),
+            proxy: connection.proxy.cloned(),
+            connect_timeout_ms: connection.connect_timeout_ms,
+            idle_timeout_ms: connection.idle_timeout_ms,
         }
     }
 
-    /// The same in place, to be hashed.
-    fn parts(policy: &Policy, secure: bool) -> impl Hash + '_ {
-        let ssl = secure.then_some(&policy.ssl);
-        let http = policy.http;
-        (
-            ssl,
-            &policy.proxy,
-            http.connect_timeout_ms,
-            http.idle_timeout_ms,
-        )
-    }
-
-    fn serve(&self, policy: &Policy, secure: bool) -> bool {
-        let HttpOptions {
-            connect_timeout_ms,
-            idle_timeout_ms,
-            ..
-        } = policy.http;
-        self.connect_timeout_ms == connect_timeout_ms
-            && self.idle_timeout_ms == idle_timeout_ms
-            && self.proxy == policy.proxy
-            && self.ssl.as_ref() == secure.then_some(&policy.ssl)
+    fn as_connection(&self) -> Connection<'_> {
+        Connection {
+            ssl: self.ssl.as_ref(),
+            proxy: self.proxy.as_ref(),
+            connect_timeout_ms: self.connect_timeout_ms,
+            idle_timeout_ms: self.idle_timeout_ms,
+        }
     }
 }
 
 impl Shelf {
-    fn find(&mut self, hash: u64, policy: &Policy, secure: bool) -> Option<&mut Kept> {
+    fn find(&mut self, hash: u64, connection: Connection<'_>) -> Option<&mut Kept> {
         let kept = self.by_hash.get_mut(&hash)?;
         kept.iter_mut()
-            .find(|one| one.settings.serve(policy, secure))
+            .find(|one| one.settings.as_connection() == connection)
     }
 
     fn put(&mut self, hash: u64, kept: Kept) {
@@ -172,13 +184,9 @@ impl Clients {
         &self.lookups
     }
 
-    /// The client for this policy: a kept one, or a new one.
-    pub(super) fn get(
-        &self,
-        policy: &Policy,
-        secure: bool,
-    ) -> Result<reqwest::Client, ClientError> {
-        let hash = self.hasher.hash_one(Settings::parts(policy, secure));
+    /// The client for such connections: a kept one, or a new one.
+    pub(super) fn get(&self, connection: Connection<'_>) -> Result<reqwest::Client, ClientError> {
+        let hash = self.hasher.hash_one(connection);
         let now = self.clock.elapsed();
         let mut clients = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if self.made.load(Ordering::Relaxed) >= self.idle_max {
@@ -187,11 +195,11 @@ impl Clients {
             *clients = Shelf::default();
             self.made.store(0, Ordering::Relaxed);
         }
-        if let Some(kept) = clients.find(hash, policy, secure) {
+        if let Some(kept) = clients.find(hash, connection) {
             kept.used = now;
             return Ok(kept.client.clone());
         }
-        let settings = Settings::of(policy, secure);
+        let settings = Settings::of(connection);
         let client = self.build(&settings)?;
         let kept = Kept {
             settings,

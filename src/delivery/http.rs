@@ -1,28 +1,20 @@
 //! The transport that speaks HTTP.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use http::HeaderMap;
-use hyper_util::client::legacy::connect::HttpInfo;
-use tokio::time::Instant;
-use url::Host;
 
 use super::{
     AttemptRequest, CaptureOptions, Egress, NoSecrets, Resolve, SystemResolver, Transport,
-    capture::{Body, Capture},
-    classify,
-    clients::Clients,
+    capture::Capture,
+    clients::Connection,
     cloud_events::Payload,
-    probe::Probe,
+    exchange::{Answer, Prepared, Wire},
     request, retry_after, tls,
 };
 use crate::{
     clock::{SharedClock, SystemClock},
-    model::{
-        AttemptError, AttemptReport, AttemptResult, ErrorClass, HttpOptions, Method, Policy,
-        Secrets, Timings,
-    },
+    model::{AttemptError, AttemptReport, AttemptResult, ErrorClass, Method, Secrets, Timings},
 };
 
 /// Most bytes that are read of a response's body; after them the connection is dropped.
@@ -35,7 +27,7 @@ pub const RESPONSE_BYTES_MAX: usize = 64 * 1024;
 #[derive(Clone)]
 pub struct HttpTransport {
     shared: Arc<Shared>,
-    clients: Arc<Clients>,
+    wire: Arc<Wire>,
 }
 
 /// What the transports of all workers have in common.
@@ -70,7 +62,7 @@ impl HttpTransport {
 
     fn with(shared: Arc<Shared>) -> Self {
         Self {
-            clients: Arc::new(Clients::new(&shared)),
+            wire: Arc::new(Wire::new(Arc::clone(&shared))),
             shared,
         }
     }
@@ -140,52 +132,23 @@ impl Transport for HttpTransport {
     }
 }
 
-/// A call that may be made.
-struct Prepared {
-    client: reqwest::Client,
-    request: reqwest::Request,
-    /// Whether it goes through a proxy.
-    proxied: bool,
-}
-
-/// A response, as far as it is read.
-struct Answer {
-    status: u16,
-    headers: HeaderMap,
-    body: Body,
-    first_byte: Duration,
-    /// Our end of the connection that it came over.
-    local: Option<SocketAddr>,
-}
-
 impl HttpTransport {
     async fn attempt(&self, request: AttemptRequest) -> AttemptReport {
         let clock = &self.shared.clock;
         let started_at = clock.now();
         let started = clock.elapsed();
-        let probe = Probe::new(Arc::clone(clock));
         let mut capture = Capture::of(&request, &self.shared.capture);
-        let outcome = match self.prepare(&request, &mut capture) {
-            Ok(prepared) => {
-                let limits = Limits::from_now(request.policy.http);
-                self.exchange(prepared, &limits, &probe, capture.keeps_response_body())
-                    .await
-            }
-            Err(error) => Err(error),
-        };
-        let ended = clock.elapsed();
+        let called = self.call(&request, &mut capture).await;
         let mut timings = Timings {
-            total_us: micros(ended.saturating_sub(started)),
+            total_us: micros(clock.elapsed().saturating_sub(started)),
             ..Timings::default()
         };
-        let result = match outcome {
+        let result = match called {
             Ok(answer) => {
-                let times = probe.marks().times(answer.local);
-                timings.dns_us = times.dns.map(micros);
-                timings.connect_us = times.connect.map(micros);
-                timings.tls_us = times.tls.map(micros);
-                let sent = times.stood.unwrap_or(started);
-                timings.first_byte_us = Some(micros(answer.first_byte.saturating_sub(sent)));
+                timings.dns_us = answer.connection.dns.map(micros);
+                timings.connect_us = answer.connection.connect.map(micros);
+                timings.tls_us = answer.connection.tls.map(micros);
+                timings.first_byte_us = Some(micros(answer.first_byte));
                 self.responded(answer, &mut capture)
             }
             Err(error) => AttemptResult::Failed(error),
@@ -198,113 +161,43 @@ impl HttpTransport {
         }
     }
 
+    async fn call(
+        &self,
+        request: &AttemptRequest,
+        capture: &mut Capture<'_>,
+    ) -> Result<Answer, AttemptError> {
+        let prepared = self.prepare(request, capture)?;
+        self.wire
+            .exchange(prepared, request.policy.http, capture.keeps_response_body())
+            .await
+    }
+
     fn prepare(
         &self,
         request: &AttemptRequest,
         capture: &mut Capture<'_>,
     ) -> Result<Prepared, AttemptError> {
-        let Policy {
-            callback_url,
-            method,
-            ..
-        } = &*request.policy;
-        let Some(url) = callback_url else {
+        let policy = &*request.policy;
+        let Some(url) = &policy.callback_url else {
             let detail = "neither subscription nor entrypoint names a callback URL";
             return Err(AttemptError::new(ErrorClass::Internal, detail));
         };
         let url = url.to_url();
-        self.shared.egress.check_parsed(&url).map_err(|blocked| {
-            tracing::debug!(subscription = %request.subscription, reason = %blocked.reason(),
-                "blocked a destination");
-            AttemptError::new(ErrorClass::Blocked, blocked.to_string())
-        })?;
+        self.wire.check(&url, request.subscription)?;
         let payload = Payload::of(request);
         let (secrets, now) = (&*self.shared.secrets, self.shared.clock.now());
         let mut headers = request::headers(request, &payload, secrets, now)?;
         request::complete(&mut headers, &url, &payload.body)?;
-        let client = self
-            .clients
-            .get(&request.policy, url.scheme() == "https")
-            .map_err(|error| classify::unusable(&error))?;
-        capture.request(&headers, &payload.body);
-        let method = match method {
-            Method::Post => reqwest::Method::POST,
-            Method::Put => reqwest::Method::PUT,
-            Method::Patch => reqwest::Method::PATCH,
+        let connection = Connection::to(&url, &policy.ssl, policy.proxy.as_ref(), policy.http);
+        let method = match policy.method {
+            Method::Post => http::Method::POST,
+            Method::Put => http::Method::PUT,
+            Method::Patch => http::Method::PATCH,
         };
-        let mut built = reqwest::Request::new(method, url);
-        *built.headers_mut() = headers;
-        *built.body_mut() = Some(payload.body.into());
-        Ok(Prepared {
-            client,
-            request: built,
-            proxied: request.policy.proxy.is_some(),
-        })
-    }
-
-    /// Sends the request and reads the response to its end, or to a limit.
-    ///
-    /// Once its head is there the callback has answered, and its status decides: a body that stalls
-    /// or breaks is cut where it stood. To call that "no response" would send the message again to
-    /// a callback that took it, and lose a `Retry-After` or a 410.
-    async fn exchange(
-        &self,
-        prepared: Prepared,
-        limits: &Limits,
-        probe: &Arc<Probe>,
-        keep_body: bool,
-    ) -> Result<Answer, AttemptError> {
-        let sending = Arc::clone(probe).follow(self.head(prepared, probe));
-        let mut response = limits
-            .within(probe, sending)
-            .await
-            .ok_or_else(|| limits.spent())??;
-        let first_byte = self.shared.clock.elapsed();
-        let local = response
-            .extensions()
-            .get::<HttpInfo>()
-            .map(HttpInfo::local_addr);
-        let status = response.status().as_u16();
-        let headers = std::mem::take(response.headers_mut());
-        let mut body = Body {
-            declared: response.content_length(),
-            ..Body::default()
-        };
-        let reading = read_body(response, &mut body, keep_body);
-        if !matches!(limits.within(probe, reading).await, Some(Ok(()))) {
-            body.cut = true;
-        }
-        Ok(Answer {
-            status,
-            headers,
-            body,
-            first_byte,
-            local,
-        })
-    }
-
-    /// Sends the request and waits for the head of the response.
-    async fn head(
-        &self,
-        prepared: Prepared,
-        probe: &Probe,
-    ) -> Result<reqwest::Response, AttemptError> {
-        let Prepared {
-            client,
-            request,
-            proxied,
-        } = prepared;
-        if let (true, Some(Host::Domain(host))) = (proxied, request.url().host()) {
-            let port = request.url().port_or_known_default().unwrap_or_default();
-            let lookups = self.clients.lookups();
-            let checked = lookups.check_behind_proxy(host, port).await;
-            checked.map_err(|blocked| {
-                tracing::debug!(reason = %blocked.reason(), "blocked a destination behind a proxy");
-                AttemptError::new(ErrorClass::Blocked, blocked.to_string())
-            })?;
-        }
-        let sent = client.execute(request).await;
-        sent.map_err(|error| classify::classify(error, probe.marks().stage))
+        let body = payload.body.clone();
+        let prepared = self.wire.prepare(connection, method, url, headers, body)?;
+        capture.request(prepared.headers(), &payload.body);
+        Ok(prepared)
     }
 
     fn responded(&self, answer: Answer, capture: &mut Capture<'_>) -> AttemptResult {
@@ -317,75 +210,6 @@ impl HttpTransport {
             status: answer.status,
             retry_after,
         }
-    }
-}
-
-/// Reads a body to its end or to the limit; what has come stays in `body` when this is given up.
-async fn read_body(
-    mut response: reqwest::Response,
-    body: &mut Body,
-    keep: bool,
-) -> Result<(), reqwest::Error> {
-    while let Some(chunk) = response.chunk().await? {
-        body.take(&chunk, keep);
-        if body.size >= RESPONSE_BYTES_MAX as u64 {
-            body.cut = body.declared != Some(body.size);
-            break;
-        }
-    }
-    Ok(())
-}
-
-/// The time limits of a call: the read time, counted from the connection, which itself has at most
-/// the connect time.
-struct Limits {
-    http: HttpOptions,
-    began: Instant,
-}
-
-impl Limits {
-    fn from_now(http: HttpOptions) -> Self {
-        Self {
-            http,
-            began: Instant::now(),
-        }
-    }
-
-    /// Runs `part` of the call; `None` when its time was up before. A part that is ready at once,
-    /// as most bodies are, arms no timer.
-    async fn within<T>(&self, probe: &Probe, part: impl Future<Output = T>) -> Option<T> {
-        let timer = tokio::time::sleep_until(self.until(probe));
-        tokio::pin!(timer, part);
-        loop {
-            tokio::select! {
-                biased;
-                done = &mut part => return Some(done),
-                () = &mut timer => {}
-            }
-            // A connection was made on the way: the read time began when it stood.
-            let until = self.until(probe);
-            if until <= timer.deadline() {
-                return None;
-            }
-            timer.as_mut().reset(until);
-        }
-    }
-
-    fn until(&self, probe: &Probe) -> Instant {
-        let read = Duration::from_millis(self.http.read_timeout_ms);
-        let total = self.began + self.http.total_timeout();
-        let marks = probe.marks();
-        match marks.connected_at {
-            Some(connected) => (connected + read).min(total),
-            None if marks.dialling() => total,
-            None => self.began + read,
-        }
-    }
-
-    fn spent(&self) -> AttemptError {
-        let limit = self.http.read_timeout_ms;
-        let detail = format!("no response within {limit} ms");
-        AttemptError::new(ErrorClass::Timeout, detail)
     }
 }
 

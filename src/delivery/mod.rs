@@ -24,6 +24,7 @@ mod clients;
 mod cloud_events;
 mod connect;
 mod egress;
+mod exchange;
 mod http;
 mod probe;
 mod request;

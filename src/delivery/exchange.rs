@@ -1,0 +1,235 @@
+//! One request and its response: where it may go, over which connection, how long it may take, how
+//! much of the response is read.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+use hyper_util::client::legacy::connect::HttpInfo;
+use tokio::time::Instant;
+use url::{Host, Url};
+
+use super::{
+    capture::Body,
+    classify,
+    clients::{Clients, Connection},
+    http::{RESPONSE_BYTES_MAX, Shared},
+    probe::{ConnectionTimes, Probe},
+};
+use crate::model::{AttemptError, ErrorClass, HttpOptions, SubscriptionId};
+
+/// The connections of one worker, and the way of a request over them.
+pub(super) struct Wire {
+    shared: Arc<Shared>,
+    clients: Clients,
+}
+
+/// A request that may be made, with the client that makes it.
+pub(super) struct Prepared {
+    client: reqwest::Client,
+    request: reqwest::Request,
+    proxied: bool,
+}
+
+/// A response, as far as it is read.
+pub(super) struct Answer {
+    pub(super) status: u16,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Body,
+    /// How long the parts of its connection took, when it was made for it.
+    pub(super) connection: ConnectionTimes,
+    /// From the request being sent to the response's head.
+    pub(super) first_byte: Duration,
+}
+
+impl Prepared {
+    /// Every header that is sent.
+    pub(super) fn headers(&self) -> &HeaderMap {
+        self.request.headers()
+    }
+}
+
+impl Wire {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self {
+            clients: Clients::new(&shared),
+            shared,
+        }
+    }
+
+    /// Refuses a URL that must not be called for this subscription, as far as it tells by itself.
+    pub(super) fn check(
+        &self,
+        url: &Url,
+        subscription: SubscriptionId,
+    ) -> Result<(), AttemptError> {
+        let checked = self.shared.egress.check_parsed(url);
+        checked.map_err(|error| {
+            tracing::debug!(%subscription, reason = %error.reason(), "blocked a destination");
+            AttemptError::new(ErrorClass::Blocked, error.to_string())
+        })
+    }
+
+    /// A request whose URL was [checked](Self::check).
+    pub(super) fn prepare(
+        &self,
+        connection: Connection<'_>,
+        method: Method,
+        url: Url,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Prepared, AttemptError> {
+        let client = self.clients.get(connection);
+        let client = client.map_err(|error| classify::unusable(&error))?;
+        let mut request = reqwest::Request::new(method, url);
+        *request.headers_mut() = headers;
+        *request.body_mut() = Some(body.into());
+        Ok(Prepared {
+            client,
+            request,
+            proxied: connection.is_proxied(),
+        })
+    }
+
+    /// Sends the request and reads the response to its end, or to a limit. Ends within the connect
+    /// and read time together.
+    ///
+    /// Once its head is there the other side has answered, and its status decides: a body that
+    /// stalls or breaks is cut where it stood. To call that "no response" would send the message
+    /// again to a callback that took it, and lose a `Retry-After` or a 410.
+    pub(super) async fn exchange(
+        &self,
+        prepared: Prepared,
+        http: HttpOptions,
+        keep_body: bool,
+    ) -> Result<Answer, AttemptError> {
+        let clock = &self.shared.clock;
+        let began = clock.elapsed();
+        let limits = Limits::from_now(http);
+        let probe = Probe::new(Arc::clone(clock));
+        let sending = Arc::clone(&probe).follow(self.head(prepared, &probe));
+        let mut response = limits
+            .within(&probe, sending)
+            .await
+            .ok_or_else(|| limits.spent())??;
+        let headed = clock.elapsed();
+        let connection = probe.marks().times(local_address(&response));
+        let sent = connection.stood.unwrap_or(began);
+        let status = response.status().as_u16();
+        let headers = std::mem::take(response.headers_mut());
+        let mut body = Body {
+            declared: response.content_length(),
+            ..Body::default()
+        };
+        let reading = read_body(response, &mut body, keep_body);
+        if !matches!(limits.within(&probe, reading).await, Some(Ok(()))) {
+            body.cut = true;
+        }
+        Ok(Answer {
+            status,
+            headers,
+            body,
+            connection,
+            first_byte: headed.saturating_sub(sent),
+        })
+    }
+
+    /// Sends the request and waits for the head of the response.
+    async fn head(
+        &self,
+        prepared: Prepared,
+        probe: &Probe,
+    ) -> Result<reqwest::Response, AttemptError> {
+        let Prepared {
+            client,
+            request,
+            proxied,
+        } = prepared;
+        if let (true, Some(Host::Domain(host))) = (proxied, request.url().host()) {
+            let port = request.url().port_or_known_default().unwrap_or_default();
+            let lookups = self.clients.lookups();
+            let checked = lookups.check_behind_proxy(host, port).await;
+            checked.map_err(|error| {
+                tracing::debug!(reason = %error.reason(), "blocked a destination behind a proxy");
+                AttemptError::new(ErrorClass::Blocked, error.to_string())
+            })?;
+        }
+        let sent = client.execute(request).await;
+        sent.map_err(|error| classify::classify(error, probe.marks().stage))
+    }
+}
+
+/// Our end of the connection that a response came over.
+fn local_address(response: &reqwest::Response) -> Option<SocketAddr> {
+    let info = response.extensions().get::<HttpInfo>();
+    info.map(HttpInfo::local_addr)
+}
+
+/// Reads a body to its end or to the limit; what has come stays in `body` when this is given up.
+async fn read_body(
+    mut response: reqwest::Response,
+    body: &mut Body,
+    keep: bool,
+) -> Result<(), reqwest::Error> {
+    while let Some(chunk) = response.chunk().await? {
+        body.take(&chunk, keep);
+        if body.size >= RESPONSE_BYTES_MAX as u64 {
+            body.cut = body.declared != Some(body.size);
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// The time limits of a call: the read time, counted from the connection, which itself has at most
+/// the connect time.
+struct Limits {
+    http: HttpOptions,
+    began: Instant,
+}
+
+impl Limits {
+    fn from_now(http: HttpOptions) -> Self {
+        Self {
+            http,
+            began: Instant::now(),
+        }
+    }
+
+    /// Runs `part` of the call; `None` when its time was up before. A part that is ready at once,
+    /// as most bodies are, arms no timer.
+    async fn within<T>(&self, probe: &Probe, part: impl Future<Output = T>) -> Option<T> {
+        let timer = tokio::time::sleep_until(self.until(probe));
+        tokio::pin!(timer, part);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut part => return Some(done),
+                () = &mut timer => {}
+            }
+            // A connection was made on the way: the read time began when it stood.
+            let until = self.until(probe);
+            if until <= timer.deadline() {
+                return None;
+            }
+            timer.as_mut().reset(until);
+        }
+    }
+
+    fn until(&self, probe: &Probe) -> Instant {
+        let read = Duration::from_millis(self.http.read_timeout_ms);
+        let total = self.began + self.http.total_timeout();
+        let marks = probe.marks();
+        match marks.connected_at {
+            Some(connected) => (connected + read).min(total),
+            None if marks.dialling() => total,
+            None => self.began + read,
+        }
+    }
+
+    fn spent(&self) -> AttemptError {
+        let limit = self.http.read_timeout_ms;
+        let detail = format!("no response within {limit} ms");
+        AttemptError::new(ErrorClass::Timeout, detail)
+    }
+}
