@@ -1,4 +1,4 @@
-//! The `Authorization` header of a call.
+//! Fixed credentials as the `Authorization` header of a call.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::HeaderValue;
@@ -6,16 +6,14 @@ use zeroize::Zeroizing;
 
 use crate::model::{AttemptError, Auth, ErrorClass, Secret, Secrets};
 
-/// The `Authorization` header that these credentials ask for, `None` when they ask for none.
-///
-/// The one place where credentials become a header: kinds that have to fetch a token first belong
-/// here too.
+/// The `Authorization` header that these credentials ask for, `None` when they ask for none, or for
+/// a token that has to be [got](super::tokens) first.
 pub(super) fn authorize(
     auth: &Auth,
     secrets: &dyn Secrets,
 ) -> Result<Option<HeaderValue>, AttemptError> {
     let text = match auth {
-        Auth::None => return Ok(None),
+        Auth::None | Auth::Oauth2(_) | Auth::JwtProfileOauth2(_) => return Ok(None),
         Auth::Basic { username, password } => {
             let password = reveal(password, secrets, "the password")?;
             let pair = Zeroizing::new(format!("{username}:{}", *password));
@@ -25,8 +23,6 @@ pub(super) fn authorize(
             let token = reveal(value, secrets, "the token")?;
             Zeroizing::new(format!("Bearer {}", *token))
         }
-        Auth::Oauth2(_) => return Err(unsupported("oauth2")),
-        Auth::JwtProfileOauth2(_) => return Err(unsupported("jwtProfileOauth2")),
     };
     match HeaderValue::from_str(&text) {
         Ok(mut header) => {
@@ -39,7 +35,8 @@ pub(super) fn authorize(
     }
 }
 
-fn reveal(
+/// The value of a secret, `what` for those who read that there is none.
+pub(super) fn reveal(
     secret: &Secret,
     secrets: &dyn Secrets,
     what: &str,
@@ -48,13 +45,8 @@ fn reveal(
     secret.reveal(secrets).ok_or_else(missing)
 }
 
-fn unsupported(kind: &str) -> AttemptError {
-    error(format!(
-        "authentication of type {kind} is not supported yet"
-    ))
-}
-
-fn error(detail: impl Into<String>) -> AttemptError {
+/// Credentials that could not be prepared.
+pub(super) fn error(detail: impl Into<String>) -> AttemptError {
     AttemptError::new(ErrorClass::Auth, detail)
 }
 

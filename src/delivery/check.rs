@@ -1,7 +1,7 @@
 //! Whether settings can be used, told when they are set instead of at the first call.
 
-use super::{Egress, clients, sign, tls};
-use crate::model::{ConsumerConfiguration, Invalid, Proxy, Secrets, Signing};
+use super::{Egress, assertion, clients, sign, tls};
+use crate::model::{Auth, ConsumerConfiguration, Invalid, Proxy, Secrets, Signing};
 
 /// Checks that the keys, certificates and secrets of these settings can be used for a call. The
 /// text of an error never holds a secret.
@@ -10,6 +10,9 @@ pub fn check_configuration(
     secrets: &dyn Secrets,
 ) -> Result<(), Invalid> {
     let mut invalid = Invalid::none();
+    if let Auth::JwtProfileOauth2(profile) = &configuration.auth {
+        invalid.merge("/auth", assertion::check(profile, secrets));
+    }
     invalid.merge("/ssl", tls::check(&configuration.ssl, secrets));
     if let Some(signing) = &configuration.signing {
         invalid.merge("/signing", check_signing(signing, secrets));

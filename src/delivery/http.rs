@@ -3,14 +3,17 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
+use http::HeaderValue;
+use url::Url;
 
 use super::{
-    AttemptRequest, CaptureOptions, Egress, NoSecrets, Resolve, SystemResolver, Transport,
+    AttemptRequest, CaptureOptions, Egress, NoSecrets, Resolve, SystemResolver, Transport, auth,
     capture::Capture,
     clients::Connection,
     cloud_events::Payload,
-    exchange::{Answer, Prepared, Wire},
+    exchange::{Answer, Wire},
     request, retry_after, tls,
+    tokens::Tokens,
 };
 use crate::{
     clock::{SharedClock, SystemClock},
@@ -28,6 +31,7 @@ pub const RESPONSE_BYTES_MAX: usize = 64 * 1024;
 pub struct HttpTransport {
     shared: Arc<Shared>,
     wire: Arc<Wire>,
+    tokens: Arc<Tokens>,
 }
 
 /// What the transports of all workers have in common.
@@ -61,8 +65,10 @@ impl HttpTransport {
     }
 
     fn with(shared: Arc<Shared>) -> Self {
+        let wire = Arc::new(Wire::new(Arc::clone(&shared)));
         Self {
-            wire: Arc::new(Wire::new(Arc::clone(&shared))),
+            tokens: Tokens::new(Arc::clone(&wire), Arc::clone(&shared)),
+            wire,
             shared,
         }
     }
@@ -161,32 +167,57 @@ impl HttpTransport {
         }
     }
 
+    /// Makes the call; once more, with a new token, when the callback does not accept the token.
     async fn call(
         &self,
         request: &AttemptRequest,
         capture: &mut Capture<'_>,
     ) -> Result<Answer, AttemptError> {
-        let prepared = self.prepare(request, capture)?;
-        self.wire
-            .exchange(prepared, request.policy.http, capture.keeps_response_body())
+        let policy = &*request.policy;
+        let url = self.target(request)?;
+        if policy.auth.token_endpoint().is_none() {
+            let credentials = auth::authorize(&policy.auth, &*self.shared.secrets)?;
+            return self
+                .call_as(request, url, credentials.as_ref(), capture)
+                .await;
+        }
+        let token = self.tokens.get(request).await?;
+        let first = self.call_as(request, url.clone(), Some(token.header()), capture);
+        let answer = first.await?;
+        if answer.status != http::StatusCode::UNAUTHORIZED {
+            return Ok(answer);
+        }
+        let token = self.tokens.renewed(request, &token).await;
+        let token = token.map_err(|error| {
+            let detail = format!("the callback answered 401, and then {}", error.detail);
+            AttemptError::new(error.class, detail)
+        })?;
+        self.call_as(request, url, Some(token.header()), capture)
             .await
     }
 
-    fn prepare(
-        &self,
-        request: &AttemptRequest,
-        capture: &mut Capture<'_>,
-    ) -> Result<Prepared, AttemptError> {
-        let policy = &*request.policy;
-        let Some(url) = &policy.callback_url else {
+    /// The URL to call, if it may be called.
+    fn target(&self, request: &AttemptRequest) -> Result<Url, AttemptError> {
+        let Some(url) = &request.policy.callback_url else {
             let detail = "neither subscription nor entrypoint names a callback URL";
             return Err(AttemptError::new(ErrorClass::Internal, detail));
         };
         let url = url.to_url();
         self.wire.check(&url, request.subscription)?;
+        Ok(url)
+    }
+
+    async fn call_as(
+        &self,
+        request: &AttemptRequest,
+        url: Url,
+        credentials: Option<&HeaderValue>,
+        capture: &mut Capture<'_>,
+    ) -> Result<Answer, AttemptError> {
+        let policy = &*request.policy;
         let payload = Payload::of(request);
         let (secrets, now) = (&*self.shared.secrets, self.shared.clock.now());
-        let mut headers = request::headers(request, &payload, secrets, now)?;
+        let mut headers = request::headers(request, &payload, credentials, secrets, now)?;
         request::complete(&mut headers, &url, &payload.body)?;
         let connection = Connection::to(&url, &policy.ssl, policy.proxy.as_ref(), policy.http);
         let method = match policy.method {
@@ -197,7 +228,8 @@ impl HttpTransport {
         let body = payload.body.clone();
         let prepared = self.wire.prepare(connection, method, url, headers, body)?;
         capture.request(prepared.headers(), &payload.body);
-        Ok(prepared)
+        let keep_body = capture.keeps_response_body();
+        self.wire.exchange(prepared, policy.http, keep_body).await
     }
 
     fn responded(&self, answer: Answer, capture: &mut Capture<'_>) -> AttemptResult {

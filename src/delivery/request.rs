@@ -6,13 +6,13 @@ use http::{
 };
 use url::Url;
 
-use super::{AttemptRequest, auth, cloud_events::Payload, sign};
+use super::{AttemptRequest, cloud_events::Payload, sign};
 use crate::model::{
     AttemptError, AttemptNumber, DeliveryId, ErrorClass, Header, Secrets, Timestamp,
 };
 
 /// `user-agent` of every call that chooses none.
-const AGENT: &str = concat!("hooklog/", env!("CARGO_PKG_VERSION"));
+pub(super) const AGENT: &str = concat!("hooklog/", env!("CARGO_PKG_VERSION"));
 
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
@@ -29,6 +29,7 @@ const CLIENT_IDENTIFIER: HeaderName = HeaderName::from_static("x-gravitee-client
 pub(super) fn headers(
     request: &AttemptRequest,
     payload: &Payload,
+    credentials: Option<&HeaderValue>,
     secrets: &dyn Secrets,
     now: Timestamp,
 ) -> Result<HeaderMap, AttemptError> {
@@ -56,8 +57,8 @@ pub(super) fn headers(
     for (name, attribute) in &payload.attributes {
         map.insert(name, attribute.clone());
     }
-    if let Some(credentials) = auth::authorize(&policy.auth, secrets)? {
-        map.insert(AUTHORIZATION, credentials);
+    if let Some(credentials) = credentials {
+        map.insert(AUTHORIZATION, credentials.clone());
     }
     if request.gravitee_client_identifier {
         map.insert(CLIENT_IDENTIFIER, value(&request.subscription.to_string())?);
@@ -132,8 +133,8 @@ mod tests {
     use crate::{
         delivery::NoSecrets,
         model::{
-            ApiId, Auth, ConsumerConfiguration, MessageId, MessagePublished, Policy, Secret,
-            Signing, SigningKey, SubscriptionId, WebhookEntrypoint,
+            ApiId, ConsumerConfiguration, MessageId, MessagePublished, Policy, Secret, Signing,
+            SigningKey, SubscriptionId, WebhookEntrypoint,
         },
     };
 
@@ -170,6 +171,7 @@ mod tests {
         headers(
             request,
             &Payload::of(request),
+            Some(&HeaderValue::from_static("Bearer t")),
             &NoSecrets,
             Timestamp::from_millis(1_772_600_767_999),
         )
@@ -186,7 +188,8 @@ mod tests {
         assert_eq!(map["user-agent"], AGENT);
         let trace = "00-123456789abcdef01111222233334444-1111222233334447-01";
         assert_eq!(map["traceparent"], trace);
-        assert_eq!(map.len(), 6);
+        assert_eq!(map["authorization"], "Bearer t");
+        assert_eq!(map.len(), 7);
     }
 
     #[test]
@@ -212,9 +215,6 @@ mod tests {
         ];
         let mut request = request(&chosen, &chosen);
         request.gravitee_client_identifier = true;
-        Arc::make_mut(&mut request.policy).auth = Auth::Token {
-            value: Secret::new("t"),
-        };
         let map = of(&request);
         assert_eq!(
             map.get_all("authorization").iter().collect::<Vec<_>>(),
@@ -237,6 +237,7 @@ mod tests {
         let error = headers(
             &request,
             &Payload::of(&request),
+            None,
             &NoSecrets,
             Timestamp::EPOCH,
         )

@@ -61,7 +61,8 @@ pub enum ErrorClass {
     Protocol,
     /// The destination is one that must not be called.
     Blocked,
-    /// The callback's authentication could not be prepared (token endpoint, key material).
+    /// The credentials of a call could not be prepared: key material, or a token endpoint that was
+    /// not reached or gave no token.
     Auth,
     /// A fault of the gateway itself, not of the callback.
     Internal,

@@ -103,7 +103,19 @@ const fn assertion_seconds() -> u64 {
     60
 }
 
+/// Claims of an assertion that are the gateway's to set (RFC 7519 §4.1).
+const REGISTERED_CLAIMS: [&str; 7] = ["iss", "sub", "aud", "exp", "nbf", "iat", "jti"];
+
 impl Auth {
+    /// Where these credentials get a token; `None` when they need none.
+    pub const fn token_endpoint(&self) -> Option<&CallbackUrl> {
+        match self {
+            Self::None | Self::Basic { .. } | Self::Token { .. } => None,
+            Self::Oauth2(oauth2) => Some(&oauth2.endpoint),
+            Self::JwtProfileOauth2(profile) => Some(&profile.endpoint),
+        }
+    }
+
     /// Checks every field.
     pub fn validate(&self) -> Result<(), Invalid> {
         let mut invalid = Invalid::none();
@@ -127,23 +139,57 @@ impl Auth {
                     );
                 }
             }
-            Self::Oauth2(oauth2) => {
-                invalid.check(
-                    !oauth2.client_id.is_empty(),
-                    "/clientId",
-                    "must not be empty",
-                );
-                invalid.merge("/clientSecret", not_empty(&oauth2.client_secret));
-            }
-            Self::JwtProfileOauth2(profile) => {
-                invalid.check(!profile.issuer.is_empty(), "/issuer", "must not be empty");
-                invalid.check(
-                    (1..=3_600).contains(&profile.expiration_seconds),
-                    "/expirationSeconds",
-                    "must be 1 to 3600",
-                );
-                invalid.merge("/keyContent", not_empty(&profile.key_content));
-            }
+            Self::Oauth2(oauth2) => invalid.merge("", oauth2.validate()),
+            Self::JwtProfileOauth2(profile) => invalid.merge("", profile.validate()),
+        }
+        invalid.into_result()
+    }
+}
+
+impl OAuth2 {
+    fn validate(&self) -> Result<(), Invalid> {
+        let mut invalid = Invalid::none();
+        let named = !self.client_id.is_empty();
+        invalid.check(named, "/clientId", "must not be empty");
+        invalid.merge("/clientSecret", not_empty(&self.client_secret));
+        for (index, scope) in self.scopes.iter().enumerate() {
+            // RFC 6749 §3.3; a space would make two of one.
+            let allowed = |b: u8| b.is_ascii_graphic() && b != b'"' && b != b'\\';
+            invalid.check(
+                !scope.is_empty() && scope.bytes().all(allowed),
+                &format!("/scopes/{index}"),
+                "must be visible ASCII without spaces, quotes and backslashes",
+            );
+        }
+        invalid.into_result()
+    }
+}
+
+impl JwtProfile {
+    fn validate(&self) -> Result<(), Invalid> {
+        let mut invalid = Invalid::none();
+        for (pointer, text) in [
+            ("/issuer", &self.issuer),
+            ("/subject", &self.subject),
+            ("/audience", &self.audience),
+        ] {
+            invalid.check(!text.is_empty(), pointer, "must not be empty");
+        }
+        invalid.check(
+            (1..=3_600).contains(&self.expiration_seconds),
+            "/expirationSeconds",
+            "must be 1 to 3600",
+        );
+        invalid.merge("/keyContent", not_empty(&self.key_content));
+        for (index, claim) in self.custom_claims.iter().enumerate() {
+            let pointer = format!("/customClaims/{index}/name");
+            let named = !claim.name.is_empty();
+            invalid.check(named, &pointer, "must not be empty");
+            let own = REGISTERED_CLAIMS.contains(&claim.name.as_str());
+            invalid.check(!own, &pointer, "is a claim that the gateway sets");
+            let before = &self.custom_claims[..index];
+            let twice = before.iter().any(|other| other.name == claim.name);
+            invalid.check(!twice, &pointer, "is named twice");
         }
         invalid.into_result()
     }

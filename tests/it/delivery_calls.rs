@@ -232,9 +232,9 @@ async fn credentials_that_cannot_be_prepared_make_no_call() {
     let callback = callback().await;
     let missing = Secret::Sealed(SecretId::from_uuid(uuid::Uuid::from_u128(9)));
     let oauth2 = Auth::Oauth2(OAuth2 {
-        endpoint: "https://example.com/token".parse().unwrap(),
+        endpoint: callback.url("/token"),
         client_id: "c".to_owned(),
-        client_secret: Secret::new("s"),
+        client_secret: missing.clone(),
         scopes: Vec::new(),
     });
     for auth in [Auth::Token { value: missing }, oauth2] {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use hooklog::{
     delivery::Transport as _,
-    model::{AttemptReport, ErrorClass, Fault, Policy, Secret, Ssl},
+    model::{AttemptReport, Auth, ErrorClass, Fault, OAuth2, Policy, Secret, Ssl},
 };
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
@@ -190,6 +190,45 @@ async fn without_the_host_name_check_only_the_name_may_be_wrong() {
     )
     .await;
     assert_eq!(class(&call(&stranger, lenient).await), ErrorClass::Tls);
+}
+
+#[tokio::test]
+async fn a_client_secret_is_shown_to_no_stranger_whatever_the_callback_is_let_off() {
+    let authority = authority();
+    let server = serve(&Identity::issued(&authority, "127.0.0.1", false), None).await;
+    let misnamed = serve(&Identity::issued(&authority, "other.example", false), None).await;
+    let trust_all = Ssl {
+        trust_all: true,
+        ..Ssl::default()
+    };
+    let any_name = Ssl {
+        hostname_verifier: false,
+        ..trusting(&authority)
+    };
+    for (endpoint, ssl, told) in [
+        (&server, trust_all, "token endpoint: tls: "),
+        (&misnamed, any_name, "token endpoint: tls: "),
+        (
+            &server,
+            trusting(&authority),
+            "token endpoint: answered 204",
+        ),
+    ] {
+        let policy = Policy {
+            auth: Auth::Oauth2(OAuth2 {
+                endpoint: format!("https://{}/", endpoint.address()).parse().unwrap(),
+                client_id: "c".to_owned(),
+                client_secret: Secret::new("s"),
+                scopes: Vec::new(),
+            }),
+            ssl,
+            ..policy("https://127.0.0.1:1/")
+        };
+        let report = transport().send(request(policy)).await;
+        assert_eq!(class(&report), ErrorClass::Auth);
+        let shown = format!("{:?}", report.result);
+        assert!(shown.contains(told), "{shown}");
+    }
 }
 
 /// A certificate as `openssl req -x509` makes it: self-signed, and marked as an authority's.

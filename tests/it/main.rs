@@ -10,6 +10,7 @@ mod delivery_calls;
 mod delivery_egress;
 mod delivery_faults;
 mod delivery_tls;
+mod delivery_tokens;
 mod demo;
 mod http_access;
 mod http_management;

@@ -7,8 +7,8 @@ use hooklog::{
     delivery::Egress,
     log::RecordedEvent,
     model::{
-        Api, ApiId, DeadLetterQueue, KeepFailures, Logging, Message, Position, Sampling,
-        Subscription, SubscriptionEvent,
+        Api, ApiId, Auth, DeadLetterQueue, KeepFailures, Logging, Message, OAuth2, Position, Retry,
+        Sampling, Secret, Subscription, SubscriptionEvent,
     },
     projection::deliveries::{DeliveryFilter, DeliveryQuery, DeliveryRow},
     runtime::{Handle, Runtime},
@@ -197,4 +197,54 @@ async fn a_secret_in_the_url_of_a_dead_letter_queue_is_in_no_reason() {
         "https://dlq.example.com/?key=[redacted] answered 400"
     );
     test.shutdown().await;
+}
+
+/// A subscription to this callback that gets its tokens at this endpoint.
+fn with_tokens(callback: &CallbackServer, endpoint: &CallbackServer) -> Subscription {
+    let mut subscription = Subscription::to(callback.url("/").as_str()).unwrap();
+    subscription.configuration.retry = Some(Retry::none());
+    subscription.configuration.auth = Auth::Oauth2(OAuth2 {
+        endpoint: endpoint.url("/token"),
+        client_id: "c".to_owned(),
+        client_secret: Secret::new("canary-secret"),
+        scopes: Vec::new(),
+    });
+    subscription
+}
+
+#[tokio::test]
+async fn neither_client_secret_nor_token_is_in_an_event() {
+    let server = async |answers: Vec<Answer>| {
+        let started = CallbackServer::scripted(SystemClock::shared(), answers);
+        started.await.unwrap()
+    };
+    let callback = server([401, 200].map(Answer::status).into()).await;
+    let issuing = Answer::status(200).with_body(r#"{"access_token":"canary-token"}"#);
+    let issuing = server(vec![issuing]).await;
+    let echo = r#"{"error":"canary-secret","error_description":"canary-secret"}"#;
+    let echoing = server(vec![Answer::status(400).with_body(echo)]).await;
+    let data = tempfile::tempdir().unwrap();
+    let builder = Runtime::builder(data.path()).egress(Egress::loopback());
+    let runtime = builder.workers(1).start().await.unwrap();
+    let handle = runtime.handle();
+    let mut api = Api::named("orders");
+    api.entrypoint.logging = Logging::ALL;
+    let api = handle.create_api(api).await.unwrap();
+    for endpoint in [&issuing, &echoing] {
+        let subscription = with_tokens(&callback, endpoint);
+        handle.subscribe(api.id, subscription).await.unwrap();
+    }
+    let message = Message::text("hello");
+    handle.publish(api.id, message).await.unwrap();
+    handle.settle().await;
+
+    assert_eq!(
+        (issuing.count(), echoing.count(), callback.count()),
+        (2, 1, 2)
+    );
+    let events = handle.log().read(Position::ZERO, 1_000).unwrap();
+    let told = format!("{events:?}");
+    assert!(told.contains("token endpoint: answered 400"), "{told}");
+    assert!(!told.contains("canary"), "{told}");
+    runtime.shutdown(Duration::from_secs(1)).await;
 }

@@ -4,8 +4,8 @@ use std::task::{Context, Waker};
 
 use hooklog::{
     model::{
-        Api, ApiId, Auth, Message, Position, Proxy, ProxyKind, Secret, Signing, SigningKey, Ssl,
-        Subscription,
+        Api, ApiId, Auth, JwtAlgorithm, JwtClaim, JwtProfile, Message, OAuth2, Position, Proxy,
+        ProxyKind, Secret, Signing, SigningKey, Ssl, Subscription,
     },
     runtime::ControlError,
     testing::TestRuntime,
@@ -168,6 +168,95 @@ async fn nothing_is_taken_in_once_the_gateway_shuts_down() {
     test.shutdown().await;
     let refused = handle.publish(api, Message::text("b")).await.unwrap_err();
     assert!(refused.to_string().contains("shutting down"), "{refused}");
+}
+
+fn jwt_profile(key: &str) -> JwtProfile {
+    JwtProfile {
+        endpoint: "https://example.com/token".parse().unwrap(),
+        issuer: "gateway".to_owned(),
+        subject: "consumer".to_owned(),
+        audience: "https://example.com/".to_owned(),
+        signature_algorithm: JwtAlgorithm::HmacHs256,
+        key_content: Secret::new(key),
+        expiration_seconds: 60,
+        key_id: None,
+        custom_claims: Vec::new(),
+    }
+}
+
+#[tokio::test]
+async fn an_assertion_that_cannot_be_made_is_refused_by_what_is_wrong_with_it() {
+    let data = tempfile::tempdir().unwrap();
+    let (test, api) = runtime(&data).await;
+    let claim = |name: &str| JwtClaim {
+        name: name.to_owned(),
+        value: "v".to_owned(),
+    };
+    let long_enough = "0123456789abcdef0123456789abcdef";
+    let empty = JwtProfile {
+        subject: String::new(),
+        audience: String::new(),
+        ..jwt_profile("")
+    };
+    let claims = JwtProfile {
+        custom_claims: ["a", "exp", "a", ""].map(claim).into(),
+        ..jwt_profile(long_enough)
+    };
+    let rsa = JwtProfile {
+        signature_algorithm: JwtAlgorithm::RsaRs256,
+        ..jwt_profile(long_enough)
+    };
+    for (profile, named) in [
+        (empty, &["/subject", "/audience", "/keyContent"][..]),
+        (
+            claims,
+            &[
+                "/customClaims/1/name",
+                "/customClaims/2/name",
+                "/customClaims/3/name",
+            ],
+        ),
+        (rsa, &["/keyContent"]),
+        (jwt_profile("canary"), &["/keyContent"]),
+    ] {
+        let mut subscription = subscription();
+        subscription.configuration.auth = Auth::JwtProfileOauth2(Box::new(profile));
+        let refused = test
+            .handle()
+            .subscribe(api, subscription)
+            .await
+            .unwrap_err();
+        assert!(!refused.to_string().contains("canary"), "{refused}");
+        let named = named
+            .iter()
+            .map(|name| format!("/configuration/auth{name}"));
+        assert_eq!(pointers(refused), named.collect::<Vec<_>>());
+    }
+    let mut usable = subscription();
+    usable.configuration.auth = Auth::JwtProfileOauth2(Box::new(jwt_profile(long_enough)));
+    test.handle().subscribe(api, usable).await.unwrap();
+    test.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_token_endpoint_that_must_not_be_called_and_a_scope_that_is_none_are_refused() {
+    let data = tempfile::tempdir().unwrap();
+    let (test, api) = runtime(&data).await;
+    for (scope, named) in [
+        ("two scopes", "/configuration/auth/scopes/0"),
+        ("read", "/configuration/auth/endpoint"),
+    ] {
+        let mut subscription = subscription();
+        subscription.configuration.auth = Auth::Oauth2(OAuth2 {
+            endpoint: "https://169.254.169.254/token".parse().unwrap(),
+            client_id: "c".to_owned(),
+            client_secret: Secret::new("s"),
+            scopes: vec![scope.to_owned()],
+        });
+        let refused = test.handle().subscribe(api, subscription).await;
+        assert_eq!(pointers(refused.unwrap_err()), [named]);
+    }
+    test.shutdown().await;
 }
 
 #[tokio::test]

@@ -50,6 +50,9 @@ impl Handle {
                 "is missing, and the entrypoint names none",
             ),
         }
+        if let Some(endpoint) = subscription.configuration.auth.token_endpoint() {
+            invalid.merge("/configuration/auth/endpoint", self.allowed(endpoint));
+        }
         Ok(invalid.into_result()?)
     }
 
