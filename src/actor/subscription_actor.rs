@@ -261,6 +261,7 @@ impl SubscriptionActor {
         let shared = Arc::clone(&self.shared);
         let transport = Arc::clone(&self.transport);
         let (api, subscription) = (self.driver.api().id, self.id);
+        let identifies = self.driver.api().entrypoint.gravitee_client_identifier;
         let made = call.clone();
         let send = async move {
             let (recorded, busy) = match body {
@@ -286,7 +287,7 @@ impl SubscriptionActor {
                 message: Arc::new(MessagePublished::clone(published)),
                 accepted_at: made.message.accepted_at,
                 policy: made.policy,
-                gravitee_client_identifier: false,
+                gravitee_client_identifier: identifies,
             };
             let report = Box::new(transport.send(request).await);
             (Ended::Made { report, sampled }, busy)

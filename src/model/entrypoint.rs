@@ -290,6 +290,18 @@ pub struct WebhookEntrypoint {
     /// Whether calls of subscriptions that do not say carry CloudEvents. Default none.
     #[serde(default, skip_serializing_if = "CloudEvents::is_none")]
     pub cloud_events: CloudEvents,
+    /// Whether each call carries the subscription's id as `X-Gravitee-Client-Identifier`, which
+    /// receivers of a Gravitee gateway know it by. Default false; an import sets it.
+    #[serde(default, skip_serializing_if = "is_off")]
+    pub gravitee_client_identifier: bool,
+}
+
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde asks for this signature"
+)]
+const fn is_off(switch: &bool) -> bool {
+    !*switch
 }
 
 impl WebhookEntrypoint {
@@ -308,6 +320,7 @@ impl WebhookEntrypoint {
             proxy: None,
             logging: Logging::default(),
             cloud_events: CloudEvents::None,
+            gravitee_client_identifier: false,
         }
     }
 

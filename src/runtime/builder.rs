@@ -58,6 +58,7 @@ pub struct Builder {
     capture: CaptureOptions,
     secret_key: Option<PathBuf>,
     workers: usize,
+    held: bool,
     projections: Vec<StartProjection>,
 }
 
@@ -68,6 +69,7 @@ impl fmt::Debug for Builder {
             .field("log", &self.log)
             .field("egress", &self.egress)
             .field("workers", &self.workers)
+            .field("held", &self.held)
             .finish_non_exhaustive()
     }
 }
@@ -83,6 +85,7 @@ impl Builder {
             capture: CaptureOptions::default(),
             secret_key: None,
             workers: thread::available_parallelism().map_or(1, NonZero::get),
+            held: false,
             projections: Vec::new(),
         }
     }
@@ -141,6 +144,15 @@ impl Builder {
     #[must_use]
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers.max(1);
+        self
+    }
+
+    /// Starts as if every API were stopped: no source runs, no call begins and no dead letter is
+    /// forwarded, while everything can be looked at and every setting changed. What the settings
+    /// say is done by the next runtime that is started without this.
+    #[must_use]
+    pub fn held(mut self) -> Self {
+        self.held = true;
         self
     }
 
@@ -227,6 +239,7 @@ impl Builder {
             activity,
             lanes: Lanes::default(),
             ending: AtomicBool::new(false),
+            held: self.held,
         });
         forwards.connect(&inner);
         let snapshotter = Snapshotter::start(log, snapshots)?;
@@ -259,7 +272,7 @@ impl Handle {
             .collect();
         inner.directory.fill(&recovered, intakes);
         for api in recovered.apis.values() {
-            inner.registry.add_api(Arc::clone(&api.api), api.head);
+            inner.registry.add_api(inner.as_run(&api.api), api.head);
         }
         let position = recovered.position;
         for (id, subscription) in recovered.subscriptions {
@@ -280,7 +293,8 @@ impl Handle {
         inner.registry.begin(position);
         let apis: Vec<_> = inner.directory.read().apis.values().cloned().collect();
         for entry in apis {
-            inner.sources.update(&entry.api, entry.intake);
+            let api = inner.as_run(&entry.api);
+            inner.sources.update(&api, entry.intake);
         }
         Ok(())
     }

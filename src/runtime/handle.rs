@@ -13,7 +13,7 @@ use crate::{
     clock::SharedClock,
     delivery::{Egress, Transport},
     log::EventLog,
-    model::{Position, SubscriptionId, Timestamp},
+    model::{Api, ApiState, Position, SubscriptionId, Timestamp},
     projection::{
         Projection, ProjectionStatus, Projections, View, ViewError, dead_letters::DeadLetters,
         deliveries::Deliveries, keyed_messages::KeyedMessages, metrics::Metrics,
@@ -37,6 +37,20 @@ pub(super) struct Inner {
     pub(super) lanes: Lanes,
     /// Whether the runtime ends, and takes nothing in any more.
     pub(super) ending: AtomicBool,
+    pub(super) held: bool,
+}
+
+impl Inner {
+    /// The definition that sources and subscriptions follow: stopped while the runtime is held.
+    pub(super) fn as_run(&self, api: &Arc<Api>) -> Arc<Api> {
+        if !self.held {
+            return Arc::clone(api);
+        }
+        Arc::new(Api {
+            state: ApiState::Stopped,
+            ..Api::clone(api)
+        })
+    }
 }
 
 /// A running gateway. Cheap to clone, and `Send + Sync`: give one to whoever needs it.

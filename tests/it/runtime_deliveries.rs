@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use hooklog::{
+    delivery::Egress,
     model::{
         Api, ApiId, ConsumerStatus, Coordinate, DeadLetterQueue, ErrorClass, Message, MockSource,
         Qos, Source, Subscription, SubscriptionId,
     },
     projection::deliveries::{DeliveryOutcome, DeliveryQuery, DeliveryRow},
-    runtime::ControlError,
+    runtime::{ControlError, Runtime},
     testing::{FakeAnswer, TestRuntime},
 };
 
@@ -44,6 +45,70 @@ fn rows(test: &TestRuntime, api: ApiId) -> Vec<DeliveryRow> {
 
 fn outcomes(test: &TestRuntime, api: ApiId) -> Vec<DeliveryOutcome> {
     rows(test, api).iter().map(|row| row.outcome).collect()
+}
+
+#[tokio::test]
+async fn calls_of_an_imported_api_name_their_subscription_and_others_do_not() {
+    let data = tempfile::tempdir().unwrap();
+    let test = TestRuntime::start(data.path(), 7).await.unwrap();
+    let mut imported = Api::named("imported");
+    imported.entrypoint.gravitee_client_identifier = true;
+    let (imported, of_imported) = subscribed(&test, imported).await;
+    let (other, of_other) = subscribed(&test, Api::named("other")).await;
+    test.transport().answer(move |call| {
+        let expected = call.subscription == of_imported;
+        let as_expected = call.gravitee_client_identifier == expected;
+        FakeAnswer::Status(if as_expected { 200 } else { 400 })
+    });
+    publish(&test, imported, 1).await;
+    publish(&test, other, 1).await;
+    test.settle().await;
+    for (api, subscription) in [(imported, of_imported), (other, of_other)] {
+        assert_eq!(test.transport().calls_to(subscription).len(), 1);
+        assert_eq!(outcomes(&test, api), [DeliveryOutcome::Delivered]);
+    }
+    test.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_held_runtime_calls_nobody_and_takes_changes_that_the_next_one_follows() {
+    let data = tempfile::tempdir().unwrap();
+    let test = TestRuntime::start(data.path(), 7).await.unwrap();
+    let (api, subscription) = subscribed(&test, Api::named("orders")).await;
+    test.handle().stop_api(api).await.unwrap();
+    test.shutdown().await;
+
+    let held = Runtime::builder(data.path())
+        .egress(Egress::loopback())
+        .held();
+    let held = held.start().await.unwrap();
+    let handle = held.handle();
+    handle.start_api(api).await.unwrap();
+    let mut ticking = Api::named("ticking");
+    ticking.source = Source::Mock(MockSource {
+        message_interval_ms: 1,
+        message_count: Some(3),
+        ..MockSource::default()
+    });
+    let ticking = handle.create_api(ticking).await.unwrap().id;
+    let url = "http://127.0.0.1:1/";
+    let second = Subscription::to(url).unwrap();
+    let second = handle.subscribe(ticking, second).await.unwrap().id;
+    handle.pause(second).await.unwrap();
+    handle.resume_subscription(second).await.unwrap();
+    handle.publish(api, Message::text("waits")).await.unwrap();
+    handle.settle().await;
+    assert_eq!(handle.deliveries().count(api).unwrap(), 0);
+    let made_up = handle.subscriptions().api(ticking).unwrap().unwrap();
+    assert_eq!(made_up.messages, 0);
+    drop(handle);
+    held.shutdown(Duration::from_secs(8)).await;
+
+    let test = TestRuntime::start(data.path(), 8).await.unwrap();
+    test.run_until_idle(DAY).await;
+    assert_eq!(test.transport().calls_to(subscription).len(), 1);
+    assert_eq!(test.transport().calls_to(second).len(), 3);
+    test.shutdown().await;
 }
 
 #[tokio::test]

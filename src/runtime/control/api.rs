@@ -41,8 +41,9 @@ impl Handle {
             activity: self.0.activity.clone(),
             offsets: HashMap::new(),
         });
-        self.0.registry.add_api(Arc::clone(&shared), Version::ZERO);
-        self.0.sources.update(&api, intake.clone());
+        let run = self.0.as_run(&shared);
+        self.0.sources.update(&run, intake.clone());
+        self.0.registry.add_api(run, Version::ZERO);
         let entry = ApiEntry {
             api: shared,
             version,
@@ -135,8 +136,9 @@ impl Handle {
             .last_version;
         entry.api = Arc::new(api);
         entry.intake.update(Arc::clone(&entry.api));
-        self.0.registry.update_api(Arc::clone(&entry.api));
-        self.0.sources.update(&entry.api, entry.intake.clone());
+        let run = self.0.as_run(&entry.api);
+        self.0.sources.update(&run, entry.intake.clone());
+        self.0.registry.update_api(run);
         self.0.directory.write().apis.insert(entry.api.id, entry);
         Ok(())
     }
