@@ -38,6 +38,11 @@ pub(super) struct Data {
 }
 
 impl DataArgs {
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.data
+    }
+
     pub(super) fn open(&self) -> Result<Data, CliError> {
         Ok(Data {
             path: self.data.clone(),

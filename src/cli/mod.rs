@@ -9,6 +9,7 @@ mod data;
 mod demo;
 mod error;
 mod events;
+mod import;
 mod logs;
 mod output;
 mod receiver;
@@ -54,6 +55,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Show the events of a data directory.
     Events(events::EventsArgs),
+    /// Take in what another gateway was told.
+    Import(import::ImportArgs),
     /// Show the webhook log of a data directory.
     Logs(Box<logs::LogsArgs>),
     /// Show the views of a data directory as they were.
@@ -77,6 +80,7 @@ pub fn main() -> ExitCode {
         Command::Config(args) => config::run(&args, &mut output),
         Command::Demo(args) => demo::run(args, &mut output),
         Command::Events(args) => events::run(args, &mut output),
+        Command::Import(args) => import::run(args, &mut output),
         Command::Logs(args) => logs::run(*args, &mut output),
         Command::Replay(args) => replay::run(&args, &mut output),
         Command::Verify(args) => verify::run(&args, &mut output),

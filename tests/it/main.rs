@@ -12,6 +12,7 @@ mod delivery_faults;
 mod delivery_tls;
 mod delivery_tokens;
 mod demo;
+mod gravitee_import;
 mod http_access;
 mod http_management;
 mod log_conformance;

@@ -61,6 +61,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "nearest",
         ],
     ),
+    ("gravitee", &["model", "delivery", "projection", "runtime"]),
     (
         "cli",
         &[
@@ -68,6 +69,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "nearest",
             "model",
             "clock",
+            "gravitee",
             "log",
             "projection",
             "delivery",
@@ -101,6 +103,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("clap", &["cli/"]),
     ("comfy_table", &["cli/"]),
     ("indicatif", &["cli/"]),
+    ("saphyr_parser", &["gravitee/yaml"]),
 ];
 
 /// What the pure core must not touch, beside the rooms it may not import.

@@ -1,0 +1,853 @@
+//! What Gravitee definitions and subscriptions come to.
+
+use std::{path::Path, process::Command};
+
+use hooklog::{
+    gravitee::{Change, Note, NoteKind, Plan, apply},
+    log::{FeedItem, FeedStart, Filter},
+    model::{
+        Api, ApiState, Auth, ConsumerConfiguration, DeadLetterQueue, Header, HttpOptions,
+        JwtAlgorithm, Logging, LoggingParts, Message, MockSource, OnFailure, ProxyKind, Qos, Retry,
+        RetryOption, RetryStrategy, Sampling, Secret, Source, Subscription, SubscriptionStatus,
+    },
+    testing::TestRuntime,
+};
+use serde_json::{Value, json};
+
+const ORDERS: &str = include_str!("../fixtures/gravitee/orders.json");
+const CLUSTER: &str = include_str!("../fixtures/gravitee/cluster.yaml");
+
+fn plan(text: &str) -> Plan {
+    Plan::of([("file", text)]).unwrap()
+}
+
+fn of(document: &Value) -> Plan {
+    plan(&document.to_string())
+}
+
+fn secret(secret: &Secret) -> &str {
+    match secret {
+        Secret::Value(value) => value,
+        Secret::Sealed(id) => panic!("{id} is sealed"),
+    }
+}
+
+fn note<'a>(plan: &'a Plan, pointer: &str) -> &'a Note {
+    let mut notes = plan.notes.iter();
+    let found = notes.find(|note| note.pointer == pointer);
+    found.unwrap_or_else(|| panic!("no note on {pointer}: {:#?}", plan.notes))
+}
+
+/// A small definition with one change made to it.
+fn definition(change: impl FnOnce(&mut Value)) -> Value {
+    let mut definition = json!({
+        "name": "Orders", "definitionVersion": "V4", "type": "MESSAGE",
+        "listeners": [{
+            "type": "SUBSCRIPTION", "entrypoints": [{"type": "webhook", "configuration": {}}]
+        }],
+        "endpointGroups": [{
+            "name": "g", "type": "mock", "endpoints": [{"name": "e", "configuration": {}}]
+        }],
+    });
+    change(&mut definition);
+    definition
+}
+
+/// The API of a definition with one change made to its webhook entrypoint.
+fn with_entrypoint(change: impl FnOnce(&mut Value)) -> (Api, Plan) {
+    let plan = of(&definition(|d| {
+        change(&mut d["listeners"][0]["entrypoints"][0]);
+    }));
+    (plan.apis[0].api.clone(), plan)
+}
+
+/// The subscription with these settings.
+fn with_settings(settings: Value) -> (Plan, ConsumerConfiguration) {
+    let mut settings = settings;
+    settings["callbackUrl"] = json!("https://example.com/hook");
+    let plan = of(&json!([{
+        "id": "s", "api": "a", "application": "b",
+        "consumerConfiguration": {"entrypointId": "webhook", "entrypointConfiguration": settings},
+    }]));
+    let configuration = plan.subscriptions[0].subscription.configuration.clone();
+    (plan, configuration)
+}
+
+#[test]
+fn an_export_becomes_an_api_with_its_entrypoint_source_and_sampling() {
+    let plan = plan(ORDERS);
+    let [planned] = plan.apis.as_slice() else {
+        panic!("{:?}", plan.apis);
+    };
+    assert_eq!(
+        (planned.file.as_str(), planned.pointer.as_str()),
+        ("file", "/api")
+    );
+    let api = &planned.api;
+    assert_eq!(api.id.to_string(), "5f0a3c1e-7d1b-4b58-9a54-2f6f2f1c0a11");
+    assert_eq!(
+        (api.name.as_str(), api.version.as_str()),
+        ("Order events", "2.1")
+    );
+    assert_eq!(api.description, "What happens to orders");
+    assert_eq!(api.state, ApiState::Started);
+    assert_eq!(
+        api.analytics.sampling,
+        Sampling::WindowedCount("5/PT10S".to_owned())
+    );
+    let source = MockSource {
+        message_interval_ms: 5_000,
+        message_content: r#"{"order":7}"#.to_owned(),
+        message_count: Some(12),
+        headers: vec![Header::new("X-Kind", "order")],
+    };
+    assert_eq!(api.source, Source::Mock(source));
+
+    let entrypoint = &api.entrypoint;
+    assert_eq!(entrypoint.context_path, "/orders/");
+    assert!(entrypoint.gravitee_client_identifier);
+    assert_eq!(entrypoint.qos, Qos::AtLeastOnce);
+    assert_eq!(entrypoint.dlq, DeadLetterQueue::Embedded);
+    let http = HttpOptions {
+        connect_timeout_ms: 2_000,
+        read_timeout_ms: 8_000,
+        idle_timeout_ms: 45_000,
+        max_concurrent_connections: 4,
+    };
+    assert_eq!(entrypoint.http, http);
+    let proxy = entrypoint.proxy.as_ref().unwrap();
+    assert_eq!((proxy.kind, proxy.port), (ProxyKind::Socks5, 1080));
+    assert_eq!(proxy.host, "proxy.example.com");
+    assert_eq!(proxy.username.as_deref(), Some("relay"));
+    assert_eq!(secret(proxy.password.as_ref().unwrap()), "canary-proxy");
+    let logging = Logging {
+        enabled: true,
+        request: LoggingParts {
+            headers: true,
+            payload: false,
+        },
+        response: LoggingParts {
+            headers: true,
+            payload: true,
+        },
+    };
+    assert_eq!(entrypoint.logging, logging);
+}
+
+#[test]
+fn subscriptions_of_an_export_are_its_apis_and_keep_their_ids() {
+    let plan = plan(ORDERS);
+    let [shop, warehouse] = plan.subscriptions.as_slice() else {
+        panic!("{:?}", plan.subscriptions);
+    };
+    let Subscription {
+        id,
+        api,
+        channel,
+        configuration,
+        ..
+    } = &shop.subscription;
+    assert_eq!(id.to_string(), "c0c5b3f2-0b4a-4f0f-8f5e-0d5a7a3b1c03");
+    assert_eq!(*api, plan.apis[0].api.id);
+    assert_eq!(channel.as_deref(), Some("paid"));
+    let dates = [shop.subscription.starting_at, shop.subscription.ending_at];
+    let dates = dates.map(|date| date.unwrap().to_string());
+    assert_eq!(
+        dates,
+        ["2026-01-05T00:00:00.000Z", "2030-01-01T00:00:00.000Z"]
+    );
+    let url = configuration.callback_url.as_ref().unwrap();
+    assert_eq!(
+        url.as_str(),
+        "https://shop.example.com/hooks/orders?token=canary-query"
+    );
+    assert_eq!(configuration.headers, [Header::new("X-Tenant", "eu")]);
+    let retry = Retry {
+        retry_option: RetryOption::RetryOnFail,
+        retry_strategy: RetryStrategy::Linear,
+        max_attempts: 5,
+        initial_delay_seconds: 2,
+        max_delay_seconds: 20,
+        ..Retry::default()
+    };
+    assert_eq!(configuration.retry, Some(retry));
+    let Auth::Basic { username, password } = &configuration.auth else {
+        panic!("{:?}", configuration.auth);
+    };
+    assert_eq!(
+        (username.as_str(), secret(password)),
+        ("shop", "canary-basic")
+    );
+    assert!(!shop.paused);
+
+    assert_eq!(warehouse.subscription.api, plan.apis[0].api.id);
+    assert!(warehouse.paused);
+    let configuration = &warehouse.subscription.configuration;
+    assert!(
+        matches!(&configuration.auth, Auth::Token { value } if secret(value) == "canary-token")
+    );
+    let applications = plan.applications.iter();
+    let applications: Vec<_> = applications
+        .map(|planned| (planned.application.name.as_str(), planned.described))
+        .collect();
+    assert_eq!(applications, [("Shop", true), ("warehouse", false)]);
+    assert_eq!(
+        plan.applications[1].application.id,
+        warehouse.subscription.application
+    );
+}
+
+#[test]
+fn everything_without_an_equivalent_is_named_by_its_pointer() {
+    use NoteKind::{Changed, Defaulted, Informational, Unsupported};
+    let plan = plan(ORDERS);
+    let mut notes: Vec<_> = plan
+        .notes
+        .iter()
+        .map(|n| (n.pointer.as_str(), n.kind))
+        .collect();
+    notes.sort_unstable();
+    let webhook = "/api/listeners/1/entrypoints/0";
+    let shop = "/subscriptions/0/consumerConfiguration/entrypointConfiguration";
+    let at = |below: &str| format!("{webhook}{below}");
+    let (dlq, qos) = (at("/dlq/endpoint"), at("/qos"));
+    let (interrupts, keep_alive) = (
+        at("/configuration/interruptConsumptionOnServerError"),
+        at("/configuration/http/keepAlive"),
+    );
+    let (expression, host) = (
+        format!("{shop}/headers/1/value"),
+        format!("{shop}/headers/2"),
+    );
+    let mut expected = vec![
+        ("/api/analytics/logging", Unsupported),
+        ("/api/createdAt", Informational),
+        ("/api/crossId", Informational),
+        (
+            "/api/endpointGroups/0/endpoints/0/configuration/metadata",
+            Unsupported,
+        ),
+        ("/api/endpointGroups/0/loadBalancer", Informational),
+        ("/api/endpointGroups/1/endpoints/0", Unsupported),
+        ("/api/flows/0", Unsupported),
+        ("/api/labels", Informational),
+        ("/api/listeners/0/entrypoints/0", Unsupported),
+        ("/api/listeners/0/paths/0/host", Unsupported),
+        ("/api/listeners/0/paths/0/overrideAccess", Unsupported),
+        ("/api/listeners/1/entrypoints/1", Unsupported),
+        ("/api/primaryOwner", Informational),
+        ("/api/resources/0", Unsupported),
+        ("/api/services", Informational),
+        ("/api/tags", Informational),
+        ("/api/visibility", Informational),
+        ("/export", Unsupported),
+        ("/members", Informational),
+        ("/plans/0", Unsupported),
+        ("/subscriptions/0/plan", Informational),
+        ("/subscriptions/0/processedAt", Informational),
+        ("/subscriptions/1/application", Defaulted),
+        ("/subscriptions/1/configuration", Defaulted),
+        ("/subscriptions/1/configuration/callbackUrl", Changed),
+        ("/subscriptions/1/id", Changed),
+        ("/subscriptions/2", Informational),
+        (&dlq, Changed),
+        (&interrupts, Changed),
+        (&keep_alive, Unsupported),
+        (&qos, Changed),
+        (&expression, Unsupported),
+        (&host, NoteKind::Invalid),
+    ];
+    expected.sort_unstable();
+    assert_eq!(notes, expected);
+    let flow = note(&plan, "/api/flows/0");
+    assert!(flow.reason.contains("\"Tidy\"") && flow.reason.contains("\"transform-headers\""));
+    assert!(note(&plan, "/plans/0").reason.contains("\"json-to-json\""));
+    assert!(
+        note(&plan, "/api/endpointGroups/1/endpoints/0")
+            .reason
+            .contains("\"kafka\"")
+    );
+}
+
+#[test]
+fn resources_of_a_cluster_refer_to_each_other_by_name() {
+    let plan = plan(CLUSTER);
+    let api = &plan.apis[0].api;
+    assert_eq!(api.name, "Stock levels");
+    assert_eq!(api.version, "1.10");
+    assert_eq!(api.state, ApiState::Stopped);
+    assert_eq!(api.source, Source::Publish);
+    assert_eq!(api.entrypoint.context_path, "/stock-levels");
+    assert_eq!(api.entrypoint.qos, Qos::AtMostOnce);
+    assert_eq!(api.entrypoint.dlq, DeadLetterQueue::None);
+    assert_eq!(api.entrypoint.on_failure, OnFailure::Interrupt);
+    assert_eq!(api.analytics.sampling, Sampling::Count(10));
+    let application = &plan.applications[0].application;
+    assert_eq!(application.name, "Dashboard");
+    assert_eq!(application.description, "Shows what is in stock");
+    let planned = &plan.subscriptions[0];
+    assert_eq!(planned.subscription.api, api.id);
+    assert_eq!(planned.subscription.application, application.id);
+    let Auth::Oauth2(oauth2) = &planned.subscription.configuration.auth else {
+        panic!("{:?}", planned.subscription.configuration.auth);
+    };
+    assert_eq!(oauth2.endpoint.as_str(), "https://id.example.com/token");
+    assert_eq!(secret(&oauth2.client_secret), "canary-client");
+    assert_eq!(oauth2.scopes, ["stock", "read"]);
+    assert_eq!(
+        planned
+            .subscription
+            .configuration
+            .retry
+            .as_ref()
+            .unwrap()
+            .retry_option,
+        RetryOption::NoRetry
+    );
+
+    // Without its client certificate it would be refused: it waits.
+    assert!(planned.paused);
+    let store = note(
+        &plan,
+        "/spec/consumerConfiguration/entrypointConfiguration/ssl/keyStore",
+    );
+    assert_eq!((store.document, store.kind), (3, NoteKind::Unsupported));
+    assert!(store.reason.contains("PKCS12"), "{store:?}");
+    let broker = note(&plan, "/spec/endpointGroups/0/endpoints/0");
+    assert!(broker.reason.contains("\"mqtt5\"") && broker.instead.contains("published"));
+    let stranger = note(&plan, "");
+    assert_eq!(
+        (stranger.document, stranger.kind),
+        (4, NoteKind::Unsupported)
+    );
+}
+
+#[test]
+fn files_may_refer_to_each_other_in_any_order() {
+    let subscriptions = json!({"data": [{
+        "id": "7", "api": {"id": "orders-1", "name": "Orders"}, "plan": {"id": "p"},
+        "application": {"id": "app-1", "name": "Shop"},
+        "consumerConfiguration": {"entrypointId": "webhook",
+            "entrypointConfiguration": {"callbackUrl": "https://example.com/"}},
+    }], "pagination": {"page": 1}});
+    let api = definition(|d| d["id"] = json!("orders-1"));
+    let texts = [subscriptions.to_string(), api.to_string()];
+    let both = Plan::of([("b", texts[0].as_str()), ("a", texts[1].as_str())]).unwrap();
+    assert_eq!(both.subscriptions[0].subscription.api, both.apis[0].api.id);
+    // Without the definition the reference comes to the same id.
+    let alone = plan(&texts[0]);
+    assert_eq!(
+        alone.subscriptions[0].subscription,
+        both.subscriptions[0].subscription
+    );
+}
+
+#[test]
+fn what_is_in_the_files_twice_is_imported_once() {
+    let twice = of(&json!([
+        definition(|_| {}),
+        definition(|d| d["description"] = json!("x"))
+    ]));
+    assert_eq!(twice.apis.len(), 1);
+    assert_eq!(twice.apis[0].api.description, "");
+    assert_eq!(note(&twice, "/1").kind, NoteKind::Invalid);
+}
+
+#[test]
+fn only_message_apis_of_version_4_with_a_webhook_are_imported() {
+    for (change, pointer) in [
+        (json!({"definitionVersion": "V2"}), "version \"V2\""),
+        (json!({"definitionVersion": "2.0.0"}), "version \"2.0.0\""),
+        (json!({"type": "PROXY"}), "type \"PROXY\""),
+        (json!({"listeners": []}), "webhook"),
+        (json!({"name": null}), "neither a name"),
+        (json!({"name": "x".repeat(201)}), "200 characters"),
+    ] {
+        let plan = of(&definition(|d| {
+            for (key, value) in change.as_object().unwrap() {
+                d[key] = value.clone();
+            }
+        }));
+        assert!(plan.is_empty(), "{change}");
+        let reason = &note(&plan, "").reason;
+        assert!(reason.contains(pointer), "{change}: {reason}");
+    }
+    let lower = definition(|d| {
+        d["definitionVersion"] = json!("4.0.0");
+        d["type"] = json!("message");
+        d["listeners"][0]["type"] = json!("subscription");
+        d["listeners"][0]["paths"] = json!([{"path": "/test"}]);
+    });
+    assert_eq!(of(&lower).apis[0].api.entrypoint.context_path, "/test");
+}
+
+#[test]
+fn a_dead_letter_queue_is_kept_in_the_log_and_none_interrupts() {
+    for (dlq, expected) in [
+        (json!(null), DeadLetterQueue::None),
+        (json!({}), DeadLetterQueue::None),
+        (json!({"endpoint": "e"}), DeadLetterQueue::Embedded),
+        (json!({"endpoint": "elsewhere"}), DeadLetterQueue::Embedded),
+        (json!("e"), DeadLetterQueue::Embedded),
+    ] {
+        let (api, _) = with_entrypoint(|e| e["dlq"] = dlq.clone());
+        assert_eq!(api.entrypoint.dlq, expected, "{dlq}");
+        assert_eq!(api.entrypoint.on_failure, OnFailure::Interrupt);
+        // The only endpoint is the source all the same.
+        assert!(matches!(api.source, Source::Mock(_)), "{dlq}");
+    }
+}
+
+#[test]
+fn limits_out_of_bounds_are_the_nearest_and_noted() {
+    let (api, plan) = with_entrypoint(|e| {
+        e["configuration"]["http"] = json!({"connectTimeout": 0, "readTimeout": "PT20M",
+            "idleTimeout": "soon", "maxConcurrentConnections": 5_000});
+    });
+    let http = api.entrypoint.http;
+    assert_eq!(
+        (http.connect_timeout_ms, http.read_timeout_ms),
+        (1, 600_000)
+    );
+    assert_eq!(
+        (http.idle_timeout_ms, http.max_concurrent_connections),
+        (60_000, 1_000)
+    );
+    let at = "/listeners/0/entrypoints/0/configuration/http";
+    for (key, kind) in [
+        ("connectTimeout", NoteKind::Changed),
+        ("readTimeout", NoteKind::Changed),
+        ("idleTimeout", NoteKind::Invalid),
+        ("maxConcurrentConnections", NoteKind::Changed),
+    ] {
+        assert_eq!(note(&plan, &format!("{at}/{key}")).kind, kind);
+    }
+}
+
+#[test]
+fn a_proxy_that_cannot_be_used_is_noted_and_left_out() {
+    let at = "/listeners/0/entrypoints/0/configuration/proxy";
+    let proxied =
+        json!({"enabled": true, "type": "HTTP", "host": "proxy.example.com", "port": "3128"});
+    for (change, pointer) in [
+        (json!({"useSystemProxy": true}), Some("/useSystemProxy")),
+        (json!({"type": "SOCKS4"}), Some("/type")),
+        (json!({"host": "{#host}"}), Some("/host")),
+        (json!({"port": 0}), Some("")),
+        (json!({"enabled": false}), Some("/host")),
+        (json!({}), None),
+    ] {
+        let (api, plan) = with_entrypoint(|e| {
+            let mut proxy = proxied.clone();
+            let changes = change.as_object().unwrap().clone();
+            proxy.as_object_mut().unwrap().extend(changes);
+            e["configuration"]["proxy"] = proxy;
+        });
+        assert_eq!(
+            api.entrypoint.proxy.is_some(),
+            pointer.is_none(),
+            "{change}"
+        );
+        if let Some(pointer) = pointer {
+            note(&plan, &format!("{at}{pointer}"));
+        }
+    }
+}
+
+#[test]
+fn each_kind_of_sampling_is_taken_over_and_a_wrong_one_noted() {
+    for (sampling, expected) in [
+        (json!({"type": "count", "value": 7}), Sampling::Count(7)),
+        (
+            json!({"type": "PROBABILITY", "value": "0.25"}),
+            Sampling::Probability(0.25),
+        ),
+        (
+            json!({"type": "TEMPORAL", "value": "PT5S"}),
+            Sampling::Temporal("PT5S".to_owned()),
+        ),
+        (json!({"type": "COUNT", "value": 0}), Sampling::All),
+        (json!({"type": "TEMPORAL"}), Sampling::All),
+        (json!({"type": "SOMETIMES", "value": 1}), Sampling::All),
+    ] {
+        let plan = of(&definition(|d| {
+            d["analytics"] = json!({"messageSampling": sampling});
+        }));
+        assert_eq!(plan.apis[0].api.analytics.sampling, expected, "{sampling}");
+        let noted = plan
+            .notes
+            .iter()
+            .any(|n| n.pointer.starts_with("/analytics"));
+        assert_eq!(noted, expected == Sampling::All, "{sampling}");
+    }
+}
+
+#[test]
+fn credentials_are_taken_over_and_what_cannot_be_pauses_the_subscription() {
+    let (_, flat) =
+        with_settings(json!({"auth": {"type": "Basic", "username": "u", "password": "p"}}));
+    assert!(matches!(flat.auth, Auth::Basic { .. }));
+    let profile = json!({
+        "issuer": "i", "subject": "s", "audience": "https://id.example.com/token",
+        "signatureAlgorithm": "HMAC_HS384", "keySource": "INLINE", "keyContent": "c2VjcmV0",
+        "secretBase64Encoded": true, "expirationTime": 2, "expirationTimeUnit": "MINUTES",
+        "keyId": "k", "customClaims": [{"name": "tenant", "value": "eu"}], "x509CertChain": "NONE",
+    });
+    let jwt = |change: Value| {
+        let mut profile = profile.clone();
+        let changes = change.as_object().unwrap().clone();
+        profile.as_object_mut().unwrap().extend(changes);
+        with_settings(json!({"auth": {"type": "jwtProfileOauth2", "jwtProfileOauth2": profile}}))
+    };
+    let (plan, configuration) = jwt(json!({}));
+    assert!(!plan.subscriptions[0].paused);
+    let Auth::JwtProfileOauth2(taken) = configuration.auth else {
+        panic!("{:?}", configuration.auth);
+    };
+    assert_eq!(taken.endpoint.as_str(), "https://id.example.com/token");
+    assert_eq!(taken.signature_algorithm, JwtAlgorithm::HmacHs384);
+    assert_eq!(
+        (secret(&taken.key_content), taken.expiration_seconds),
+        ("secret", 120)
+    );
+    assert_eq!(
+        (taken.key_id.as_deref(), taken.custom_claims.len()),
+        (Some("k"), 1)
+    );
+    for change in [
+        json!({"keySource": "JKS"}),
+        json!({"audience": "no url"}),
+        json!({"signatureAlgorithm": "ES256"}),
+        json!({"keyContent": "{#secrets.get('/x')}"}),
+    ] {
+        let (plan, configuration) = jwt(change.clone());
+        assert_eq!(configuration.auth, Auth::None, "{change}");
+        assert!(plan.subscriptions[0].paused, "{change}");
+    }
+    for auth in [
+        json!({"type": "kerberos"}),
+        json!({"type": "token", "token": {"value": "two words"}}),
+        json!({"type": "basic", "basic": {"username": "u"}}),
+        json!("basic"),
+    ] {
+        let (plan, configuration) = with_settings(json!({"auth": auth}));
+        assert_eq!(configuration.auth, Auth::None, "{auth}");
+        assert!(plan.subscriptions[0].paused, "{auth}");
+        let at = "/0/consumerConfiguration/entrypointConfiguration/auth";
+        assert!(
+            plan.notes.iter().any(|n| n.pointer.starts_with(at)),
+            "{auth}"
+        );
+    }
+}
+
+#[test]
+fn stores_are_taken_over_as_pem_alone() {
+    let made = rcgen::generate_simple_self_signed(["example.com".to_owned()]).unwrap();
+    let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let (plan, configuration) = with_settings(json!({"ssl": {
+        "hostnameVerifier": false, "trustAll": true,
+        "trustStore": {"type": "PEM", "content": certificate},
+        "keyStore": {"type": "PEM", "certContent": certificate, "keyContent": key},
+    }}));
+    let ssl = configuration.ssl;
+    assert!(!ssl.hostname_verifier && ssl.trust_all);
+    assert_eq!(ssl.trust_store.as_deref(), Some(certificate.as_str()));
+    let both = format!("{certificate}\n{key}");
+    assert_eq!(secret(ssl.key_store.as_ref().unwrap()), both);
+    assert!(!plan.subscriptions[0].paused);
+    for store in [
+        json!({"type": "JKS", "content": "/u3+7Q==", "password": "canary"}),
+        json!({"type": "PEM", "path": "/etc/ssl/ca.pem"}),
+        json!({"type": "PEM", "content": "no certificate"}),
+        json!({"type": "DER"}),
+        json!([1]),
+    ] {
+        let (plan, configuration) = with_settings(json!({"ssl": {"trustStore": store}}));
+        assert_eq!(configuration.ssl.trust_store, None, "{store}");
+        assert!(plan.subscriptions[0].paused, "{store}");
+        let at = "/0/consumerConfiguration/entrypointConfiguration/ssl/trustStore";
+        assert!(
+            plan.notes.iter().any(|n| n.pointer.starts_with(at)),
+            "{store}"
+        );
+    }
+}
+
+#[test]
+fn a_subscription_that_could_never_call_anybody_is_not_imported() {
+    let subscription = |change: Value| {
+        let mut subscription = json!({"id": "s", "api": "a", "application": "b",
+            "consumerConfiguration": {"entrypointId": "webhook",
+                "entrypointConfiguration": {"callbackUrl": "https://example.com/"}}});
+        let changes = change.as_object().unwrap().clone();
+        subscription.as_object_mut().unwrap().extend(changes);
+        of(&json!([subscription]))
+    };
+    assert_eq!(subscription(json!({})).subscriptions.len(), 1);
+    let to = |url: &str| json!({"consumerConfiguration": {"callbackUrl": url}});
+    for change in [
+        to("https://{#subscription.id}.example.com/"),
+        to("ftp://example.com/"),
+        to("https://single-label/"),
+        json!({"consumerConfiguration": {"entrypointId": "websocket", "callbackUrl": "https://example.com/"}}),
+        json!({"consumerConfiguration": {"entrypointId": "webhook"}}),
+        json!({"status": "REJECTED"}),
+        json!({"startingAt": "2026-02-02T00:00:00Z", "endingAt": "2026-02-01T00:00:00Z"}),
+    ] {
+        let plan = subscription(change.clone());
+        assert!(plan.subscriptions.is_empty(), "{change}");
+        let told = plan
+            .notes
+            .iter()
+            .any(|n| n.instead == "the subscription is not imported");
+        assert!(told, "{change}: {:#?}", plan.notes);
+    }
+    for (change, status, paused) in [
+        (
+            json!({"status": "pending"}),
+            SubscriptionStatus::Pending,
+            false,
+        ),
+        (
+            json!({"status": "PAUSED"}),
+            SubscriptionStatus::Accepted,
+            true,
+        ),
+        (
+            json!({"consumerStatus": "FAILURE"}),
+            SubscriptionStatus::Accepted,
+            true,
+        ),
+        (
+            json!({"status": "SOMEHOW"}),
+            SubscriptionStatus::Accepted,
+            true,
+        ),
+    ] {
+        let planned = &subscription(change.clone()).subscriptions[0];
+        assert_eq!(
+            (planned.subscription.status, planned.paused),
+            (status, paused),
+            "{change}"
+        );
+    }
+}
+
+#[test]
+fn no_secret_shows_in_a_plan_its_notes_or_its_errors() {
+    let plan = Plan::of([("a", ORDERS), ("b", CLUSTER)]).unwrap();
+    let shown = serde_json::to_string(&plan).unwrap();
+    let debugged = format!("{plan:?}");
+    for canary in ["proxy", "basic", "token", "client", "store", "password"] {
+        let canary = format!("canary-{canary}");
+        assert!(ORDERS.contains(&canary) || CLUSTER.contains(&canary));
+        assert!(
+            !shown.contains(&canary) && !debugged.contains(&canary),
+            "{canary}"
+        );
+    }
+    assert_eq!(shown.matches("[hidden]").count(), 4);
+}
+
+#[test]
+fn files_that_cannot_be_read_are_named_with_the_line() {
+    let failures = Plan::of([
+        ("good", ORDERS),
+        ("bad", "a: 1\nb: [\n"),
+        ("worse", "{\"a\" 1}"),
+    ]);
+    let failures = failures.unwrap_err();
+    let told: Vec<_> = failures
+        .iter()
+        .map(|(file, e)| format!("{file}: {e}"))
+        .collect();
+    assert!(told[0].starts_with("bad: line 3"), "{told:?}");
+    assert!(told[1].starts_with("worse: line 1, column 6"), "{told:?}");
+}
+
+fn counts(handle: &hooklog::Handle) -> [usize; 2] {
+    let view = handle.subscriptions();
+    [
+        view.apis().unwrap().len(),
+        view.applications().unwrap().len(),
+    ]
+}
+
+#[tokio::test]
+async fn importing_twice_doubles_nothing_and_the_next_call_names_its_subscription() {
+    let data = tempfile::tempdir().unwrap();
+    let test = TestRuntime::start(data.path(), 3).await.unwrap();
+    let handle = test.handle();
+    let api = definition(|d| d["endpointGroups"] = json!([]));
+    let mut envelope = json!({"api": api, "subscriptions": [
+        {"id": "runs", "application": {"id": "a", "name": "Shop"},
+            "consumerConfiguration": {"callbackUrl": "https://example.com/runs"}},
+        {"id": "waits", "application": "a", "status": "PAUSED",
+            "consumerConfiguration": {"callbackUrl": "https://example.com/waits"}},
+    ]});
+    let first = apply(&of(&envelope), &handle).await;
+    let changes: Vec<_> = first.done.iter().map(|done| done.change).collect();
+    assert_eq!(changes, [Some(Change::Created); 4], "{first:?}");
+    test.settle().await;
+    let before = counts(&handle);
+
+    envelope["subscriptions"][0]["consumerConfiguration"]["callbackUrl"] =
+        json!("https://example.com/moved");
+    let second = of(&envelope);
+    let applied = apply(&second, &handle).await;
+    let changes: Vec<_> = applied.done.iter().map(|done| done.change).collect();
+    assert_eq!(changes, [Some(Change::Updated); 4], "{applied:?}");
+    assert_eq!(counts(&handle), before);
+
+    let [runs, waits] = [0, 1].map(|index| second.subscriptions[index].subscription.id);
+    test.transport().answer(|call| {
+        assert!(call.gravitee_client_identifier);
+        assert_eq!(
+            call.policy.callback_url.as_ref().unwrap().as_str(),
+            "https://example.com/moved"
+        );
+        hooklog::testing::FakeAnswer::Status(200)
+    });
+    handle
+        .publish(second.apis[0].api.id, Message::text("m"))
+        .await
+        .unwrap();
+    test.settle().await;
+    assert_eq!(test.transport().calls_to(runs).len(), 1);
+    assert_eq!(test.transport().calls_to(waits).len(), 0);
+    test.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_carried_out_is_reported_and_the_rest_goes_on() {
+    let data = tempfile::tempdir().unwrap();
+    let test = TestRuntime::start(data.path(), 3).await.unwrap();
+    let handle = test.handle();
+    let mut taken = Api::named("Other");
+    taken.entrypoint.context_path = "/orders".to_owned();
+    handle.create_api(taken).await.unwrap();
+    let plan = of(&json!([
+        definition(|_| {}),
+        definition(|d| d["name"] = json!("Stock")),
+        {"id": "s", "api": "Stock", "application": "a",
+            "consumerConfiguration": {"callbackUrl": "https://example.com/"}},
+        {"id": "t", "api": "Nowhere", "application": "a",
+            "consumerConfiguration": {"callbackUrl": "https://example.com/"}},
+    ]));
+    let applied = apply(&plan, &handle).await;
+    let failed: Vec<_> = applied.failures().map(|done| done.kind).collect();
+    assert_eq!(failed, ["api", "subscription"], "{applied:?}");
+    let error = applied.done[0].error.as_ref().unwrap();
+    assert!(error.contains("contextPath"), "{error}");
+    assert_eq!(applied.done.len(), 5);
+    // An ended subscription is told as such and not begun again.
+    handle
+        .close(plan.subscriptions[0].subscription.id)
+        .await
+        .unwrap();
+    let again = apply(&plan, &handle).await;
+    assert_eq!(again.failures().count(), 3, "{again:?}");
+    test.shutdown().await;
+}
+
+fn import(data: &Path, args: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hooklog"));
+    command.args(["import", "gravitee"]).args(args);
+    let output = command.arg("--data").arg(data).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (
+        output.status.code(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+fn fixture(name: &str) -> String {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/gravitee");
+    fixtures.join(name).to_str().unwrap().to_owned()
+}
+
+#[test]
+fn the_command_shows_the_plan_and_changes_nothing_when_it_only_checks() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let orders = fixture("orders.json");
+    let (status, said, _) = import(&data, &[&orders, "--check"]);
+    assert_eq!(status, Some(0), "{said}");
+    assert!(!data.exists());
+    for part in [
+        "Order events",
+        "/api/listeners/1/entrypoints/0/configuration/http/keepAlive",
+        "Of no consequence",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(!said.contains("canary"), "{said}");
+    let (status, lines, _) = import(&data, &[&orders, "--check", "--output", "json"]);
+    assert_eq!(status, Some(0));
+    let lines = lines
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let notes = lines.filter(|line| line.get("note").is_some()).count();
+    assert_eq!(notes, plan(ORDERS).notes.len());
+    assert!(!data.exists());
+}
+
+#[test]
+fn the_command_imports_into_a_data_directory_without_delivering() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let files = [fixture("orders.json"), fixture("cluster.yaml")];
+    let args = [files[0].as_str(), files[1].as_str()];
+    for change in ["created", "updated"] {
+        let (status, said, told) = import(&data, &args);
+        assert_eq!(status, Some(0), "{said}{told}");
+        assert!(said.contains(change), "{said}");
+    }
+    let log = hooklog::log::EventLog::open_read_only(&data).unwrap();
+    let mut feed = log.follow(FeedStart::Beginning, Filter::all());
+    let mut types = Vec::new();
+    while let Some(item) = feed.next_now().unwrap() {
+        if let FeedItem::Event(recorded) = item {
+            types.push(recorded.event.event_type().to_string());
+        }
+    }
+    let count = |name: &str| types.iter().filter(|t| *t == name).count();
+    assert_eq!(
+        [count("api.created"), count("subscription.created")],
+        [2, 3]
+    );
+    assert_eq!(
+        [count("api.updated"), count("subscription.updated")],
+        [2, 3]
+    );
+    assert_eq!(count("subscription.paused"), 2);
+    assert_eq!(count("message.published"), 0);
+}
+
+#[test]
+fn the_command_fails_where_nothing_can_be_imported() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let proxy = definition(|d| d["type"] = json!("PROXY")).to_string();
+    let (status, said, told) = import(&data, &[&file("proxy.json", &proxy)]);
+    assert_eq!(status, Some(1));
+    assert!(
+        said.contains("PROXY") && told.contains("nothing to import"),
+        "{said}{told}"
+    );
+    let (status, _, told) = import(&data, &[&file("bad.yaml", "a: 1\nb: ]\n"), "missing.json"]);
+    assert_eq!(status, Some(1));
+    assert!(
+        told.contains("bad.yaml: line 2") && told.contains("missing.json: "),
+        "{told}"
+    );
+    assert_eq!(import(&data, &[]).0, Some(2));
+    assert!(!data.exists());
+}
