@@ -10,8 +10,10 @@ pub(super) fn headers(holder: &Node<'_>) -> Vec<Header> {
         let Some(header) = header(name, &node) else {
             continue;
         };
+        // By itself first: then what is wrong needs no place in the list.
+        let valid = header.validate();
         headers.push(header);
-        if let Err(invalid) = Header::validate_all(&headers) {
+        if let Err(invalid) = valid.and_then(|()| Header::validate_all(&headers)) {
             headers.pop();
             node.note(NoteKind::Invalid, invalid.to_string(), "left out");
         }
