@@ -129,6 +129,7 @@
 //! | [`activity`] | counts work under way, so that "nothing is going on" can be waited for |
 //! | [`log`] | the event log; its bytes are described in `src/log/FORMAT.md` |
 //! | [`vault`] | secrets at rest |
+//! | [`filter`] | which messages a subscription gets, by a condition in CEL |
 //! | [`subscription`] | the pure core: what is decided, how state follows, what to do next |
 //! | [`delivery`] | one HTTP call: signing, credentials, egress guard, TLS, capture |
 //! | [`projection`] | views folded from the log, and the engine that folds them |
@@ -153,6 +154,7 @@ pub mod actor;
 pub mod cli;
 pub mod clock;
 pub mod delivery;
+pub mod filter;
 #[cfg(feature = "server")]
 pub mod gravitee;
 #[cfg(feature = "server")]

@@ -14,6 +14,7 @@ mod capture;
 mod content;
 mod entrypoint;
 mod event;
+mod filter;
 mod header;
 mod ids;
 mod message;
@@ -56,6 +57,7 @@ pub use self::{
         SubscriptionPaused, SubscriptionRecovered, SubscriptionRejected, SubscriptionResumed,
         SubscriptionUpdated, TokenCreated, TokenRevoked, UnknownEvent,
     },
+    filter::{FILTER_BYTES_MAX, FilterExpression, FilterVerdict},
     header::{HEADER_BYTES_MAX, HEADERS_BYTES_MAX, HEADERS_COUNT_MAX, Header},
     ids::{
         ApiId, ApplicationId, DeliveryId, ForeignId, MessageId, SecretId, SubscriptionId, TokenId,
