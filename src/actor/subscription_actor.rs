@@ -18,6 +18,7 @@ use super::{
 use crate::{
     activity::Busy,
     delivery::{AttemptRequest, Transport},
+    filter::{Filter, FilterCache},
     log::{
         AppendError, Appended, ExpectedVersion, Health, ReadError, RecordedEvent, StreamId, Urgency,
     },
@@ -61,6 +62,7 @@ pub(super) struct SubscriptionActor {
     transport: Arc<dyn Transport>,
     /// Messages read and not yet called with.
     bodies: HashMap<Version, Arc<RecordedEvent>>,
+    filter: FilterCache,
     timer: Option<SpawnHandle>,
     draining: Vec<oneshot::Sender<()>>,
     /// Why the log takes nothing more. Then nothing is begun, for nothing could be recorded.
@@ -125,6 +127,7 @@ impl SubscriptionActor {
             signal: seed.signal,
             transport: seed.transport,
             bodies: HashMap::new(),
+            filter: FilterCache::default(),
             timer: None,
             draining: Vec::new(),
             stuck,
@@ -218,27 +221,38 @@ impl SubscriptionActor {
     /// Reads messages. True when they were at hand and are offered already.
     fn read(&mut self, after: Version, limit: usize, ctx: &mut Context<Self>) -> bool {
         let stream = StreamId::messages(self.driver.api().id);
-        if let Some(events) = self.shared.log.cached_stream(stream, after, limit) {
-            self.offer(events);
-            return true;
-        }
+        let cached = self.shared.log.cached_stream(stream, after, limit);
+        let definition = self.driver.state().subscription.as_ref();
+        let filter = self.filter.of(definition.and_then(|s| s.filter.as_ref()));
+        let cached = match (cached, &filter) {
+            (Some(events), None) => {
+                let metas = events.iter().filter_map(|e| meta_of(e)).collect();
+                self.offer(events, metas);
+                return true;
+            }
+            (cached, _) => cached,
+        };
         // Begun here: a future does nothing before it is polled.
         let busy = self.shared.activity.begin();
-        let read = read_messages(Arc::clone(&self.shared), stream, after, limit, busy);
+        let shared = Arc::clone(&self.shared);
+        let read = async move {
+            let (events, busy) = match cached {
+                Some(events) => (events, busy),
+                None => read_messages(shared, stream, after, limit, busy).await?,
+            };
+            let metas = judge(filter.as_ref(), &events).await;
+            Some((events, metas, busy))
+        };
         ctx.spawn(read.into_actor(self).map(move |read, actor, ctx| {
-            if let Some((events, _busy)) = read {
-                actor.offer(events);
+            if let Some((events, metas, _busy)) = read {
+                actor.offer(events, metas);
                 actor.plan(ctx);
             }
         }));
         false
     }
 
-    fn offer(&mut self, events: Vec<Arc<RecordedEvent>>) {
-        let metas = events
-            .iter()
-            .filter_map(|recorded| meta_of(recorded))
-            .collect();
+    fn offer(&mut self, events: Vec<Arc<RecordedEvent>>, metas: Vec<MessageMeta>) {
         for recorded in events {
             self.bodies.insert(recorded.version, recorded);
         }
@@ -495,6 +509,23 @@ async fn paused(shared: &Shared, busy: Busy) -> Busy {
     drop(busy);
     (&mut sleep).await;
     shared.activity.begin()
+}
+
+/// Lets the filter judge messages, and others of this thread have their turn after each: a filter
+/// is bounded, and a read may bring many messages.
+async fn judge(filter: Option<&Filter>, events: &[Arc<RecordedEvent>]) -> Vec<MessageMeta> {
+    let mut metas = Vec::with_capacity(events.len());
+    for recorded in events {
+        let Some(mut meta) = meta_of(recorded) else {
+            continue;
+        };
+        if let (Some(filter), Some(published)) = (filter, recorded.event.as_published()) {
+            meta.verdict = filter.verdict(published, recorded.time);
+            tokio::task::yield_now().await;
+        }
+        metas.push(meta);
+    }
+    metas
 }
 
 fn meta_of(recorded: &RecordedEvent) -> Option<MessageMeta> {

@@ -66,11 +66,14 @@ pub enum ErrorClass {
     Auth,
     /// A fault of the gateway itself, not of the callback.
     Internal,
+    /// The subscription's filter fails on the message, so it was not called with it.
+    Filter,
 }
 
 impl ErrorClass {
     /// Every class, in the order of a call's life.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
+        Self::Filter,
         Self::Blocked,
         Self::Auth,
         Self::Dns,
@@ -94,6 +97,7 @@ impl ErrorClass {
             Self::Blocked => "blocked",
             Self::Auth => "auth",
             Self::Internal => "internal",
+            Self::Filter => "filter",
         }
     }
 }
@@ -108,7 +112,7 @@ impl fmt::Display for ErrorClass {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Fault {
-    /// The callback's: it answered badly or not at all.
+    /// The subscriber's: its callback answered badly or not at all, or its filter failed.
     Receiver,
     /// The gateway's own: blocked destination, credentials or settings that cannot be used, inner
     /// error.

@@ -517,6 +517,7 @@ payload! {
         /// Why.
         cause: FailureCause,
         /// The delivery that could not be made; it is the next when the subscription is resumed.
+        /// Absent where the filter failed: the message is judged again.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         message: Option<MessageRef>,
     }
@@ -771,6 +772,8 @@ pub enum DeadLetterReason {
     Blocked,
     /// The call could not be made from the gateway's side, and trying again would not help.
     Unsendable,
+    /// The subscription's filter fails on the message, so it was not called with it.
+    FilterFailed,
 }
 
 impl DeadLetterReason {
@@ -782,6 +785,7 @@ impl DeadLetterReason {
             Self::DeadlinePassed => "deadline_passed",
             Self::Blocked => "blocked",
             Self::Unsendable => "unsendable",
+            Self::FilterFailed => "filter_failed",
         }
     }
 }

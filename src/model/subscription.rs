@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ApiId, ApplicationId, Auth, CallbackUrl, Header, Invalid, Position, Retry, Signing, Ssl,
-    SubscriptionId, Timestamp,
+    ApiId, ApplicationId, Auth, CallbackUrl, FilterExpression, Header, Invalid, Position, Retry,
+    Signing, Ssl, SubscriptionId, Timestamp,
     entrypoint::{CloudEvents, Method},
 };
 
@@ -145,6 +145,9 @@ pub struct Subscription {
     /// Only messages of this channel; all when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channel: Option<String>,
+    /// Only messages that this condition holds for; all when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<FilterExpression>,
     /// The consumer's settings.
     #[serde(default)]
     pub configuration: ConsumerConfiguration,
@@ -190,6 +193,7 @@ impl Subscription {
             api: ApiId::nil(),
             application: ApplicationId::nil(),
             channel: None,
+            filter: None,
             configuration,
             status: SubscriptionStatus::Accepted,
             starting_at: None,
@@ -206,9 +210,19 @@ impl Subscription {
         self
     }
 
-    /// Checks every field.
+    /// The same subscription to the messages alone that this condition holds for.
+    #[must_use]
+    pub fn filtered(mut self, filter: impl Into<String>) -> Self {
+        self.filter = Some(FilterExpression::new(filter));
+        self
+    }
+
+    /// Checks every field; of the filter its length.
     pub fn validate(&self) -> Result<(), Invalid> {
         let mut invalid = Invalid::none();
+        if let Some(filter) = &self.filter {
+            invalid.merge("/filter", filter.validate());
+        }
         invalid.merge("/configuration", self.configuration.validate());
         if let (Some(start), Some(end)) = (self.starting_at, self.ending_at) {
             invalid.check(

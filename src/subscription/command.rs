@@ -78,6 +78,13 @@ pub enum Command {
     /// The callback is another one than before, without an update of its own: the entrypoint's
     /// changed. What was thought of the old one is forgotten.
     CallbackMoved,
+    /// Give up a message that the filter fails on.
+    FilterFailed {
+        /// The message.
+        message: MessageRef,
+        /// Why.
+        detail: String,
+    },
     /// Pass over a run of messages.
     Filtered {
         /// The first.

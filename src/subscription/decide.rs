@@ -75,6 +75,7 @@ pub fn decide(
         }
         Command::Expire { messages } => Ok(expire(state, &messages, policy, moment)),
         Command::Unsendable { message, detail } => unsendable(state, message, detail, policy),
+        Command::FilterFailed { message, detail } => filter_failed(state, message, detail, policy),
         Command::CallbackMoved => Ok(callback_moved(state, moment)),
         Command::Filtered {
             first,
@@ -289,6 +290,29 @@ fn unsendable(
     // The delivery that interrupted it waits already; this one waits with it.
     if interrupts && state.consumer_status != ConsumerStatus::Started {
         return Ok(Vec::new());
+    }
+    Ok(vec![event])
+}
+
+/// Gives up a message that the filter fails on: it would fail again. Where that interrupts, the
+/// message is not opened, so that it is judged anew when the subscription is resumed.
+fn filter_failed(
+    state: &SubscriptionState,
+    message: MessageRef,
+    detail: String,
+    policy: &Policy,
+) -> Decision {
+    if state.is_seen(message.version) {
+        return Err(Rejection::Ended(message));
+    }
+    if !state.is_running() {
+        return Ok(Vec::new());
+    }
+    let mut tally = Tally::of(state, message);
+    tally.past.error = Some(AttemptError::new(ErrorClass::Filter, detail));
+    let mut event = tally.given_up(DeadLetterReason::FilterFailed, policy);
+    if let SubscriptionEvent::Failed(failed) = &mut event {
+        failed.message = None;
     }
     Ok(vec![event])
 }

@@ -26,6 +26,7 @@ mod projection_deliveries;
 mod projection_engine;
 mod projection_figures;
 mod runtime_deliveries;
+mod runtime_filters;
 mod runtime_privacy;
 mod runtime_settings;
 mod runtime_tokens;

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use hooklog::{
-    model::{Api, DeliveryMode, Moment, Qos, Timestamp, Version},
+    model::{Api, DeliveryMode, FilterVerdict, Moment, Qos, Timestamp, Version},
     subscription::{Command, Driver, Job, MessageMeta, Now, SubscriptionState, Time, apply},
 };
 
@@ -30,7 +30,7 @@ fn metas(first: u64, last: u64) -> Vec<MessageMeta> {
             message: message(version),
             key: None,
             channel: None,
-            matches: true,
+            verdict: FilterVerdict::Passes,
         })
         .collect()
 }

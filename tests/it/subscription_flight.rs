@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use hooklog::{
     model::{
-        ApiId, AttemptNumber, AttemptResult, DeadLetterQueue, DeliveryMode, Policy, Retry,
-        RetryAfter, Subscription, SubscriptionCreated, Timestamp, Version,
+        ApiId, AttemptNumber, AttemptResult, DeadLetterQueue, DeliveryMode, FilterVerdict, Policy,
+        Retry, RetryAfter, Subscription, SubscriptionCreated, Timestamp, Version,
     },
     subscription::{
         Action, Command, Flight, MessageMeta, Now, OPEN_DELIVERIES_MAX, OUTCOMES_NOT_DURABLE_MAX,
@@ -110,7 +110,7 @@ impl Bench {
             message: message(version),
             key: (self.key)(version),
             channel: None,
-            matches: true,
+            verdict: FilterVerdict::Passes,
         });
         self.flight.offer(metas.collect());
     }
@@ -441,7 +441,7 @@ fn a_read_that_was_asked_for_before_the_channel_changed_is_dropped() {
         message: message(version),
         key: None,
         channel: None,
-        matches: true,
+        verdict: FilterVerdict::Passes,
     };
     bench.flight.offer((1..=5).map(meta).collect());
     assert_eq!(
@@ -451,6 +451,58 @@ fn a_read_that_was_asked_for_before_the_channel_changed_is_dropped() {
             limit: 5
         }]
     );
+}
+
+/// Messages of which every third passes, the next is filtered, and the one after fails.
+fn judged(first: u64, last: u64) -> Vec<MessageMeta> {
+    let verdict = |version| match version % 3 {
+        0 => FilterVerdict::Passes,
+        1 => FilterVerdict::Filtered,
+        _ => FilterVerdict::Failed("why".to_owned()),
+    };
+    let meta = |version| MessageMeta {
+        message: message(version),
+        key: None,
+        channel: None,
+        verdict: verdict(version),
+    };
+    (first..=last).map(meta).collect()
+}
+
+#[test]
+fn what_the_filter_fails_on_is_given_up_at_once_and_others_flow() {
+    let mut bench = concurrent(policy(Retry::default()));
+    bench.head = 6;
+    assert!(matches!(bench.next()[..], [Action::Read { .. }]));
+    bench.flight.offer(judged(1, 6));
+    bench.rest();
+    assert_eq!(bench.sent(), [3, 6]);
+    let counters = bench.given().state.counters;
+    assert_eq!((counters.filtered, counters.dead_lettered), (2, 2));
+    bench.end(3, status(200));
+    bench.end(6, status(200));
+    assert_eq!(bench.given().state.cursor, Version::new(6));
+}
+
+#[test]
+fn what_interrupted_by_its_filter_is_judged_by_the_filter_that_holds_when_it_is_resumed() {
+    let mut bench = concurrent(Policy {
+        dlq: DeadLetterQueue::None,
+        ..policy(Retry::default())
+    });
+    bench.head = 2;
+    assert!(matches!(bench.next()[..], [Action::Read { .. }]));
+    bench.flight.offer(judged(2, 2));
+    assert_eq!(bench.rest(), None);
+    assert!(!bench.given().state.is_running());
+    bench.ask(Command::ResumeFailure);
+    bench.rest();
+    assert!(!bench.given().state.is_running(), "it fails on it again");
+    bench.ask(Command::Update {
+        subscription: Box::new(subscription().filtered("true")),
+    });
+    bench.ask(Command::ResumeFailure);
+    assert!(matches!(bench.next()[..], [Action::Read { .. }]));
 }
 
 #[test]

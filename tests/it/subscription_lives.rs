@@ -8,8 +8,8 @@ use std::{
 use hooklog::{
     model::{
         AttemptError, AttemptNumber, AttemptResult, DeadLetterQueue, DeliveryMode, Draws,
-        ErrorClass, MessageRef, Moment, OnFailure, Policy, Qos, Retry, RetryAfter, Subscription,
-        SubscriptionEvent, SubscriptionId, Timestamp, Version,
+        ErrorClass, FilterVerdict, MessageRef, Moment, OnFailure, Policy, Qos, Retry, RetryAfter,
+        Subscription, SubscriptionEvent, SubscriptionId, Timestamp, Version,
     },
     subscription::{
         Action, Command, Flight, MessageMeta, Now, PastDelivery, SubscriptionState, apply, decide,
@@ -60,7 +60,7 @@ fn meta(version: u64) -> MessageMeta {
         message: at(version),
         key: key(version),
         channel: Some(channel(version).to_owned()),
-        matches: true,
+        verdict: FilterVerdict::Passes,
     }
 }
 

@@ -275,6 +275,60 @@ fn a_message_that_was_never_tried_expires_by_its_deadline_alone() {
     );
 }
 
+fn filter_failed(version: u64) -> Command {
+    Command::FilterFailed {
+        message: message(version),
+        detail: "there is no field \"a\"".to_owned(),
+    }
+}
+
+#[test]
+fn a_message_that_the_filter_fails_on_is_dead_lettered_with_the_reason_and_never_called_with() {
+    let when = created().when(filter_failed(2));
+    assert_eq!(
+        dead_letter(&when),
+        (DeadLetterReason::FilterFailed, Fault::Receiver, 0)
+    );
+    let SubscriptionEvent::DeadLettered(letter) = &when.events()[0] else {
+        panic!("{:?}", when.events());
+    };
+    let error = letter.error.as_ref().unwrap();
+    assert_eq!(error.class, ErrorClass::Filter);
+    assert_eq!(error.detail, "there is no field \"a\"");
+    let after = when.then_types(&["delivery.dead_lettered"]);
+    assert_eq!(after.state.counters.dead_lettered, 1);
+    let other = after
+        .when(record(1, 1, status(200)))
+        .then_types(&["attempt.succeeded"]);
+    assert_eq!(other.state.cursor, Version::new(2));
+    let again = Rejection::Ended(message(2));
+    other.when(filter_failed(2)).then_rejected(&again);
+}
+
+#[test]
+fn without_a_dead_letter_queue_a_failing_filter_interrupts_and_the_message_is_judged_again() {
+    let none = Policy {
+        dlq: DeadLetterQueue::None,
+        ..policy(Retry::default())
+    };
+    let discard = Policy {
+        on_failure: OnFailure::Discard,
+        ..none.clone()
+    };
+    let after = created()
+        .under(none)
+        .when(filter_failed(1))
+        .then_types(&["subscription.failed"]);
+    assert!(after.state.open.is_empty() && !after.state.is_seen(Version::FIRST));
+    let cause = after.state.failure_cause.as_ref().unwrap().to_string();
+    assert!(cause.contains("filter_failed"), "{cause}");
+    after.when(filter_failed(1)).then([]);
+    created()
+        .under(discard)
+        .when(filter_failed(1))
+        .then_types(&["delivery.discarded"]);
+}
+
 #[test]
 fn gone_stops_the_subscription_and_the_message_stays_its_next() {
     let after = created()

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     model::{
         ApiId, ApplicationId, ConsumerConfiguration, ConsumerStatus, DeliveryMode, FailureCause,
-        Permission, Subscription, SubscriptionId, SubscriptionStatus, Timestamp,
+        FilterExpression, Permission, Subscription, SubscriptionId, SubscriptionStatus, Timestamp,
     },
     projection::subscriptions::{SubscriptionHealth, SubscriptionRow},
 };
@@ -151,6 +151,9 @@ struct Change {
     /// Only messages of this channel; all when absent.
     #[serde(default)]
     channel: Option<String>,
+    /// Only messages for which this expression (CEL) holds; all when absent.
+    #[serde(default)]
+    filter: Option<FilterExpression>,
     /// The consumer's settings.
     configuration: ConsumerConfiguration,
     /// No delivery before this time.
@@ -280,6 +283,7 @@ async fn replace(call: &Call) -> Result<Reply, Problem> {
     let change: Change = call.json()?;
     let subscription = Subscription {
         channel: change.channel,
+        filter: change.filter,
         configuration: change.configuration,
         starting_at: change.starting_at,
         ending_at: change.ending_at,
@@ -335,6 +339,7 @@ fn changeable(subscription: &Subscription) -> impl Serialize + use<> {
     (
         subscription.id,
         subscription.channel.clone(),
+        subscription.filter.clone(),
         subscription.configuration.clone(),
         subscription.starting_at,
         subscription.ending_at,

@@ -3,6 +3,7 @@
 use super::{ControlError, Handle};
 use crate::{
     delivery::check_proxy,
+    filter::Filter,
     model::{Api, CallbackUrl, DeadLetterQueue, Invalid, Subscription},
 };
 
@@ -49,6 +50,9 @@ impl Handle {
                 "/configuration/callbackUrl",
                 "is missing, and the entrypoint names none",
             ),
+        }
+        if let Some(filter) = &subscription.filter {
+            invalid.merge("/filter", Filter::compile(filter).map(drop));
         }
         if let Some(endpoint) = subscription.configuration.auth.token_endpoint() {
             invalid.merge("/configuration/auth/endpoint", self.allowed(endpoint));

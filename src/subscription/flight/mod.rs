@@ -13,8 +13,8 @@ use super::{
     timers::{Timer, Timers},
 };
 use crate::model::{
-    AttemptNumber, DeadLetterQueue, MessagePublished, MessageRef, Policy, Position, Timestamp,
-    Version,
+    AttemptNumber, DeadLetterQueue, FilterExpression, FilterVerdict, MessagePublished, MessageRef,
+    Policy, Position, Timestamp, Version,
 };
 
 /// Most outcomes that may wait to be durable; above it no call starts. It bounds how many
@@ -39,12 +39,13 @@ pub struct MessageMeta {
     pub key: Option<String>,
     /// Its channel.
     pub channel: Option<String>,
-    /// Whether the subscription's filter lets it through; true without a filter.
-    pub matches: bool,
+    /// What the subscription's filter makes of it; without a filter it passes.
+    pub verdict: FilterVerdict,
 }
 
 impl MessageMeta {
-    /// What is known of a message of its API's stream, where it stands there and when it came.
+    /// What is known of a message of its API's stream, where it stands there and when it came. It
+    /// passes until a filter says otherwise.
     pub fn of(
         published: &MessagePublished,
         version: Version,
@@ -60,7 +61,7 @@ impl MessageMeta {
             },
             key: published.key.clone(),
             channel: published.channel.clone(),
-            matches: true,
+            verdict: FilterVerdict::Passes,
         }
     }
 }
@@ -157,6 +158,8 @@ pub struct Flight {
     ahead: BTreeMap<Version, MessageMeta>,
     /// Messages read that are not for this subscription.
     skipped: Runs,
+    /// Messages that the filter fails on, and why.
+    failed: BTreeMap<Version, (MessageRef, String)>,
     /// Messages that cannot be read: retention has dropped them, or they are damaged.
     lost: Runs,
     read_to: Option<Version>,
@@ -165,11 +168,33 @@ pub struct Flight {
     dry_at: Option<Version>,
     /// Keys of open deliveries, in keyed mode.
     keys: BTreeMap<Version, Option<String>>,
-    channel: Option<String>,
+    narrowed: Narrowed,
     not_durable: usize,
     forwarding: Option<Version>,
     pace: Pace,
     timers: Timers,
+}
+
+/// Which messages a subscription is for; what was read under another is read again.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Narrowed {
+    channel: Option<String>,
+    filter: Option<FilterExpression>,
+}
+
+impl Narrowed {
+    fn of(state: &SubscriptionState) -> Self {
+        let subscription = state.subscription.as_ref();
+        subscription.map_or_else(Self::default, |subscription| Self {
+            channel: subscription.channel.clone(),
+            filter: subscription.filter.clone(),
+        })
+    }
+
+    /// Whether a message of this channel is for it, filter apart.
+    fn takes(&self, channel: Option<&String>) -> bool {
+        self.channel.is_none() || self.channel.as_ref() == channel
+    }
 }
 
 impl Flight {
@@ -206,11 +231,16 @@ impl Flight {
             if self.calls.contains_key(&version) {
                 continue;
             }
-            let channel_differs = self.channel.is_some() && self.channel != meta.channel;
-            if channel_differs || !meta.matches {
+            if !self.narrowed.takes(meta.channel.as_ref()) {
                 self.skipped.insert(version, version);
-            } else {
-                self.ahead.insert(version, meta);
+                continue;
+            }
+            match &meta.verdict {
+                FilterVerdict::Passes => drop(self.ahead.insert(version, meta)),
+                FilterVerdict::Filtered => self.skipped.insert(version, version),
+                FilterVerdict::Failed(why) => {
+                    self.failed.insert(version, (meta.message, why.clone()));
+                }
             }
         }
         self.read_to = Some(last);
@@ -287,10 +317,11 @@ impl Flight {
 
     /// Drops what the state has moved past.
     fn forget(&mut self, state: &SubscriptionState, head: Version) {
-        let channel = state.subscription.as_ref().and_then(|s| s.channel.clone());
-        if self.channel != channel {
-            self.channel = channel;
+        let narrowed = Narrowed::of(state);
+        if self.narrowed != narrowed {
+            self.narrowed = narrowed;
             self.ahead.clear();
+            self.failed.clear();
             self.skipped = Runs::default();
             self.lost = Runs::default();
             self.read_to = None;
@@ -303,6 +334,7 @@ impl Flight {
         }
         self.drop_refused_takes(state);
         self.ahead.retain(|version, _| !state.is_seen(*version));
+        self.failed.retain(|version, _| !state.is_seen(*version));
         for runs in [&mut self.skipped, &mut self.lost] {
             runs.remove_through(state.cursor);
             if !runs.is_empty() {

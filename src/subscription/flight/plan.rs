@@ -7,7 +7,7 @@ use super::{
     OPEN_DELIVERIES_MAX, OUTCOMES_NOT_DURABLE_MAX, Purpose, Reading, Stage,
 };
 use crate::{
-    model::{AttemptNumber, DeliveryMode, FilterReason, Policy, Timestamp, Version},
+    model::{AttemptNumber, DeliveryMode, FilterReason, FilterVerdict, Policy, Timestamp, Version},
     subscription::{
         Command, OpenDelivery, SubscriptionState, circuit::Circuit, decide::FORWARD_PAUSE_MAX,
         schedule, timers::Timer,
@@ -66,6 +66,7 @@ impl<'a> Plan<'a> {
 
     fn deliver(&mut self) {
         self.skip();
+        self.give_up_unjudged();
         self.expire();
         if !self.actions.iter().any(|a| matches!(a, Action::Record(_))) {
             self.send();
@@ -150,6 +151,16 @@ impl<'a> Plan<'a> {
                     self.actions.push(Action::Record(filtered));
                 }
             }
+        }
+    }
+
+    /// Gives up what the filter fails on. Nothing waits for its turn here: no call is made.
+    fn give_up_unjudged(&mut self) {
+        for (message, why) in self.flight.failed.values() {
+            self.actions.push(Action::Record(Command::FilterFailed {
+                message: *message,
+                detail: why.clone(),
+            }));
         }
     }
 
@@ -370,7 +381,7 @@ impl<'a> Plan<'a> {
             message: open.message,
             key: self.flight.keys.get(&version).cloned().flatten(),
             channel: None,
-            matches: true,
+            verdict: FilterVerdict::Passes,
         })
     }
 
