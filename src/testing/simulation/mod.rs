@@ -1,6 +1,6 @@
-//! Whole lives of a gateway from one seed: publishes, answers of every kind, pauses and updates,
-//! full disks, failed syncs, power cuts, clock jumps, restarts. In the end everything heals, and
-//! what the log holds is held against what the outside saw.
+//! Whole lives of a gateway from one seed: publishes, filters, answers of every kind, pauses and
+//! updates, full disks, failed syncs, power cuts, clock jumps, restarts. In the end everything
+//! heals, and what the log holds is held against what the outside saw.
 //!
 //! What runs is the real log over storage that forgets, the real [`Driver`] of each subscription,
 //! real recovery and real projections. Callbacks, time and chance are made up. One thread, no

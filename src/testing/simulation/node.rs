@@ -13,6 +13,7 @@ use super::Broken;
 use crate::{
     actor::ClockTime,
     clock::SharedClock,
+    filter::FilterCache,
     log::{
         AppendError, Appended, EventLog, ExpectedVersion, LogOptions, LogWriter, OpenError,
         PendingAppend, RecordedEvent, SnapshotStore, Storage, StreamId, Urgency,
@@ -27,6 +28,7 @@ use crate::{
 /// A subscription that runs.
 pub(super) struct Seat {
     pub(super) driver: Driver<()>,
+    pub(super) filter: FilterCache,
     /// The one wake-up that counts.
     pub(super) wake: u64,
     /// The log takes nothing more.
@@ -173,9 +175,10 @@ impl Node {
     }
 }
 
-const fn seat(driver: Driver<()>) -> Seat {
+fn seat(driver: Driver<()>) -> Seat {
     Seat {
         driver,
+        filter: FilterCache::default(),
         wake: 0,
         stuck: false,
     }

@@ -3,8 +3,9 @@
 use crate::{
     log::Durability,
     model::{
-        Api, ApiId, ApplicationId, CallbackUrl, DeadLetterQueue, DeliveryMode, Draws, OnFailure,
-        Qos, Retry, RetryOption, RetryStrategy, Subscription, SubscriptionId,
+        Api, ApiId, ApplicationId, CallbackUrl, DeadLetterQueue, DeliveryMode, Draws,
+        FilterExpression, OnFailure, Qos, Retry, RetryOption, RetryStrategy, Subscription,
+        SubscriptionId,
     },
 };
 
@@ -21,6 +22,13 @@ pub(super) struct Faults {
     pub(super) callbacks: bool,
     pub(super) commands: bool,
 }
+
+/// Passes messages of no type and of type `a`, not of type `b`, and fails on those of type `c`: they
+/// are no JSON.
+pub(super) const FILTER: &str = "type in ['', 'a'] || type == 'c' && body.amount > 1";
+/// The types of messages.
+pub(super) const TYPES: [Option<&str>; 6] =
+    [None, None, Some("a"), Some("a"), Some("b"), Some("c")];
 
 /// A seed's choices.
 #[derive(Debug, Clone)]
@@ -51,7 +59,7 @@ impl Scenario {
         let api = api(draws);
         let count = 1 + draws.below(3);
         let subscriptions = (0..count).map(|n| subscription(draws, &api, n)).collect();
-        Self {
+        let mut scenario = Self {
             subscriptions,
             durability: one_of(draws, &[Durability::Synced, Durability::Flushed]),
             faults: Faults {
@@ -65,7 +73,11 @@ impl Scenario {
             tail_cache_bytes: one_of(draws, &[1 << 10, 16 << 20, 16 << 20, 16 << 20]),
             segment_bytes_max: one_of(draws, &[4 << 10, 32 << 10, 64 << 20]),
             api,
+        };
+        for subscription in &mut scenario.subscriptions {
+            subscription.filter = chance(draws, 25).then(|| FilterExpression::new(FILTER));
         }
+        scenario
     }
 }
 

@@ -12,19 +12,19 @@ use super::{
     checks::{self, Fate},
     ledger::Ledger,
     node::{Appending, Node, Reader, Relay, Seat, history, shared},
-    scenario::{Scenario, chance, one_of, retry},
+    scenario::{FILTER, Scenario, TYPES, chance, one_of, retry},
 };
 use crate::{
     actor::ClockTime,
     clock::Clock,
     log::{
-        AppendError, Appended, Durability, ExpectedVersion, Health, LogOptions, SnapshotStore,
-        Storage, StreamId,
+        AppendError, Appended, Durability, ExpectedVersion, Health, LogOptions, RecordedEvent,
+        SnapshotStore, Storage, StreamId,
     },
     model::{
-        Api, ApiCreated, ApiState, DeliveryMode, Draws, Event, Message, MessageId,
-        MessagePublished, MessageRef, Moment, Position, SubscriptionCreated, SubscriptionId,
-        Timestamp, Version,
+        Api, ApiCreated, ApiState, DeliveryMode, Draws, Event, FilterExpression, Message,
+        MessageId, MessagePublished, MessageRef, Moment, Position, SubscriptionCreated,
+        SubscriptionId, Timestamp, Version,
     },
     projection::{
         Projection, Stepped, View, dead_letters::DeadLetters, deliveries::Deliveries, fold_all,
@@ -255,10 +255,22 @@ impl World {
             self.redefine(|api, _| api.state = ApiState::Started)?;
         }
         for id in ids {
+            self.drop_filter(id)?;
             self.ask(id, Command::Resume)?;
             self.ask(id, Command::ResumeFailure)?;
         }
         Ok(())
+    }
+
+    /// What a filter has interrupted it interrupts again, as long as it stands.
+    fn drop_filter(&mut self, id: SubscriptionId) -> Result<(), Broken> {
+        let seat = self.node().seats.get(&id);
+        let definition = seat.and_then(|seat| seat.driver.state().subscription.clone());
+        let Some(mut subscription) = definition.filter(|s| s.filter.is_some()) else {
+            return Ok(());
+        };
+        subscription.filter = None;
+        self.ask(id, Command::Update { subscription })
     }
 
     fn after(&mut self, wait: Duration, happening: Happening) {
@@ -569,19 +581,24 @@ impl World {
         let stream = StreamId::messages(node.api.id);
         let events = node.log.read_stream(stream, after, limit);
         let events = events.map_err(|error| format!("messages cannot be read: {error}"))?;
-        let metas: Vec<MessageMeta> = events
-            .iter()
-            .filter_map(|recorded| {
-                let published = recorded.event.as_published()?;
-                let place = (recorded.version, recorded.position, recorded.time);
-                Some(MessageMeta::of(published, place.0, place.1, place.2))
-            })
-            .collect();
-        for meta in &metas {
-            self.keys.insert(meta.message.version, meta.key.clone());
-        }
+        let published = |recorded: &RecordedEvent| {
+            let published = recorded.event.as_published()?;
+            self.keys.insert(recorded.version, published.key.clone());
+            let place = (recorded.version, recorded.position, recorded.time);
+            let meta = MessageMeta::of(published, place.0, place.1, place.2);
+            Some((published.clone(), meta))
+        };
+        let messages: Vec<_> = events.iter().map(|e| &**e).filter_map(published).collect();
         if let Some(seat) = self.seat(subscription) {
-            seat.driver.offer(metas);
+            let definition = seat.driver.state().subscription.as_ref();
+            let filter = seat.filter.of(definition.and_then(|s| s.filter.as_ref()));
+            let judged = messages.into_iter().map(|(published, mut meta)| {
+                if let Some(filter) = &filter {
+                    meta.verdict = filter.verdict(&published, meta.message.accepted_at);
+                }
+                meta
+            });
+            seat.driver.offer(judged.collect());
         }
         self.plan(subscription)
     }
@@ -769,11 +786,12 @@ impl World {
             let message = Message::text(format!("{id}"));
             let key = one_of(&mut self.draws, &[None, Some("k"), Some("l")]);
             let channel = one_of(&mut self.draws, &[None, Some("a"), Some("b")]);
+            let event_type = one_of(&mut self.draws, &TYPES);
             messages.push(MessagePublished {
                 id,
                 content: message.content,
                 content_type: message.content_type,
-                event_type: None,
+                event_type: event_type.map(str::to_owned),
                 channel: channel.map(str::to_owned),
                 key: key.map(str::to_owned),
                 headers: Vec::new(),
@@ -890,11 +908,17 @@ impl World {
         let Some(mut subscription) = known else {
             return Ok(());
         };
-        match self.draws.below(3) {
+        match self.draws.below(4) {
             0 => subscription.configuration.retry = Some(retry(&mut self.draws)),
             1 => {
                 let url = format!("https://example.com/{}", self.draws.below(100));
                 subscription.configuration.callback_url = url.parse().ok();
+            }
+            2 => {
+                let filter = subscription.filter.take();
+                if filter.is_none() {
+                    subscription.filter = Some(FilterExpression::new(FILTER));
+                }
             }
             _ => {
                 self.mixed.insert(id);
