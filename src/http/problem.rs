@@ -226,6 +226,7 @@ impl From<ControlError> for Problem {
             ControlError::UnknownApi(_)
             | ControlError::UnknownApplication(_)
             | ControlError::UnknownSubscription(_)
+            | ControlError::UnknownMessage(_)
             | ControlError::UnknownToken(_)
             | ControlError::UnknownDelivery(_) => Self::new(Kind::NotFound, text),
             ControlError::InUse { .. } | ControlError::IsDeadLetterQueue { .. } => {

@@ -98,6 +98,12 @@ impl SnapshotStore {
         }
     }
 
+    /// Closes the store: whoever still holds this finds nothing in it, and the directory may be
+    /// opened again.
+    pub fn close(&self) {
+        self.rows().store = None;
+    }
+
     /// Saves the rows that changed since the last save, as of `position` of this log, in one step.
     /// An empty value removes its row. Durable when this returns. Blocks.
     ///

@@ -842,3 +842,14 @@ pub enum DiscardReason {
     /// A person discarded it.
     Operator,
 }
+
+impl fmt::Display for DiscardReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::OnFailure => "there is no dead letter queue, and onFailure is discard",
+            Self::Interrupted => "its outcome was lost with a crash, and it must not be sent twice",
+            Self::SubscriptionClosed => "the subscription was closed",
+            Self::Operator => "somebody discarded it",
+        })
+    }
+}

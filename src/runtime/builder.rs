@@ -237,6 +237,7 @@ impl Builder {
             egress: self.egress,
             projections,
             activity,
+            snapshots: snapshots.clone(),
             lanes: Lanes::default(),
             ending: AtomicBool::new(false),
             held: self.held,
@@ -366,6 +367,7 @@ impl Inner {
         if let Some(snapshotter) = snapshotter {
             snapshotter.stop();
         }
+        self.snapshots.close();
         self.projections.stop();
         self.log.close();
     }

@@ -5,7 +5,7 @@ use std::io;
 use crate::{
     actor::ExecuteError,
     log::{AppendError, OpenError, ReadError, StorageError},
-    model::{ApiId, ApplicationId, DeliveryId, Invalid, SubscriptionId, TokenId},
+    model::{ApiId, ApplicationId, DeliveryId, Invalid, MessageId, SubscriptionId, TokenId},
     projection::{self, ViewError},
     vault::VaultError,
 };
@@ -59,6 +59,9 @@ pub enum ControlError {
         /// What.
         what: String,
     },
+    /// There is no such message, or retention dropped it.
+    #[error("there is no message {0}, or retention dropped it")]
+    UnknownMessage(MessageId),
     /// There is no such token.
     #[error("there is no token {0}")]
     UnknownToken(TokenId),

@@ -12,7 +12,7 @@ use crate::{
     actor::{Inspection, Registry},
     clock::SharedClock,
     delivery::{Egress, Transport},
-    log::EventLog,
+    log::{EventLog, SnapshotStore},
     model::{Api, ApiState, Position, SubscriptionId, Timestamp},
     projection::{
         Projection, ProjectionStatus, Projections, View, ViewError, dead_letters::DeadLetters,
@@ -34,6 +34,7 @@ pub(super) struct Inner {
     pub(super) egress: Egress,
     pub(super) projections: Projections,
     pub(super) activity: Activity,
+    pub(super) snapshots: SnapshotStore,
     pub(super) lanes: Lanes,
     /// Whether the runtime ends, and takes nothing in any more.
     pub(super) ending: AtomicBool,

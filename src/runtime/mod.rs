@@ -13,6 +13,7 @@ mod builder;
 mod control;
 mod directory;
 mod error;
+mod explain;
 mod forward;
 mod handle;
 mod limits;
@@ -25,5 +26,6 @@ pub use self::{
     builder::{Builder, PROJECTIONS_DIRECTORY, Runtime, ShutdownReport},
     control::TokenSecret,
     error::{ControlError, StartError},
+    explain::{Explanation, Standing, Step},
     handle::Handle,
 };

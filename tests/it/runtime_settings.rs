@@ -168,6 +168,9 @@ async fn nothing_is_taken_in_once_the_gateway_shuts_down() {
     test.shutdown().await;
     let refused = handle.publish(api, Message::text("b")).await.unwrap_err();
     assert!(refused.to_string().contains("shutting down"), "{refused}");
+    // A handle that is still held keeps nothing of the directory.
+    let again = TestRuntime::start(data.path(), 2).await.unwrap();
+    again.shutdown().await;
 }
 
 fn jwt_profile(key: &str) -> JwtProfile {

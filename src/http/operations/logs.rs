@@ -23,6 +23,7 @@ use crate::{
     projection::deliveries::{
         Cursor, DeliveryDetail, DeliveryFilter, DeliveryOutcome, DeliveryPage, DeliveryQuery,
     },
+    runtime::Explanation,
 };
 
 pub(in crate::http) const OPERATIONS: &[Operation] = &[
@@ -40,6 +41,20 @@ pub(in crate::http) const OPERATIONS: &[Operation] = &[
         "Everything about one delivery: its attempts, its dead letter, what was logged of it.",
         schema::<DeliveryDetail>,
         |call| async move { detail(&call).await }.boxed(),
+    ),
+    Operation::get(
+        "explainDelivery",
+        "/v1/apis/{api}/logs/{delivery}/explain",
+        "Why a delivery stands where it stands: the events behind it, and what it waits for.",
+        schema::<Explanation>,
+        |call| async move { explain(&call).await }.boxed(),
+    ),
+    Operation::get(
+        "explain",
+        "/v1/subscriptions/{subscription}/messages/{message}/explain",
+        "Why a message stands where it stands with a subscription, also where it has no log entry.",
+        schema::<Explanation>,
+        |call| async move { explain_message(&call).await }.boxed(),
     ),
     Operation::change(
         "redeliver",
@@ -131,6 +146,23 @@ async fn detail(call: &Call) -> Result<Reply, Problem> {
     let detail = view.detail(id)?.filter(|detail| detail.delivery.api == api);
     let detail = detail.ok_or_else(|| Problem::not_found(format!("delivery {id} of API {api}")))?;
     Reply::json(200, &detail)
+}
+
+async fn explain(call: &Call) -> Result<Reply, Problem> {
+    let (api, id): (ApiId, DeliveryId) = (call.parameter("api")?, call.parameter("delivery")?);
+    let view = call.handle().deliveries();
+    call.fresh(&view).await;
+    let row = view.delivery(id)?.filter(|row| row.api == api);
+    let row = row.ok_or_else(|| Problem::not_found(format!("delivery {id} of API {api}")))?;
+    let explained = call.handle().explain(row.message.id, row.subscription);
+    Reply::json(200, &explained.await?)
+}
+
+async fn explain_message(call: &Call) -> Result<Reply, Problem> {
+    let view = call.handle().subscriptions();
+    call.fresh(&view).await;
+    let (message, subscription) = (call.parameter("message")?, call.parameter("subscription")?);
+    Reply::json(200, &call.handle().explain(message, subscription).await?)
 }
 
 async fn redeliver(call: &Call) -> Result<Reply, Problem> {

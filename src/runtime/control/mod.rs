@@ -9,10 +9,12 @@ mod subscription;
 mod token;
 
 pub use self::token::TokenSecret;
+use tokio::task::spawn_blocking;
+
 use super::{ControlError, Handle};
 use crate::{
-    log::{Appended, ExpectedVersion, StreamId, Urgency},
-    model::{Event, Position, SubscriptionId},
+    log::{Appended, ExpectedVersion, ReadError, StreamId, Urgency},
+    model::{Event, Position, SubscriptionId, Timestamp, Version},
     subscription::Command,
 };
 
@@ -35,6 +37,35 @@ impl Handle {
     ) -> Result<Position, ControlError> {
         self.0.directory.owner(id)?;
         Ok(self.0.registry.execute(id, command).await?)
+    }
+
+    /// The first position whose event is not before this time.
+    pub(super) async fn position_at(&self, time: Timestamp) -> Result<Position, ControlError> {
+        let log = self.0.log.clone();
+        joined(spawn_blocking(move || log.position_at(time)).await)
+    }
+
+    /// The last version of a stream that stands before this position, by halving.
+    pub(super) async fn version_before(
+        &self,
+        stream: StreamId,
+        position: Position,
+    ) -> Result<Version, ControlError> {
+        let (mut low, mut high) = (Version::ZERO, self.0.log.stream_version(stream));
+        while low < high {
+            let middle = Version::new(low.get() + (high.get() - low.get()) / 2);
+            let found = self.0.log.read_stream_async(stream, middle, 1).await;
+            match found {
+                Ok(found) if found.first().is_some_and(|first| first.position < position) => {
+                    low = middle.next();
+                }
+                Ok(_) => high = middle,
+                // What retention cut stands before everything that is kept.
+                Err(ReadError::StreamGone { .. }) => low = middle.next(),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(low)
     }
 
     async fn append(

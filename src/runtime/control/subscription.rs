@@ -1,8 +1,6 @@
 //! Creating, changing and ending subscriptions.
 
-use tokio::task::spawn_blocking;
-
-use super::{super::directory::owner, ControlError, Handle, joined};
+use super::{super::directory::owner, ControlError, Handle};
 use crate::{
     actor::ExecuteError,
     log::{ExpectedVersion, StreamId, Urgency},
@@ -219,31 +217,14 @@ impl Handle {
     /// The version before the first message that a subscription gets.
     async fn first_cursor(&self, api: ApiId, start: StartFrom) -> Result<Version, ControlError> {
         let stream = StreamId::messages(api);
-        let head = self.0.log.stream_version(stream);
-        let position = match start {
-            StartFrom::Now => return Ok(head),
-            StartFrom::Beginning => return Ok(Version::ZERO),
-            StartFrom::Position(position) => position,
+        match start {
+            StartFrom::Now => Ok(self.0.log.stream_version(stream)),
+            StartFrom::Beginning => Ok(Version::ZERO),
+            StartFrom::Position(position) => self.version_before(stream, position).await,
             StartFrom::Time(time) => {
-                let log = self.0.log.clone();
-                joined(spawn_blocking(move || log.position_at(time)).await)?
-            }
-        };
-        // The first version whose message stands at or after that position, by halving.
-        let (mut low, mut high) = (Version::ZERO, head);
-        while low < high {
-            let middle = Version::new(low.get() + (high.get() - low.get()) / 2);
-            let found = self.0.log.read_stream_async(stream, middle, 1).await;
-            match found {
-                Ok(found) if found.first().is_some_and(|first| first.position < position) => {
-                    low = middle.next();
-                }
-                Ok(_) => high = middle,
-                // What retention cut stands before everything that is kept.
-                Err(crate::log::ReadError::StreamGone { .. }) => low = middle.next(),
-                Err(error) => return Err(error.into()),
+                let position = self.position_at(time).await?;
+                self.version_before(stream, position).await
             }
         }
-        Ok(low)
     }
 }

@@ -1,0 +1,446 @@
+//! Why a message stands where it stands with a subscription: the events behind it, in order, and
+//! what it waits for.
+
+use std::{fmt::Write as _, sync::Arc, time::Duration};
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{ControlError, Handle};
+use crate::{
+    log::{ReadError, RecordedEvent, StreamId},
+    model::{
+        Api, ApiState, ConsumerStatus, DeliveryId, Event, EventType, FilterReason, MessageId,
+        MessagePublished, MessageRef, Position, Subscription, SubscriptionEvent, SubscriptionId,
+        SubscriptionStatus, Timestamp, Version,
+    },
+    projection::{View, keyed_messages::KeyedMessages},
+    subscription::SubscriptionState,
+};
+
+/// Most events of a subscription that are looked at.
+const EVENTS_MAX: usize = 100_000;
+/// Events read at a time.
+const PAGE_EVENTS: usize = 2_048;
+
+/// How a message stands with a subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// The callback took it.
+    Delivered,
+    /// It was given up and kept.
+    DeadLettered,
+    /// It was given up and not kept.
+    Discarded,
+    /// It is not for this subscription.
+    Filtered,
+    /// It is still to be delivered.
+    Pending,
+}
+
+/// One thing that happened on the way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Step {
+    /// Its event.
+    pub position: Position,
+    /// When.
+    pub at: Timestamp,
+    /// The type of its event.
+    #[serde(rename = "type")]
+    #[schemars(with = "String")]
+    pub event_type: EventType,
+    /// What happened, in words.
+    pub text: String,
+}
+
+/// Why a message stands where it stands with a subscription.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Explanation {
+    /// The message.
+    pub message: MessageRef,
+    /// The subscription.
+    pub subscription: SubscriptionId,
+    /// How it stands.
+    pub standing: Standing,
+    /// Why, in words.
+    pub because: String,
+    /// What happened, in order.
+    pub steps: Vec<Step>,
+    /// Whether the subscription has so many events behind the message that not all were looked at.
+    pub is_cut: bool,
+}
+
+impl Handle {
+    /// Explains how a message stands with a subscription.
+    ///
+    /// # Errors
+    /// [`ControlError::UnknownMessage`] when the API of the subscription has no such message, or
+    /// retention dropped it.
+    pub async fn explain(
+        &self,
+        message: MessageId,
+        subscription: SubscriptionId,
+    ) -> Result<Explanation, ControlError> {
+        let row = self.subscriptions().subscription(subscription)?;
+        let row = row.ok_or(ControlError::UnknownSubscription(subscription))?;
+        let api = self.api(row.state.definition.api)?;
+        let published = self.find_message(&api, message, subscription).await?;
+        let (events, is_cut) = self.after(subscription, published.position).await?;
+        let state = match self.inspect(subscription).await {
+            Ok(inspection) => inspection.state,
+            // It is over: what stands in the view is all there is.
+            Err(_) => SubscriptionState {
+                subscription: Some(Box::new(row.state.definition.clone())),
+                status: row.state.status,
+                consumer_status: row.state.consumer_status,
+                ..SubscriptionState::new(subscription)
+            },
+        };
+        let now = Now {
+            api: &api,
+            state: &state,
+            now: self.now(),
+        };
+        Ok(tell(&published, &events, &now, is_cut))
+    }
+
+    /// Finds a message by its id. The ids that the gateway gives begin with their time, so it is
+    /// looked for near it; one that its publisher gave is found by the webhook log or its key.
+    async fn find_message(
+        &self,
+        api: &Api,
+        id: MessageId,
+        subscription: SubscriptionId,
+    ) -> Result<Arc<RecordedEvent>, ControlError> {
+        /// How far from the time in the id a message is looked for.
+        const NEAR: Duration = Duration::from_secs(60);
+        let unknown = || ControlError::UnknownMessage(id);
+        let stream = StreamId::messages(api.id);
+        let row = self
+            .deliveries()
+            .delivery(DeliveryId::of(id, subscription))?;
+        let keyed: View<KeyedMessages> = self.built_in();
+        let known = match row {
+            Some(row) => Some(row.message.position),
+            None => keyed.position_of(api.id, id)?,
+        };
+        if let Some(position) = known {
+            let found = self.0.log.get_async(position).await?;
+            return found.ok_or_else(unknown);
+        }
+        let Some(time) = time_of(id) else {
+            return Err(unknown());
+        };
+        let first = self.position_at(time.minus(NEAR)).await?;
+        let mut after = self.version_before(stream, first).await?;
+        let last = time.plus(NEAR);
+        loop {
+            let events = match self
+                .0
+                .log
+                .read_stream_async(stream, after, PAGE_EVENTS)
+                .await
+            {
+                Ok(events) => events,
+                Err(ReadError::StreamGone { first, .. }) => {
+                    after = first.previous();
+                    continue;
+                }
+                Err(ReadError::StreamDamaged { resume, .. }) => {
+                    after = resume.previous();
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            let is_it = |event: &&Arc<RecordedEvent>| published(event).is_some_and(|p| p.id == id);
+            if let Some(found) = events.iter().find(is_it) {
+                return Ok(Arc::clone(found));
+            }
+            match events.last() {
+                Some(event) if event.time <= last => after = event.version,
+                _ => return Err(unknown()),
+            }
+        }
+    }
+
+    /// The events of a subscription behind a position, and whether there are more.
+    async fn after(
+        &self,
+        id: SubscriptionId,
+        position: Position,
+    ) -> Result<(Vec<Arc<RecordedEvent>>, bool), ControlError> {
+        let stream = StreamId::subscription(id);
+        let mut after = self.version_before(stream, position).await?;
+        let mut found = Vec::new();
+        while found.len() < EVENTS_MAX {
+            let events = match self
+                .0
+                .log
+                .read_stream_async(stream, after, PAGE_EVENTS)
+                .await
+            {
+                Ok(events) => events,
+                Err(ReadError::StreamGone { first, .. }) => {
+                    after = first.previous();
+                    continue;
+                }
+                Err(ReadError::StreamDamaged { resume, .. }) => {
+                    after = resume.previous();
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            let Some(last) = events.last() else {
+                return Ok((found, false));
+            };
+            after = last.version;
+            found.extend(events);
+        }
+        Ok((found, true))
+    }
+}
+
+/// What is so now.
+struct Now<'a> {
+    api: &'a Api,
+    state: &'a SubscriptionState,
+    now: Timestamp,
+}
+
+fn published(event: &RecordedEvent) -> Option<&MessagePublished> {
+    event.event.as_published()
+}
+
+/// The time that an id of the gateway begins with; `None` when somebody else gave it.
+fn time_of(id: MessageId) -> Option<Timestamp> {
+    let (seconds, nanos) = id.as_uuid().get_timestamp()?.to_unix();
+    let millis = i64::try_from(seconds).ok()?.checked_mul(1_000)?;
+    Some(Timestamp::from_millis(
+        millis + i64::from(nanos / 1_000_000),
+    ))
+}
+
+fn tell(
+    message: &RecordedEvent,
+    events: &[Arc<RecordedEvent>],
+    now: &Now<'_>,
+    is_cut: bool,
+) -> Explanation {
+    let id = published(message).map_or(MessageId::nil(), |published| published.id);
+    let reference = MessageRef {
+        version: message.version,
+        position: message.position,
+        id,
+        accepted_at: message.time,
+    };
+    let mut steps = vec![step(message, "accepted from its publisher".to_owned())];
+    let (mut standing, mut because) = (None, String::new());
+    for event in events {
+        let Some(told) = of_event(event, message, now) else {
+            continue;
+        };
+        steps.push(step(event, told.text));
+        if let Some((reached, why)) = told.reached {
+            standing = reached;
+            because = why;
+        }
+    }
+    let (standing, because) = match standing {
+        Some(standing) => (standing, because),
+        None => waits(message, now),
+    };
+    Explanation {
+        message: reference,
+        subscription: now.state.id,
+        standing,
+        because,
+        steps,
+        is_cut,
+    }
+}
+
+fn step(event: &RecordedEvent, text: String) -> Step {
+    Step {
+        position: event.position,
+        at: event.time,
+        event_type: event.event.event_type(),
+        text,
+    }
+}
+
+/// What an event means for a message.
+struct Told {
+    text: String,
+    /// The standing that it brings, and why; `None` inside where it is open again.
+    reached: Option<(Option<Standing>, String)>,
+}
+
+impl Told {
+    fn passing(text: impl Into<String>) -> Self {
+        Self {
+            text: text.into(),
+            reached: None,
+        }
+    }
+
+    fn reaching(standing: Standing, text: impl Into<String>) -> Self {
+        let text = text.into();
+        Self {
+            reached: Some((Some(standing), text.clone())),
+            text,
+        }
+    }
+}
+
+fn of_event(event: &RecordedEvent, message: &RecordedEvent, now: &Now<'_>) -> Option<Told> {
+    let Event::Subscription(event) = &event.event else {
+        return None;
+    };
+    let version = message.version;
+    let is_it = |other: &MessageRef| other.version == version;
+    match event {
+        SubscriptionEvent::Filtered(e) if (e.first..=e.last).contains(&version) => Some(
+            Told::reaching(Standing::Filtered, why_filtered(e.reason, message, now)),
+        ),
+        SubscriptionEvent::Taken(e) if is_it(&e.message) => Some(Told::passing(format!(
+            "taken for attempt {}, which is not repeated after a crash",
+            e.attempt
+        ))),
+        SubscriptionEvent::AttemptSucceeded(e) if is_it(&e.attempt.message) => {
+            let a = &e.attempt;
+            let text = format!(
+                "attempt {} was answered {} after {} ms",
+                a.number,
+                a.status,
+                a.timings.total_us / 1_000
+            );
+            Some(Told::reaching(Standing::Delivered, text))
+        }
+        SubscriptionEvent::AttemptFailed(e) if is_it(&e.attempt.message) => {
+            let a = &e.attempt;
+            let mut text = if a.probe {
+                format!("probe {} of the callback failed", a.number)
+            } else {
+                format!("attempt {} failed", a.number)
+            };
+            // Writing to a string cannot fail.
+            let _ = match &e.error {
+                Some(error) => write!(text, " without a response: {error}"),
+                None => write!(text, " with status {}", a.status),
+            };
+            Some(Told::passing(text))
+        }
+        SubscriptionEvent::RetryScheduled(e) if is_it(&e.message) => Some(Told::passing(format!(
+            "attempt {} is planned for {}, {} ms later",
+            e.attempt, e.due_at, e.delay_ms
+        ))),
+        SubscriptionEvent::DeadLettered(e) if is_it(&e.message) => {
+            let text = format!("given up after {} attempts: {}", e.attempts, e.reason);
+            Some(Told::reaching(Standing::DeadLettered, text))
+        }
+        SubscriptionEvent::Discarded(e) if is_it(&e.message) => {
+            let text = format!("discarded after {} attempts: {}", e.attempts, e.reason);
+            Some(Told::reaching(Standing::Discarded, text))
+        }
+        SubscriptionEvent::Redelivered(e) if is_it(&e.message) => Some(Told {
+            text: format!("to be delivered again, from attempt {} on", e.attempt),
+            reached: Some((None, String::new())),
+        }),
+        SubscriptionEvent::DeadLetterForwarded(e) if is_it(&e.message) => Some(Told::passing(
+            "the dead letter reached the place it is forwarded to",
+        )),
+        SubscriptionEvent::DeadLetterForwardFailed(e) if is_it(&e.message) => Some(Told::passing(
+            format!("forwarding the dead letter failed: {}", e.reason),
+        )),
+        SubscriptionEvent::Failed(e) if e.message.as_ref().is_some_and(is_it) => Some(
+            Told::passing(format!("the subscription was interrupted: {}", e.cause)),
+        ),
+        _ => None,
+    }
+}
+
+fn why_filtered(reason: FilterReason, message: &RecordedEvent, now: &Now<'_>) -> String {
+    let subscription = now.state.subscription.as_deref();
+    let wanted = subscription.and_then(|s: &Subscription| s.channel.as_deref());
+    let channel = published(message).and_then(|p| p.channel.as_deref());
+    match reason {
+        FilterReason::Unreadable => {
+            "passed over: it can no longer be read, retention dropped it or it is damaged"
+                .to_owned()
+        }
+        FilterReason::NotForIt if wanted.is_some() && wanted != channel => format!(
+            "not for this subscription: it wants channel {:?}, the message has {}",
+            wanted.unwrap_or_default(),
+            channel.map_or_else(|| "none".to_owned(), |channel| format!("{channel:?}")),
+        ),
+        FilterReason::NotForIt => {
+            "not for this subscription: its filter did not hold for the message".to_owned()
+        }
+    }
+}
+
+/// Why a message that has no fate yet waits.
+fn waits(message: &RecordedEvent, now: &Now<'_>) -> (Standing, String) {
+    let (state, version) = (now.state, message.version);
+    let open = state.open.get(&version);
+    if open.is_none() && state.is_seen(version) {
+        let text = "not for this subscription: it was accepted before the subscription begins";
+        return (Standing::Filtered, text.to_owned());
+    }
+    let why = why_not_now(state, now)
+        .or_else(|| {
+            let retry = open.and_then(|open| open.retry)?;
+            Some(format!("its next attempt is due at {}", retry.due_at))
+        })
+        .unwrap_or_else(|| before(state, version));
+    (Standing::Pending, format!("waits: {why}"))
+}
+
+/// What keeps a subscription from calling at all.
+fn why_not_now(state: &SubscriptionState, now: &Now<'_>) -> Option<String> {
+    let subscription = state.subscription.as_deref();
+    let starts = subscription
+        .and_then(|s| s.starting_at)
+        .filter(|at| *at > now.now);
+    let ended = subscription
+        .and_then(|s| s.ending_at)
+        .filter(|at| *at <= now.now);
+    Some(match (state.status, state.consumer_status) {
+        (SubscriptionStatus::Pending, _) => "the subscription is not accepted yet".to_owned(),
+        (SubscriptionStatus::Paused, _) => "the subscription is paused".to_owned(),
+        (SubscriptionStatus::Closed, _) => "the subscription is closed".to_owned(),
+        (SubscriptionStatus::Rejected, _) => "the subscription was refused".to_owned(),
+        (SubscriptionStatus::Accepted, ConsumerStatus::Stopped | ConsumerStatus::Failure) => {
+            let cause = state.failure_cause.as_ref().map(ToString::to_string);
+            format!(
+                "the subscription is interrupted: {}",
+                cause.unwrap_or_default()
+            )
+        }
+        _ if now.api.state == ApiState::Stopped => "the API is stopped".to_owned(),
+        _ => {
+            if let Some(at) = starts {
+                format!("the subscription begins at {at}")
+            } else if let Some(at) = ended {
+                format!("the subscription ended at {at}")
+            } else if let Some(hold) = state.hold.filter(|hold| hold.until > now.now) {
+                format!("the callback asked for a pause until {}", hold.until)
+            } else if state.circuit.is_open() {
+                "the callback is taken as down and is probed".to_owned()
+            } else {
+                return None;
+            }
+        }
+    })
+}
+
+fn before(state: &SubscriptionState, version: Version) -> String {
+    let others = version.distance_from(state.cursor).saturating_sub(1);
+    match others {
+        0 => "it is the next to be sent".to_owned(),
+        others => format!("up to {others} messages are before it"),
+    }
+}
