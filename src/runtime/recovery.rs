@@ -168,6 +168,8 @@ impl Recovered {
                     }
                 }
             }
+            // Who may come in is a projection's to know.
+            (Event::Access(_), _) => {}
             (event, _) => self.fold_unknown(recorded, event),
         }
     }

@@ -111,7 +111,7 @@ async fn verify_reports_damaged_rows_and_changes_nothing() {
     let rows = data.join(PROJECTIONS_DIRECTORY);
     let sound = files(&rows);
     let report = &json(data, &["verify"])[0];
-    assert_eq!(report["views"], 4, "{report}");
+    assert_eq!(report["views"], 6, "{report}");
     assert!(files(&rows) == sound, "verify wrote to the rows");
 
     let store = rows_of(data, "deliveries");
@@ -145,7 +145,7 @@ async fn logs_can_be_narrowed_by_everything_that_is_listed() {
     assert_eq!(count(&["--error-class", "timeout"]), 0);
     assert_eq!(count(&["--min-duration-ms", "60000"]), 0);
     assert_eq!(count(&["--min-duration-ms", "0"]), 20);
-    let newest = json(data, &["logs", "--limit", "1"])[0]["started_at"].clone();
+    let newest = json(data, &["logs", "--limit", "1"])[0]["startedAt"].clone();
     let newest = newest.as_str().unwrap();
     let until = count(&["--to", newest]);
     assert_eq!(count(&["--from", newest]) + until, 20);

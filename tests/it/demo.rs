@@ -63,7 +63,7 @@ fn read(command: &str, data: &Path, args: &[&str]) -> Vec<Value> {
 fn fates(data: &Path) -> BTreeMap<(String, String), u64> {
     let mut fates = BTreeMap::new();
     for row in read("logs", data, &["--all", "--limit", "1000"]) {
-        let url = row["callback_url"].as_str().unwrap();
+        let url = row["callbackUrl"].as_str().unwrap();
         let callback = url.rsplit('/').next().unwrap().to_owned();
         let outcome = row["outcome"].as_str().unwrap().to_owned();
         *fates.entry((callback, outcome)).or_default() += 1;

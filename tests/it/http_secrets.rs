@@ -1,0 +1,117 @@
+//! No secret that was given to the gateway is found anywhere outside of its vault.
+
+use std::path::{Path, PathBuf};
+
+use hooklog::testing::FakeAnswer;
+use serde_json::{Value, json};
+
+use crate::support::gateway::Served;
+
+/// A secret of its own for each field: found, it tells which one leaked.
+fn canary(number: u32) -> String {
+    format!("canary-{number}-").repeat(4)
+}
+
+/// Settings with a secret in every field that takes one.
+fn settings() -> Vec<Value> {
+    let auth = |auth: Value| json!({"callbackUrl": "https://example.com/hook", "auth": auth});
+    let endpoint = "https://example.com/token";
+    let key = |secret: &str| {
+        use base64::{Engine as _, engine::general_purpose::STANDARD};
+        format!("whsec_{}", STANDARD.encode(secret))
+    };
+    vec![
+        auth(json!({"type": "basic", "username": "u", "password": canary(1)})),
+        auth(json!({"type": "token", "value": canary(2)})),
+        auth(
+            json!({"type": "oauth2", "endpoint": endpoint, "clientId": "c", "clientSecret": canary(3)}),
+        ),
+        auth(
+            json!({"type": "jwtProfileOauth2", "endpoint": endpoint, "issuer": "i", "subject": "s",
+            "audience": "a", "signatureAlgorithm": "HMAC_HS256", "keyContent": canary(4)}),
+        ),
+        json!({"callbackUrl": "https://example.com/hook",
+            "signing": {"keys": [{"secret": key(&canary(5))}]}}),
+    ]
+}
+
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let found = paths.flat_map(|path| {
+        if path.is_dir() {
+            files(&path)
+        } else {
+            vec![path]
+        }
+    });
+    found.collect()
+}
+
+#[tokio::test]
+async fn no_secret_is_on_disk_or_in_any_answer() {
+    let data = tempfile::tempdir().unwrap();
+    let served = Served::start(data.path()).await;
+    served.test.transport().answer(|_| FakeAnswer::Status(400));
+    let api = json!({"name": "orders", "entrypoint": {"contextPath": "/orders",
+        "logging": {"enabled": true, "request": {"headers": true, "payload": true},
+            "response": {"headers": true, "payload": true}},
+        "proxy": {"type": "HTTP", "host": "proxy.example.com", "port": 3128,
+            "username": "u", "password": canary(6)}}});
+    let api = served.post("/v1/apis", api).await;
+    assert_eq!(api.status, 201, "{api:?}");
+    let id = api.json()["id"].as_str().unwrap().to_owned();
+    let mut answers = vec![api.text];
+    for configuration in settings() {
+        let body = json!({"configuration": configuration});
+        let answer = served
+            .post(format!("/v1/apis/{id}/subscriptions"), body.clone())
+            .await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        let path = format!(
+            "/v1/subscriptions/{}",
+            answer.json()["id"].as_str().unwrap()
+        );
+        answers.push(answer.text);
+        answers.push(served.ask("PUT", &path).json(&body).send().await.text);
+        answers.push(served.get(path).await.text);
+    }
+    served
+        .post(format!("/v1/apis/{id}/messages"), json!({"text": "a"}))
+        .await;
+    served.test.settle().await;
+    for path in [
+        "/v1/apis",
+        &format!("/v1/apis/{id}/subscriptions"),
+        &format!("/v1/apis/{id}/logs"),
+        &format!("/v1/apis/{id}/dead-letters"),
+        "/v1/events?limit=1000",
+        "/v1/tokens",
+        "/v1/projections",
+    ] {
+        let answer = served.get(path).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answers.push(answer.text);
+    }
+    // What is refused is not repeated either.
+    let wrong = json!({"configuration": {"callbackUrl": "https://example.com/hook",
+        "signing": {"keys": [{"secret": canary(7)}]}}});
+    let refused = served
+        .post(format!("/v1/apis/{id}/subscriptions"), wrong)
+        .await;
+    refused.problem(422);
+    answers.push(refused.text);
+    let admin = served.admin.clone();
+    served.shutdown().await;
+    for answer in &answers {
+        assert!(!answer.contains("canary-"), "{answer}");
+        assert!(!answer.contains(&admin), "{answer}");
+    }
+    for path in files(data.path()) {
+        let bytes = std::fs::read(&path).unwrap();
+        let found = [&b"canary-"[..], admin.as_bytes()]
+            .iter()
+            .any(|secret| bytes.windows(secret.len()).any(|part| part == *secret));
+        assert!(!found, "{} holds a secret", path.display());
+    }
+}

@@ -1,0 +1,206 @@
+//! `hooklog serve` as people run it: the real binary, stopped, killed and started again.
+
+use std::{
+    collections::BTreeSet,
+    io::{BufRead, BufReader},
+    path::Path,
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+use hooklog::{
+    clock::SystemClock,
+    testing::callback::{Answer, CallbackServer},
+};
+use serde_json::{Value, json};
+
+/// A gateway in a process of its own.
+struct Process {
+    child: Child,
+    url: String,
+    token: Option<String>,
+}
+
+impl Process {
+    /// Starts it on this directory, allowed to call this machine.
+    fn start(data: &Path) -> Self {
+        let config = data.with_extension("toml");
+        let text = "[egress]\nallow_http = true\nallow_private_cidrs = [\"127.0.0.0/8\"]\n";
+        std::fs::write(&config, text).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_hooklog"))
+            .args(["serve", "--listen", "127.0.0.1:0", "--output", "json"])
+            .arg("--data")
+            .arg(data)
+            .arg("--config")
+            .arg(config)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let said: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        Self {
+            child,
+            url: said["url"].as_str().unwrap().to_owned(),
+            token: said["token"].as_str().map(ToOwned::to_owned),
+        }
+    }
+
+    /// Asks it to end, and waits for it.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "how long a process of its own takes is told by the machine's clock alone"
+    )]
+    fn terminate(mut self) -> (ExitStatus, Duration) {
+        let began = Instant::now();
+        let id = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+        (self.child.wait().unwrap(), began.elapsed())
+    }
+
+    fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+struct Client {
+    client: reqwest::Client,
+    token: String,
+}
+
+impl Client {
+    fn new(token: &str) -> Self {
+        // The client wants one; it calls plain HTTP alone. It may be there already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        Self {
+            client: reqwest::Client::new(),
+            token: token.to_owned(),
+        }
+    }
+
+    /// `None` when the gateway is gone or goes.
+    async fn post(&self, url: String, body: &Value) -> Option<Value> {
+        let request = self.client.post(url).bearer_auth(&self.token);
+        let request = request.header("content-type", "application/json");
+        let response = request.body(body.to_string()).send().await.ok()?;
+        let accepted = response.status().is_success();
+        let text = response.text().await.ok()?;
+        if !accepted {
+            assert!(text.contains("urn:hooklog:problem:"), "{text}");
+            return None;
+        }
+        Some(serde_json::from_str(&text).unwrap())
+    }
+}
+
+async fn subscribed(process: &Process, client: &Client, callback: &CallbackServer) -> String {
+    let api = json!({"name": "orders", "entrypoint": {"contextPath": "/orders"}});
+    let api = client.post(format!("{}/v1/apis", process.url), &api).await;
+    let api = api.unwrap()["id"].as_str().unwrap().to_owned();
+    let to = json!({"configuration": {"callbackUrl": callback.url("/hook").to_string()}});
+    let path = format!("{}/v1/apis/{api}/subscriptions", process.url);
+    client.post(path, &to).await.unwrap();
+    api
+}
+
+async fn delivered(callback: &CallbackServer) -> BTreeSet<String> {
+    let received = callback.received();
+    let messages = received
+        .iter()
+        .filter_map(hooklog::testing::callback::ReceivedCall::message);
+    messages.map(|message| message.to_string()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_term_signal_under_load_drains_and_a_restart_delivers_the_rest() {
+    let temp = tempfile::tempdir().unwrap();
+    let data = temp.path().join("data");
+    let callback = CallbackServer::start(SystemClock::shared(), |_| Answer::ok())
+        .await
+        .unwrap();
+    let process = Process::start(&data);
+    let client = Client::new(process.token.as_ref().unwrap());
+    let api = subscribed(&process, &client, &callback).await;
+    let path = format!("{}/v1/apis/{api}/messages", process.url);
+    let load = tokio::spawn(async move {
+        let mut accepted = BTreeSet::new();
+        let batch = json!([{"text": "a"}, {"text": "b"}, {"text": "c"}]);
+        while let Some(answer) = client.post(path.clone(), &batch).await {
+            let messages = answer["messages"].as_array().unwrap().iter();
+            accepted.extend(messages.map(|m| m["id"].as_str().unwrap().to_owned()));
+        }
+        accepted
+    });
+    callback.wait_for(50).await;
+    // Some calls hang from here on: they are given up by the drain and made again later.
+    callback.hold();
+    callback.wait_for(callback.count() + 1).await;
+    let (status, took) = tokio::task::spawn_blocking(|| process.terminate())
+        .await
+        .unwrap();
+    assert!(status.success(), "{status}");
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    let accepted = load.await.unwrap();
+    assert!(accepted.len() >= 50);
+    callback.release();
+
+    let process = Process::start(&data);
+    assert_eq!(process.token, None, "the first token is made once");
+    let mut seen = callback.count();
+    while !delivered(&callback).await.is_superset(&accepted) {
+        seen += 1;
+        callback.wait_for(seen).await;
+    }
+    let (status, _) = tokio::task::spawn_blocking(|| process.terminate())
+        .await
+        .unwrap();
+    assert!(status.success(), "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_gateway_keeps_what_it_answered() {
+    let temp = tempfile::tempdir().unwrap();
+    let data = temp.path().join("data");
+    let callback = CallbackServer::start(SystemClock::shared(), |_| Answer::ok())
+        .await
+        .unwrap();
+    let process = Process::start(&data);
+    let client = Client::new(process.token.as_ref().unwrap());
+    let api = subscribed(&process, &client, &callback).await;
+    process.kill();
+    let process = Process::start(&data);
+    let path = format!("{}/v1/apis/{api}/messages", process.url);
+    let message = client.post(path, &json!({"text": "a"})).await.unwrap();
+    process.kill();
+    let process = Process::start(&data);
+    let id = message["id"].as_str().unwrap().to_owned();
+    let mut seen = 0;
+    while !delivered(&callback).await.contains(&id) {
+        seen = callback.count().max(seen) + 1;
+        callback.wait_for(seen).await;
+    }
+    process.kill();
+}
+
+#[test]
+fn a_second_gateway_on_the_directory_is_refused_by_its_path() {
+    let temp = tempfile::tempdir().unwrap();
+    let data = temp.path().join("data");
+    let process = Process::start(&data);
+    let second = Command::new(env!("CARGO_BIN_EXE_hooklog"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+        .arg(&data)
+        .output()
+        .unwrap();
+    assert_eq!(second.status.code(), Some(78));
+    let said = String::from_utf8(second.stderr).unwrap();
+    assert!(said.contains(&*data.to_string_lossy()), "{said}");
+    let address = process.url.strip_prefix("http://").unwrap();
+    let taken = Command::new(env!("CARGO_BIN_EXE_hooklog"))
+        .args(["serve", "--listen", address, "--data"])
+        .arg(temp.path().join("other"))
+        .output()
+        .unwrap();
+    assert_eq!(taken.status.code(), Some(78));
+    process.kill();
+}
