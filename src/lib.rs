@@ -136,6 +136,7 @@
 //! | [`source`] | where messages come from |
 //! | [`actor`] | subscriptions live, on threads of their own |
 //! | [`runtime`] | all of it put together: what a program embeds |
+//! | `http` | the HTTP interfaces: one table of operations, read by routes, access and description |
 //! | `gravitee` | import of Gravitee v4 definitions and subscriptions |
 //! | `testing` | manual clock, fake transport, test runtime, callbacks, storage that forgets |
 //! | `cli` | the `hooklog` command, a file for each command |
@@ -143,7 +144,7 @@
 //! sled, actix and the HTTP client are each seen in one or two rooms, and no type of theirs shows.
 //!
 //! # Features
-//! - `server` (default): the `hooklog` command, with `cli`, `gravitee` and `callback`. A program that embeds
+//! - `server` (default): the `hooklog` command, with `cli`, `http`, `gravitee` and `callback`. A program that embeds
 //!   the runtime does without: `default-features = false`.
 //! - `callback`: callback servers with scripted answers, on loopback, in `testing::callback`.
 //! - `testing`: everything else of `testing`, and `callback`.

@@ -144,8 +144,8 @@ pub(super) struct Body<'a> {
     /// What happened, and what to do.
     detail: &'a str,
     /// The fields at fault, where it is about fields.
-    #[serde(skip_serializing_if = "<[Fault]>::is_empty")]
-    errors: &'a [Fault],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    errors: Option<&'a [Fault]>,
 }
 
 impl Problem {
@@ -197,7 +197,7 @@ impl Problem {
             title: self.kind.title(),
             status: self.kind.status(),
             detail: &self.detail,
-            errors: &self.faults,
+            errors: Some(self.faults.as_slice()).filter(|faults| !faults.is_empty()),
         };
         serde_json::to_vec(&body).expect("a problem is plain text")
     }
