@@ -17,6 +17,7 @@ mod replay;
 mod schema;
 mod serve;
 mod verify;
+mod what_if;
 
 use std::process::ExitCode;
 
@@ -63,6 +64,8 @@ enum Command {
     Replay(replay::ReplayArgs),
     /// Check a data directory: checksums, hash chain, and every view against the log.
     Verify(verify::VerifyArgs),
+    /// Compare what happened with what another retry policy would have made of it.
+    WhatIf(what_if::WhatIfArgs),
     /// Show the JSON Schemas of definitions and events.
     Schema(schema::SchemaArgs),
     /// Run callbacks like the demo's in a process of their own, with a ledger of what they get.
@@ -84,6 +87,7 @@ pub fn main() -> ExitCode {
         Command::Logs(args) => logs::run(*args, &mut output),
         Command::Replay(args) => replay::run(&args, &mut output),
         Command::Verify(args) => verify::run(&args, &mut output),
+        Command::WhatIf(args) => what_if::run(&args, &mut output),
         Command::Schema(args) => schema::run(&args, &mut output),
         Command::Receiver(args) => receiver::run(args),
     };

@@ -21,6 +21,7 @@ mod publish;
 pub(crate) mod recovery;
 mod snapshotter;
 mod sources;
+mod what_if;
 
 pub use self::{
     builder::{Builder, PROJECTIONS_DIRECTORY, Runtime, ShutdownReport},
@@ -28,4 +29,5 @@ pub use self::{
     error::{ControlError, StartError},
     explain::{Explanation, Standing, Step},
     handle::Handle,
+    what_if::{Comparison, Outcome, WhatIf, what_if},
 };
