@@ -70,7 +70,7 @@ mod tests {
             (sealed, "vault"),
         ] {
             let good = Secret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
-            let keys = [good, secret].map(|secret| SigningKey { secret });
+            let keys = [good, secret].map(SigningKey::new);
             let (pointer, told) = problem(&ConsumerConfiguration {
                 signing: Some(Signing { keys: keys.into() }),
                 ..ConsumerConfiguration::default()

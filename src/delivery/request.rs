@@ -91,7 +91,7 @@ fn webhook_headers(
     let id = request.message.id.to_string();
     let timestamp = now.as_seconds().to_string();
     if let Some(signing) = &request.policy.signing {
-        let signature = sign::signature(signing, secrets, &id, &timestamp, body)
+        let signature = sign::signature(signing, secrets, &id, now, body)
             .map_err(|error| AttemptError::new(ErrorClass::Auth, error.to_string()))?;
         map.insert(WEBHOOK_SIGNATURE, value(&signature)?);
     }
@@ -230,9 +230,7 @@ mod tests {
     #[test]
     fn a_key_that_cannot_be_used_is_an_auth_error() {
         let mut request = request(&[], &[]);
-        let key = SigningKey {
-            secret: Secret::new("whsec_"),
-        };
+        let key = SigningKey::new(Secret::new("whsec_"));
         Arc::make_mut(&mut request.policy).signing = Some(Signing { keys: vec![key] });
         let error = headers(
             &request,

@@ -8,7 +8,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use crate::model::{self, Secrets, Signing};
+use crate::model::{self, Secrets, Signing, Timestamp};
 
 /// How long an HMAC key may be, as Standard Webhooks asks.
 const HMAC_KEY_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
@@ -46,18 +46,21 @@ fn reveal(
     text.ok_or(SignatureError::Missing(index))
 }
 
-/// The value of `webhook-signature`: one signature per key, in order, separated by a space.
+/// The value of `webhook-signature`: one signature per key that is in force, in order, separated
+/// by a space.
 pub(super) fn signature(
     signing: &Signing,
     secrets: &dyn Secrets,
     id: &str,
-    timestamp: &str,
+    now: Timestamp,
     body: &[u8],
 ) -> Result<String, SignatureError> {
+    let timestamp = now.as_seconds().to_string();
     let mut value = String::with_capacity(signing.keys.len() * 96);
-    for (index, key) in signing.keys.iter().enumerate() {
+    let keys = signing.keys.iter().enumerate();
+    for (index, key) in keys.filter(|(_, key)| key.is_in_force(now)) {
         let text = reveal(key, secrets, index)?;
-        if index > 0 {
+        if !value.is_empty() {
             value.push(' ');
         }
         Key::parse(&text, index)?.sign(&mut value, [id.as_bytes(), timestamp.as_bytes(), body]);
@@ -127,7 +130,7 @@ mod tests {
     };
 
     const ID: &str = "msg_27UH4WbU6Z5A5EzD8u03UvzRbpk";
-    const TIMESTAMP: &str = "1649367553";
+    const NOW: Timestamp = Timestamp::from_millis(1_649_367_553_000);
     const BODY: &[u8] = br#"{"email":"test@example.com","username":"test_user"}"#;
 
     const HMAC_KEY: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
@@ -140,13 +143,11 @@ mod tests {
     const ED25519_SIGNATURE: &str = "v1a,jfp5j4J3Buv9EPOcc9Bqo8rJqAO1H6lrRl0WZQdzVZI6IttNPT8HSLyPvUvY54dJJt2BQGA01di1ePvigCwlCw==";
 
     fn sign(keys: &[&str]) -> Result<String, SignatureError> {
-        let keys = keys.iter().map(|key| ConfiguredKey {
-            secret: Secret::new(*key),
-        });
+        let keys = keys.iter().map(|key| ConfiguredKey::new(Secret::new(*key)));
         let signing = Signing {
             keys: keys.collect(),
         };
-        signature(&signing, &NoSecrets, ID, TIMESTAMP, BODY)
+        signature(&signing, &NoSecrets, ID, NOW, BODY)
     }
 
     #[test]
@@ -159,6 +160,18 @@ mod tests {
     fn several_keys_sign_side_by_side() {
         let both = format!("{ED25519_SIGNATURE} {HMAC_SIGNATURE}");
         assert_eq!(sign(&[ED25519_KEY, HMAC_KEY]).unwrap(), both);
+    }
+
+    #[test]
+    fn a_key_signs_until_it_ends() {
+        let old = Signing {
+            keys: vec![ConfiguredKey::new(Secret::new(ED25519_KEY))],
+        };
+        let until = NOW.plus(std::time::Duration::from_millis(1));
+        let rotated = old.rotated(Secret::new(HMAC_KEY), NOW, until);
+        let signed = |now| signature(&rotated, &NoSecrets, ID, now, BODY).unwrap();
+        assert_eq!(signed(NOW), format!("{HMAC_SIGNATURE} {ED25519_SIGNATURE}"));
+        assert_eq!(signed(until), HMAC_SIGNATURE);
     }
 
     #[test]

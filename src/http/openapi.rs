@@ -75,6 +75,9 @@ fn describe(operation: &Operation, generator: &mut SchemaGenerator, problem: &Va
 
 /// The kind of thing that a path is about.
 fn tag(path: &str) -> &str {
+    if path.starts_with("/{contextPath}") {
+        return "consumer";
+    }
     let parts = path.split('/').filter(|part| !part.starts_with(['{', '_']));
     let named: Vec<_> = parts
         .filter(|part| !part.is_empty() && *part != "v1")

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{CallbackUrl, Invalid, Secret};
+use super::{CallbackUrl, Invalid, Secret, Timestamp};
 
 /// Credentials that each call carries.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -243,19 +243,62 @@ pub struct Signing {
 pub struct SigningKey {
     /// The key in its Standard Webhooks text form.
     pub secret: Secret,
+    /// It signs no call from this time on; for ever when absent. A rotation sets it on the keys
+    /// that it replaces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+}
+
+impl SigningKey {
+    /// A key that signs until it is taken away.
+    pub const fn new(secret: Secret) -> Self {
+        Self {
+            secret,
+            expires_at: None,
+        }
+    }
+
+    /// Whether it signs calls of this time.
+    pub fn is_in_force(&self, now: Timestamp) -> bool {
+        self.expires_at.is_none_or(|expires_at| now < expires_at)
+    }
 }
 
 /// Most signing keys of a subscription.
 const SIGNING_KEYS_MAX: usize = 5;
 
 impl Signing {
+    /// The same keys with a new one before them. From `until` on the new one signs alone; keys that
+    /// have ended by `now` are left out.
+    #[must_use]
+    pub fn rotated(&self, new: Secret, now: Timestamp, until: Timestamp) -> Self {
+        let old = self.keys.iter().cloned().map(|key| SigningKey {
+            expires_at: Some(
+                key.expires_at
+                    .map_or(until, |expires_at| expires_at.min(until)),
+            ),
+            ..key
+        });
+        let old = old.filter(|key| key.is_in_force(now));
+        Self {
+            keys: std::iter::once(SigningKey::new(new)).chain(old).collect(),
+        }
+    }
+
     /// Checks count and form of the keys.
     pub fn validate(&self) -> Result<(), Invalid> {
         let mut invalid = Invalid::none();
         invalid.check(
             (1..=SIGNING_KEYS_MAX).contains(&self.keys.len()),
             "/keys",
-            format!("must hold 1 to {SIGNING_KEYS_MAX} keys"),
+            format!(
+                "must hold 1 to {SIGNING_KEYS_MAX} keys, those that a rotation left to end included"
+            ),
+        );
+        invalid.check(
+            self.keys.is_empty() || self.keys.iter().any(|key| key.expires_at.is_none()),
+            "/keys",
+            "must hold a key without expiresAt; else calls would one day go unsigned",
         );
         for (index, key) in self.keys.iter().enumerate() {
             if let Secret::Value(text) = &key.secret {

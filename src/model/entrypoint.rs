@@ -5,7 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ApiId, CallbackUrl, Header, Invalid, Retry, Secret};
+use super::{ApiId, CallbackUrl, Header, Invalid, Retry, Secret, SubscriptionStatus};
 
 /// First parts of paths under which the gateway itself answers.
 const RESERVED: [&str; 6] = [
@@ -200,6 +200,35 @@ impl Logging {
     }
 }
 
+/// Whether subscriptions that consumers make begin at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum SubscriptionValidation {
+    /// They are accepted as they come.
+    #[default]
+    Auto,
+    /// They wait, PENDING, until somebody accepts or rejects them.
+    Manual,
+}
+
+impl SubscriptionValidation {
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "serde asks for this signature"
+    )]
+    const fn is_auto(&self) -> bool {
+        matches!(self, Self::Auto)
+    }
+
+    /// Where a subscription stands that a consumer makes.
+    pub const fn first_status(self) -> SubscriptionStatus {
+        match self {
+            Self::Auto => SubscriptionStatus::Accepted,
+            Self::Manual => SubscriptionStatus::Pending,
+        }
+    }
+}
+
 /// The HTTP method of calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "UPPERCASE")]
@@ -294,6 +323,9 @@ pub struct WebhookEntrypoint {
     /// receivers of a Gravitee gateway know it by. Default false; an import sets it.
     #[serde(default, skip_serializing_if = "is_off")]
     pub gravitee_client_identifier: bool,
+    /// Whether subscriptions that consumers make begin at once. Default AUTO.
+    #[serde(default, skip_serializing_if = "SubscriptionValidation::is_auto")]
+    pub subscription_validation: SubscriptionValidation,
 }
 
 #[expect(
@@ -321,6 +353,7 @@ impl WebhookEntrypoint {
             logging: Logging::default(),
             cloud_events: CloudEvents::None,
             gravitee_client_identifier: false,
+            subscription_validation: SubscriptionValidation::Auto,
         }
     }
 

@@ -43,7 +43,7 @@ pub use self::{
     capture::{Captured, CapturedBody, CapturedHeader, CapturedPart},
     entrypoint::{
         CloudEvents, DeadLetterQueue, HttpOptions, Logging, LoggingParts, Method, OnFailure, Proxy,
-        ProxyKind, Qos, WebhookEntrypoint,
+        ProxyKind, Qos, SubscriptionValidation, WebhookEntrypoint,
     },
     event::{
         AccessEvent, ApiCreated, ApiDeleted, ApiEvent, ApiStarted, ApiStopped, ApiUpdated,

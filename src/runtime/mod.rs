@@ -25,7 +25,7 @@ mod what_if;
 
 pub use self::{
     builder::{Builder, PROJECTIONS_DIRECTORY, Runtime, ShutdownReport},
-    control::TokenSecret,
+    control::{SigningSecret, TokenSecret},
     error::{ControlError, StartError},
     explain::{Explanation, Standing, Step},
     handle::Handle,

@@ -147,9 +147,7 @@ mod tests {
             },
             signing: Some(Signing {
                 keys: ["canary-3", "canary-4"]
-                    .map(|text| SigningKey {
-                        secret: Secret::new(text),
-                    })
+                    .map(|text| SigningKey::new(Secret::new(text)))
                     .into(),
             }),
             ..ConsumerConfiguration::default()

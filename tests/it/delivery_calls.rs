@@ -171,9 +171,7 @@ async fn a_signed_call_passes_the_reference_verifier() {
     let callback = callback().await;
     let key = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
     let keys = ["whsk_nWGxne/9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A=", key];
-    let keys = keys.map(|key| SigningKey {
-        secret: Secret::new(key),
-    });
+    let keys = keys.map(|key| SigningKey::new(Secret::new(key)));
     let signed = Policy {
         signing: Some(Signing { keys: keys.into() }),
         ..policy(callback.url("/").as_str())
@@ -642,7 +640,7 @@ async fn cloud_event(mode: CloudEvents, content_type: &str, content: &[u8]) -> R
     let policy = Policy {
         cloud_events: mode,
         signing: Some(Signing {
-            keys: vec![SigningKey { secret }],
+            keys: vec![SigningKey::new(secret)],
         }),
         ..policy(callback.url("/").as_str())
     };

@@ -61,13 +61,15 @@ async fn each_operation_lets_in_its_roles_alone() {
         .create_application(Application::named("shop"))
         .await
         .unwrap();
+    let api = hooklog::model::Api::named("nowhere");
+    served.test.handle().create_api(api).await.unwrap();
     let mut tokens = Vec::new();
     for role in Role::ALL {
         let own = (role == Role::Consumer).then_some(application.id);
         tokens.push((role, served.token(role, own).await));
     }
     for route in routes() {
-        if route.path.starts_with("/nowhere") || route.path.ends_with("/stream") {
+        if route.path.ends_with("/stream") {
             continue;
         }
         // Wrong tokens are counted by the minute.

@@ -14,6 +14,7 @@ mod delivery_tokens;
 mod demo;
 mod gravitee_import;
 mod http_access;
+mod http_consumer;
 mod http_explain;
 mod http_management;
 mod http_secrets;

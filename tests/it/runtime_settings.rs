@@ -28,7 +28,7 @@ fn subscription() -> Subscription {
 fn signed(key: &str) -> Signing {
     let secret = Secret::new(key);
     Signing {
-        keys: vec![SigningKey { secret }],
+        keys: vec![SigningKey::new(secret)],
     }
 }
 

@@ -70,38 +70,38 @@ pub(in crate::http) const OPERATIONS: &[Operation] = &[
 /// Which deliveries; each field that is set narrows the answer.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct ListQuery {
+pub(super) struct ListQuery {
     /// Last statuses (`503`), classes (`5xx`) and `0` for no response, with commas between them.
-    status: Option<String>,
+    pub(super) status: Option<String>,
     /// The last call went to this URL.
-    callback_url: Option<CallbackUrl>,
+    pub(super) callback_url: Option<CallbackUrl>,
     /// Of this application.
-    application: Option<ApplicationId>,
+    pub(super) application: Option<ApplicationId>,
     /// Of this subscription.
-    subscription: Option<SubscriptionId>,
+    pub(super) subscription: Option<SubscriptionId>,
     /// The first call began at or after this time.
-    from: Option<Timestamp>,
+    pub(super) from: Option<Timestamp>,
     /// The first call began before this time.
-    to: Option<Timestamp>,
+    pub(super) to: Option<Timestamp>,
     /// Whether it went to the dead letter queue.
-    dlq: Option<bool>,
+    pub(super) dlq: Option<bool>,
     /// How it stands.
-    outcome: Option<DeliveryOutcome>,
+    pub(super) outcome: Option<DeliveryOutcome>,
     /// Why the last call got no response.
-    error_class: Option<ErrorClass>,
+    pub(super) error_class: Option<ErrorClass>,
     /// The last call took at least this long, in milliseconds.
-    min_duration_ms: Option<u64>,
+    pub(super) min_duration_ms: Option<u64>,
     /// Of this message.
-    message: Option<MessageId>,
+    pub(super) message: Option<MessageId>,
     /// Where the page begins: the `next` of the page before.
-    cursor: Option<Cursor>,
+    pub(super) cursor: Option<Cursor>,
     /// Most deliveries on the page. Default 100.
     #[schemars(range(min = 1, max = 1000))]
-    limit: Option<usize>,
+    pub(super) limit: Option<usize>,
 }
 
 impl ListQuery {
-    fn into_query(self, api: ApiId) -> Result<DeliveryQuery, Problem> {
+    pub(super) fn into_query(self, api: ApiId) -> Result<DeliveryQuery, Problem> {
         let statuses = self.status.as_deref().unwrap_or_default();
         let statuses = statuses.split(',').filter(|status| !status.is_empty());
         let parsed = statuses.map(|status| {

@@ -2,6 +2,7 @@
 
 mod apis;
 mod applications;
+mod consumer;
 mod dead_letters;
 mod events;
 mod health;
@@ -35,6 +36,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Operation> {
         projections::OPERATIONS,
         tokens::OPERATIONS,
         health::OPERATIONS,
+        consumer::OPERATIONS,
     ]
     .into_iter()
     .flatten()

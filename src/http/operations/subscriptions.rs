@@ -1,5 +1,7 @@
 //! Subscriptions, as the publisher's side sees them.
 
+use std::time::Duration;
+
 use futures_util::FutureExt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -12,17 +14,20 @@ use super::{
         problem::Problem,
         reply::Reply,
     },
-    limit,
+    PAGE_MAX, limit,
 };
 use crate::{
     model::{
         ApiId, ApplicationId, ConsumerConfiguration, ConsumerStatus, DeliveryMode, FailureCause,
         FilterExpression, Permission, Subscription, SubscriptionId, SubscriptionStatus, Timestamp,
     },
-    projection::subscriptions::{SubscriptionHealth, SubscriptionRow},
+    projection::{
+        View, ViewError,
+        subscriptions::{SubscriptionHealth, SubscriptionRow, Subscriptions},
+    },
 };
 
-const IF_MATCH: &[Precondition] = &[Precondition::IfMatch];
+pub(super) const IF_MATCH: &[Precondition] = &[Precondition::IfMatch];
 
 pub(in crate::http) const OPERATIONS: &[Operation] = &[
     Operation::get(
@@ -107,6 +112,15 @@ pub(in crate::http) const OPERATIONS: &[Operation] = &[
                 .boxed()
         },
     ),
+    step(
+        "rotateSecret",
+        "/v1/subscriptions/{subscription}/_rotateSecret",
+        "Give a subscription a new signing key, shown this once. Those it had sign beside it for a while.",
+        |call| async move { rotate(&call, id(&call)?).await }.boxed(),
+    )
+    .needs(Permission::Manage)
+    .query(schema::<RotateQuery>)
+    .answers(200, json(schema::<NewSecret>)),
 ];
 
 /// A step in the life of a subscription.
@@ -136,7 +150,7 @@ struct PageQuery {
 
 /// A page of subscriptions.
 #[derive(Serialize, JsonSchema)]
-struct Page {
+pub(super) struct Page {
     /// The subscriptions, oldest first.
     subscriptions: Vec<Shown>,
     /// Where the next page begins; absent on the last.
@@ -147,7 +161,7 @@ struct Page {
 /// What may change of a subscription.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Change {
+pub(super) struct Change {
     /// Only messages of this channel; all when absent.
     #[serde(default)]
     channel: Option<String>,
@@ -175,6 +189,28 @@ struct Rejection {
     reason: String,
 }
 
+/// How a key is replaced.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(super) struct RotateQuery {
+    /// How long the keys it had sign beside the new one, in seconds. Default a day; 0 when one of
+    /// them is known to somebody else.
+    #[schemars(range(min = 0, max = 604_800))]
+    overlap_seconds: Option<u64>,
+}
+
+/// A key that was just made.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct NewSecret {
+    /// The key (`whsec_…`). Give it to whoever checks signatures: it is never shown again.
+    secret: String,
+    /// Until when the keys that were there before sign beside it, those apart that end sooner.
+    others_until: Timestamp,
+    /// The subscription with its new key.
+    subscription: Shown,
+}
+
 /// A subscription, and how it does.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -195,6 +231,23 @@ pub(super) struct Shown {
     updated_at: Timestamp,
     /// How it does.
     health: SubscriptionHealth,
+}
+
+impl Shown {
+    /// Its identity.
+    pub(super) const fn id(&self) -> SubscriptionId {
+        self.definition.id
+    }
+
+    /// The API it is on.
+    pub(super) const fn api(&self) -> ApiId {
+        self.definition.api
+    }
+
+    /// Whether it is this application's on this API.
+    pub(super) fn is_of(&self, api: ApiId, application: ApplicationId) -> bool {
+        self.definition.api == api && self.definition.application == application
+    }
 }
 
 impl From<SubscriptionRow> for Shown {
@@ -228,14 +281,35 @@ async fn list(call: &Call) -> Result<Reply, Problem> {
     call.fresh(&view).await;
     let rows = match query.application {
         None => view.of_api(api, query.cursor, limit + 1)?,
-        Some(application) => {
-            let rows = view.of_application(application, query.cursor, usize::MAX)?;
-            let on_api = rows
-                .into_iter()
-                .filter(|row| row.state.definition.api == api);
-            on_api.take(limit + 1).collect()
-        }
+        Some(application) => of_both(&view, api, application, query.cursor, limit + 1)?,
     };
+    page(rows, limit)
+}
+
+/// The subscriptions of an application on an API after `after`, oldest first, at most `limit`.
+pub(super) fn of_both(
+    view: &View<Subscriptions>,
+    api: ApiId,
+    application: ApplicationId,
+    mut after: Option<SubscriptionId>,
+    limit: usize,
+) -> Result<Vec<SubscriptionRow>, ViewError> {
+    let mut found = Vec::new();
+    loop {
+        let rows = view.of_application(application, after, PAGE_MAX)?;
+        let is_last = rows.len() < PAGE_MAX;
+        after = rows.last().map(|row| row.state.definition.id);
+        let on_api = rows.into_iter();
+        found.extend(on_api.filter(|row| row.state.definition.api == api));
+        if is_last || found.len() >= limit {
+            found.truncate(limit);
+            return Ok(found);
+        }
+    }
+}
+
+/// The page that these rows make: one more than its limit says that another follows.
+pub(super) fn page(rows: Vec<SubscriptionRow>, limit: usize) -> Result<Reply, Problem> {
     let mut subscriptions: Vec<Shown> = rows.into_iter().map(Shown::from).collect();
     let is_last = subscriptions.len() <= limit;
     subscriptions.truncate(limit);
@@ -278,7 +352,11 @@ async fn read(call: &Call, status: u16) -> Result<Reply, Problem> {
 }
 
 async fn replace(call: &Call) -> Result<Reply, Problem> {
-    let before = call.handle().subscription(id(call)?).await?;
+    replace_one(call, id(call)?).await
+}
+
+pub(super) async fn replace_one(call: &Call, id: SubscriptionId) -> Result<Reply, Problem> {
+    let before = call.handle().subscription(id).await?;
     call.if_match(&changeable(&before))?;
     let change: Change = call.json()?;
     let subscription = Subscription {
@@ -298,7 +376,11 @@ async fn replace(call: &Call) -> Result<Reply, Problem> {
 }
 
 async fn close(call: &Call) -> Result<Reply, Problem> {
-    let before = call.handle().subscription(id(call)?).await?;
+    close_one(call, id(call)?).await
+}
+
+pub(super) async fn close_one(call: &Call, id: SubscriptionId) -> Result<Reply, Problem> {
+    let before = call.handle().subscription(id).await?;
     call.if_match(&changeable(&before))?;
     call.handle().close(before.id).await?;
     Ok(Reply::done())
@@ -311,8 +393,32 @@ async fn reject(call: &Call) -> Result<Reply, Problem> {
     after(call, rejected).await
 }
 
+/// Longest time that keys sign beside the one that replaces them.
+const OVERLAP_SECONDS_MAX: u64 = 7 * 86_400;
+/// How long they do where nothing else is asked for.
+const OVERLAP_SECONDS_DEFAULT: u64 = 86_400;
+
+pub(super) async fn rotate(call: &Call, id: SubscriptionId) -> Result<Reply, Problem> {
+    let query: RotateQuery = call.query()?;
+    let seconds = query.overlap_seconds.unwrap_or(OVERLAP_SECONDS_DEFAULT);
+    if seconds > OVERLAP_SECONDS_MAX {
+        let detail = format!("is {seconds}, must be at most {OVERLAP_SECONDS_MAX}, a week");
+        return Err(Problem::field("?overlapSeconds", detail));
+    }
+    let overlap = Duration::from_secs(seconds);
+    let (secret, others_until) = call.handle().rotate_secret(id, overlap).await?;
+    let subscription = shown(call, id).await?;
+    let tag = etag::of(&changeable(&subscription.definition))?;
+    let new = NewSecret {
+        secret: secret.reveal().to_owned(),
+        others_until,
+        subscription,
+    };
+    Ok(Reply::json(200, &new)?.header("etag", tag))
+}
+
 /// The subscription after a step, if the step was made.
-async fn after<T>(
+pub(super) async fn after<T>(
     call: &Call,
     step: Result<T, crate::runtime::ControlError>,
 ) -> Result<Reply, Problem> {
@@ -329,7 +435,7 @@ pub(super) async fn shown(call: &Call, id: SubscriptionId) -> Result<Shown, Prob
         .ok_or_else(|| Problem::not_found(format!("subscription {id}")))
 }
 
-fn tagged(status: u16, shown: Shown) -> Result<Reply, Problem> {
+pub(super) fn tagged(status: u16, shown: Shown) -> Result<Reply, Problem> {
     let tag = etag::of(&changeable(&shown.definition))?;
     Ok(Reply::json(status, &shown)?.header("etag", tag))
 }

@@ -192,6 +192,14 @@ impl Handle {
         apis
     }
 
+    /// The API whose entrypoint has this context path.
+    pub fn api_at(&self, context_path: &str) -> Option<Arc<Api>> {
+        let things = self.0.directory.read();
+        let mut apis = things.apis.values().map(|entry| &entry.api);
+        let found = apis.find(|api| api.entrypoint.context_path == context_path);
+        found.cloned()
+    }
+
     /// The context path of every API.
     pub fn context_paths(&self) -> Vec<String> {
         let things = self.0.directory.read();

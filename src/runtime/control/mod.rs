@@ -5,11 +5,13 @@ mod application;
 mod check;
 mod delivery;
 mod secrets;
+mod signing;
 mod subscription;
 mod token;
 
-pub use self::token::TokenSecret;
+pub use self::{signing::SigningSecret, token::TokenSecret};
 use tokio::task::spawn_blocking;
+use zeroize::Zeroizing;
 
 use super::{ControlError, Handle};
 use crate::{
@@ -66,6 +68,15 @@ impl Handle {
             }
         }
         Ok(low)
+    }
+
+    /// 256 random bits.
+    fn fresh_bits(&self) -> Zeroizing<[u8; 32]> {
+        let mut bits = Zeroizing::new([0; 32]);
+        for half in bits.chunks_exact_mut(16) {
+            half.copy_from_slice(&self.0.clock.entropy().to_be_bytes());
+        }
+        bits
     }
 
     async fn append(

@@ -143,7 +143,7 @@ impl Handle {
         })
     }
 
-    async fn replace_subscription(
+    pub(super) async fn replace_subscription(
         &self,
         mut subscription: Subscription,
     ) -> Result<Subscription, ControlError> {

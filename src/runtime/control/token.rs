@@ -107,10 +107,7 @@ impl Handle {
     }
 
     fn fresh_secret(&self) -> TokenSecret {
-        let mut bits = Zeroizing::new([0; 32]);
-        for half in bits.chunks_exact_mut(16) {
-            half.copy_from_slice(&self.0.clock.entropy().to_be_bytes());
-        }
+        let bits = self.fresh_bits();
         let mut text = Zeroizing::new(String::with_capacity(PREFIX.len() + 43));
         text.push_str(PREFIX);
         URL_SAFE_NO_PAD.encode_string(*bits, &mut text);
