@@ -4,6 +4,7 @@ use std::{
     cell::OnceCell,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use clap::Args;
@@ -13,8 +14,13 @@ use crate::{
     clock::{Clock, SharedClock, SystemClock},
     log::EventLog,
     projection::{Folding, OnBadEvent, Projection, SharedHistory, Storage, View, copy_rows},
-    runtime::PROJECTIONS_DIRECTORY,
+    runtime::{Handle, PROJECTIONS_DIRECTORY, Runtime},
 };
+
+/// How long a runtime that is held may take to end; it has no call to wait for.
+const ENDING: Duration = Duration::from_secs(8);
+/// Longest wait for the tokens of a large log to be known, when their rows are built again.
+const RECOVERY_MAX: Duration = Duration::from_secs(600);
 
 /// Names a data directory.
 #[derive(Debug, Clone, Args)]
@@ -38,9 +44,44 @@ pub(super) struct Data {
 }
 
 impl DataArgs {
+    /// The one at this path.
+    pub(super) const fn at(data: PathBuf) -> Self {
+        Self { data }
+    }
+
     /// Where it is.
     pub(super) fn path(&self) -> &Path {
         &self.data
+    }
+
+    /// Does something with a runtime on it that delivers nothing. It must be there already: what
+    /// is mistyped is not made.
+    pub(super) fn held<T>(
+        &self,
+        work: impl AsyncFnOnce(&Handle) -> Result<T, CliError>,
+    ) -> Result<T, CliError> {
+        if !self.data.is_dir() {
+            let path = self.data.display();
+            return Err(CliError::config(format!(
+                "there is no data directory {path}; `hooklog serve` makes one"
+            )));
+        }
+        let tasks = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()?;
+        tasks.block_on(async {
+            let runtime = Runtime::builder(&self.data).workers(1).held();
+            let runtime = runtime.start().await?;
+            let handle = runtime.handle();
+            let access = handle.access();
+            let done = match access.at(handle.log().head(), RECOVERY_MAX).await {
+                Ok(_) => work(&handle).await,
+                Err(error) => Err(error.into()),
+            };
+            runtime.shutdown(ENDING).await;
+            done
+        })
     }
 
     pub(super) fn open(&self) -> Result<Data, CliError> {

@@ -1,16 +1,24 @@
 //! `hooklog events`: the log itself.
 
 use clap::{Args, Subcommand, builder::PossibleValuesParser};
+use serde::Deserialize;
+use serde_json::{Value, value::RawValue};
 
-use super::{CliError, Output, data::DataArgs, output::Rows};
+use super::{
+    CliError, Output,
+    client::{Ask, Client},
+    data::{Data, DataArgs},
+    output::Rows,
+    place::{Place, PlaceArgs},
+};
 use crate::{
-    log::{FeedItem, FeedStart, Filter, RecordedEvent, StreamId},
+    log::{Feed, FeedItem, FeedStart, Filter, StreamId},
     model::{Event, EventType, Position},
 };
 
 /// Longest payload in a table, in characters.
 const PAYLOAD_CHARS_MAX: usize = 120;
-/// Rows of a table; longer lists are cut into several.
+/// Rows of a table, and of a page; longer lists are cut into several.
 const TABLE_ROWS: usize = 1_000;
 
 #[derive(Debug, Args)]
@@ -26,18 +34,38 @@ pub(super) struct EventsArgs {
 enum EventsCommand {
     /// Show the events there are.
     Read(ReadArgs),
+    /// Show events as they are written, a line each. What a cut connection missed is shown when
+    /// it is there again.
+    Follow(FollowArgs),
 }
 
 #[derive(Debug, Args)]
 struct ReadArgs {
     #[command(flatten)]
-    data: DataArgs,
-    /// Begin with this position.
-    #[arg(long, value_name = "POSITION", default_value_t = 1)]
-    from: u64,
+    place: PlaceArgs,
+    #[command(flatten)]
+    which: WhichArgs,
+    /// Begin with this position. Default: with the first that is kept
+    #[arg(long, value_name = "POSITION")]
+    from: Option<u64>,
     /// Show at most so many; all when absent.
     #[arg(long, value_name = "COUNT")]
     limit: Option<usize>,
+}
+
+#[derive(Debug, Args)]
+struct FollowArgs {
+    #[command(flatten)]
+    place: PlaceArgs,
+    #[command(flatten)]
+    which: WhichArgs,
+    /// Begin with this position. Default: with the next that is written
+    #[arg(long, value_name = "POSITION")]
+    from: Option<u64>,
+}
+
+#[derive(Debug, Clone, Args)]
+struct WhichArgs {
     /// Only this stream, as `kind/id`; may be repeated.
     #[arg(long, value_name = "STREAM")]
     stream: Vec<StreamId>,
@@ -51,40 +79,112 @@ fn known_types() -> PossibleValuesParser {
     PossibleValuesParser::new(Event::known_types().map(|(name, _)| name))
 }
 
+impl WhichArgs {
+    fn filter(&self) -> Filter {
+        let mut filter = Filter::all();
+        if !self.stream.is_empty() {
+            filter = filter.streams(self.stream.iter().copied());
+        }
+        if !self.types.is_empty() {
+            filter = filter.types(self.types.iter().map(EventType::from_text));
+        }
+        filter
+    }
+
+    fn ask<'a>(&self, ask: Ask<'a>) -> Ask<'a> {
+        let streams: Vec<_> = self.stream.iter().map(ToString::to_string).collect();
+        let streams = Some(streams.join(",")).filter(|text| !text.is_empty());
+        let types = Some(self.types.join(",")).filter(|text| !text.is_empty());
+        ask.query("stream", streams).query("type", types)
+    }
+}
+
 pub(super) fn run(args: EventsArgs, output: &mut Output) -> Result<(), CliError> {
-    let args = match args.command {
-        Some(EventsCommand::Read(read)) => read,
-        None => args.read,
-    };
-    read(&args, output)
+    match args.command {
+        Some(EventsCommand::Read(args)) => read(&args, output),
+        Some(EventsCommand::Follow(args)) => follow(&args, output),
+        None => read(&args.read, output),
+    }
+}
+
+/// Where events are read from, one after the other.
+enum Source {
+    Data { _data: Data, feed: Feed },
+    Server(Pages),
+}
+
+/// The events of a gateway, page by page.
+struct Pages {
+    client: Client,
+    which: WhichArgs,
+    from: Option<Position>,
+    /// Those of a page that are not given yet, the next one last.
+    left: Vec<Box<RawValue>>,
+}
+
+#[derive(Deserialize)]
+struct Page {
+    events: Vec<Box<RawValue>>,
+    next: Position,
+}
+
+impl Source {
+    fn next(&mut self) -> Result<Option<Box<RawValue>>, CliError> {
+        match self {
+            Self::Server(pages) => pages.next(),
+            Self::Data { feed, .. } => loop {
+                match feed.next_now()? {
+                    Some(FeedItem::Event(recorded)) => {
+                        return Ok(Some(serde_json::value::to_raw_value(&*recorded)?));
+                    }
+                    Some(FeedItem::Progress(_)) => {}
+                    None => return Ok(None),
+                }
+            },
+        }
+    }
+}
+
+impl Pages {
+    fn next(&mut self) -> Result<Option<Box<RawValue>>, CliError> {
+        while self.left.is_empty() {
+            let ask = self.client.get(&["v1", "events"]);
+            let ask = self.which.ask(ask).query("from", self.from);
+            let page: Page = ask.query("limit", Some(TABLE_ROWS)).send()?.parse()?;
+            let is_end = page.events.is_empty() && self.from == Some(page.next);
+            if is_end {
+                return Ok(None);
+            }
+            self.left = page.events;
+            self.left.reverse();
+            self.from = Some(page.next);
+        }
+        Ok(self.left.pop())
+    }
 }
 
 fn read(args: &ReadArgs, output: &mut Output) -> Result<(), CliError> {
-    let data = args.data.open()?;
-    let mut filter = Filter::all();
-    if !args.stream.is_empty() {
-        filter = filter.streams(args.stream.iter().copied());
-    }
-    if !args.types.is_empty() {
-        filter = filter.types(args.types.iter().map(EventType::from_text));
-    }
-    let start = FeedStart::After(Position::new(args.from).previous());
-    let mut feed = data.log.follow(start, filter);
+    let from = args.from.map(Position::new);
+    let mut source = match args.place.place()? {
+        Place::Data(data) => open(&data, args, from)?,
+        Place::Server(client) => Source::Server(Pages {
+            client,
+            which: args.which.clone(),
+            from,
+            left: Vec::new(),
+        }),
+    };
     let mut left = args.limit.unwrap_or(usize::MAX);
     let mut table = new_table();
     let mut rows = 0;
     while left > 0 {
-        let recorded = match feed.next_now()? {
-            Some(FeedItem::Event(recorded)) => recorded,
-            Some(FeedItem::Progress(_)) => continue,
-            None => break,
-        };
+        let Some(event) = source.next()? else { break };
         left -= 1;
         rows += 1;
         if output.is_json() {
-            output.json(&*recorded)?;
+            output.json(&event)?;
         } else {
-            table.push(row(&recorded)?);
+            table.push(row(event.get())?);
             if rows % TABLE_ROWS == 0 {
                 output.table(&std::mem::replace(&mut table, new_table()), "")?;
             }
@@ -96,22 +196,73 @@ fn read(args: &ReadArgs, output: &mut Output) -> Result<(), CliError> {
     Ok(output.flush()?)
 }
 
+fn open(data: &DataArgs, args: &ReadArgs, from: Option<Position>) -> Result<Source, CliError> {
+    let data = data.open()?;
+    let start = from.map_or(FeedStart::Beginning, |from| {
+        FeedStart::After(from.previous())
+    });
+    let feed = data.log.follow(start, args.which.filter());
+    Ok(Source::Data { _data: data, feed })
+}
+
+fn follow(args: &FollowArgs, output: &mut Output) -> Result<(), CliError> {
+    let client = args
+        .place
+        .gateway("nothing is written there while no gateway runs")?;
+    let ask = args.which.ask(client.get(&["v1", "events", "stream"]));
+    ask.query("from", args.from).follow(async |frame| {
+        let Some(data) = &frame.data else {
+            return Ok(());
+        };
+        match frame.kind.as_deref() {
+            Some("damaged" | "gone") => {
+                eprintln!(
+                    "warning: events are missing: {}",
+                    super::output::clean(data)
+                );
+            }
+            _ if output.is_json() => {
+                let event: Box<RawValue> = serde_json::from_str(data)?;
+                output.json(&event)?;
+            }
+            _ => {
+                let [position, time, stream, _, kind, payload] = row(data)?;
+                output.line(format!("{position} {time} {stream} {kind} {payload}"))?;
+            }
+        }
+        Ok(output.flush()?)
+    })
+}
+
 fn new_table() -> Rows {
     Rows::new(["Position", "Time", "Stream", "Version", "Type", "Data"]).numbers([0, 3])
 }
 
-fn row(recorded: &RecordedEvent) -> Result<[String; 6], CliError> {
-    let payload = serde_json::to_value(recorded)?["data"].to_string();
+/// What is shown of an event.
+#[derive(Deserialize)]
+struct Shown {
+    position: Position,
+    time: String,
+    stream: String,
+    version: u64,
+    #[serde(rename = "type")]
+    event_type: String,
+    data: Value,
+}
+
+fn row(event: &str) -> Result<[String; 6], CliError> {
+    let event: Shown = serde_json::from_str(event)?;
+    let payload = event.data.to_string();
     let mut short: String = payload.chars().take(PAYLOAD_CHARS_MAX).collect();
     if short.len() < payload.len() {
         short.push('…');
     }
     Ok([
-        recorded.position.to_string(),
-        recorded.time.to_string(),
-        recorded.stream.to_string(),
-        recorded.version.to_string(),
-        recorded.event.event_type().to_string(),
+        event.position.to_string(),
+        event.time,
+        event.stream,
+        event.version.to_string(),
+        event.event_type,
         short,
     ])
 }

@@ -3,14 +3,20 @@
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use serde_json::json;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::{
     CliError, Output,
-    data::{Data, DataArgs},
+    client::{Ask, Client},
+    data::Data,
+    named,
     output::{Rows, Tone, duration},
+    paging::{Page, PageArgs},
+    place::{Place, PlaceArgs},
 };
 use crate::{
+    clock::{Clock, SystemClock},
     model::{
         ApiId, ApplicationId, AttemptError, CallbackUrl, CapturedBody, CapturedPart,
         DeadLetterQueue, DeliveryId, ErrorClass, Fault, MessageId, SubscriptionId, Timestamp,
@@ -24,6 +30,11 @@ use crate::{
         subscriptions::Subscriptions,
     },
 };
+
+/// Deliveries that a tail begins with.
+const TAIL_ROWS: usize = 10;
+/// Most deliveries that a tail asks for at once.
+const TAIL_PAGE: usize = 1_000;
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -39,30 +50,56 @@ enum LogsCommand {
     /// List deliveries, newest first.
     List(ListArgs),
     /// Show one delivery: every attempt, and what was logged of it.
-    Show {
-        #[command(flatten)]
-        data: DataArgs,
-        /// The delivery's id.
-        delivery: DeliveryId,
-    },
+    Show(ShowArgs),
+    /// Show deliveries as they enter the webhook log, a line each.
+    Tail(TailArgs),
+}
+
+#[derive(Debug, Args)]
+struct ShowArgs {
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// Its API, by id or name; may be left out where there is one.
+    #[arg(long)]
+    api: Option<String>,
+    /// The delivery's id.
+    delivery: DeliveryId,
+}
+
+#[derive(Debug, Args)]
+struct TailArgs {
+    #[command(flatten)]
+    place: PlaceArgs,
+    #[command(flatten)]
+    filter: FilterArgs,
 }
 
 #[derive(Debug, Args)]
 struct ListArgs {
     #[command(flatten)]
-    data: DataArgs,
+    place: PlaceArgs,
+    #[command(flatten)]
+    filter: FilterArgs,
+    #[command(flatten)]
+    period: PeriodArgs,
+    #[command(flatten)]
+    page: PageArgs,
+}
+
+#[derive(Debug, Args)]
+struct FilterArgs {
     /// Only this API, by id or name; may be left out where there is one.
     #[arg(long)]
     api: Option<String>,
     /// Only this status (`503`), class (`5xx`) or `0` for no response; may be repeated.
-    #[arg(long)]
-    status: Vec<StatusFilter>,
+    #[arg(long, value_parser = parse_status)]
+    status: Vec<StatusText>,
     /// Only calls to this URL.
     #[arg(long, value_name = "URL")]
     callback_url: Option<CallbackUrl>,
-    /// Only this application, by id.
+    /// Only this application, by id or name.
     #[arg(long)]
-    application: Option<ApplicationId>,
+    application: Option<String>,
     /// Only deliveries that stand so: `delivered`, `retrying`, `dead_lettered` or `discarded`.
     #[arg(long, value_parser = parse_outcome)]
     outcome: Option<DeliveryOutcome>,
@@ -82,23 +119,28 @@ struct ListArgs {
     /// Only this message.
     #[arg(long)]
     message: Option<MessageId>,
-    #[command(flatten)]
-    period: PeriodArgs,
-    /// How many at most, 1 to 1000.
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u16).range(1..=1_000))]
-    limit: u16,
-    /// Go on where the page before ended: with what it gave as `More`, or with `--output json`
-    /// as a last line `{"nextCursor": …}`, which the last page lacks.
-    #[arg(long)]
-    cursor: Option<Cursor>,
-    /// Every page, one after the other.
-    #[arg(long, conflicts_with = "cursor")]
-    all: bool,
 }
 
-/// When the first call of a delivery began.
-#[derive(Debug, Args)]
-struct PeriodArgs {
+/// A status filter as it was written, known to be one.
+#[derive(Debug, Clone)]
+struct StatusText {
+    text: String,
+    filter: StatusFilter,
+}
+
+fn parse_status(text: &str) -> Result<StatusText, String> {
+    let filter = text
+        .parse()
+        .map_err(|invalid: crate::model::Invalid| invalid.to_string())?;
+    Ok(StatusText {
+        text: text.to_owned(),
+        filter,
+    })
+}
+
+/// When the first call of a delivery began, or a dead letter was given up.
+#[derive(Debug, Clone, Args)]
+pub(super) struct PeriodArgs {
     /// Only those of the last 30min, 12h or 7d, or any other number of minutes, hours or days.
     #[arg(long, visible_alias = "since", value_name = "PERIOD", value_parser = parse_period)]
     #[arg(conflicts_with_all = ["from", "to"])]
@@ -112,8 +154,14 @@ struct PeriodArgs {
 }
 
 impl PeriodArgs {
-    fn from(&self, now: Timestamp) -> Option<Timestamp> {
+    /// Its beginning, if it has one.
+    pub(super) fn from(&self, now: Timestamp) -> Option<Timestamp> {
         self.last.map(|last| now.minus(last)).or(self.from)
+    }
+
+    /// Its end, if it has one.
+    pub(super) const fn to(&self) -> Option<Timestamp> {
+        self.to
     }
 }
 
@@ -151,97 +199,238 @@ fn parse_outcome(text: &str) -> Result<DeliveryOutcome, String> {
         })
 }
 
-pub(super) fn run(args: LogsArgs, output: &mut Output) -> Result<(), CliError> {
-    match args.command {
-        Some(LogsCommand::Show { data, delivery }) => show(&data, delivery, output),
-        Some(LogsCommand::List(list_args)) => list(list_args, output),
-        None => list(args.list, output),
+pub(super) fn run(args: &LogsArgs, output: &mut Output) -> Result<(), CliError> {
+    match &args.command {
+        Some(LogsCommand::Show(args)) => show(args, output),
+        Some(LogsCommand::List(args)) => list(args, output),
+        Some(LogsCommand::Tail(args)) => tail(args, output),
+        None => list(&args.list, output),
     }
 }
 
-fn list(args: ListArgs, output: &mut Output) -> Result<(), CliError> {
-    let data = args.data.open()?;
-    let subscriptions = data.view(Subscriptions)?;
-    let api = find_api(&subscriptions, args.api.as_deref())?;
-    let deliveries = data.view(Deliveries)?;
-    let mut query = DeliveryQuery {
-        api,
-        filter: DeliveryFilter {
-            status: args.status,
-            callback_url: args.callback_url,
-            application: args.application,
-            subscription: args.subscription,
-            from: args.period.from(data.clock.now()),
-            to: args.period.to,
-            sent_to_dlq: args.dlq,
-            outcome: args.outcome,
-            error_class: args.error_class,
-            min_duration: args.min_duration_ms.map(Duration::from_millis),
-            message: args.message,
-        },
-        cursor: args.cursor,
-        limit: args.limit.into(),
-    };
-    loop {
-        let page = deliveries.list(&query)?;
-        if let (true, Some(next)) = (page.deliveries.is_empty(), &page.next) {
-            query.cursor = Some(next.clone());
-            continue;
-        }
-        if output.is_json() {
-            for row in &page.deliveries {
-                output.json(row)?;
-            }
-        } else {
-            let names = |id| {
-                let found = subscriptions.application(id)?;
-                Ok(found.map_or_else(|| id.to_string(), |row| row.application.name))
-            };
-            output.table(&table_of(&page.deliveries, names)?, "No delivery matches.")?;
-        }
-        match page.next {
-            Some(next) if args.all => query.cursor = Some(next),
-            Some(next) if output.is_json() => {
-                output.json(&json!({ "nextCursor": next }))?;
-                break;
-            }
-            Some(next) => {
-                output.line(format!("More: --cursor {next}"))?;
-                break;
-            }
-            None => break,
+impl FilterArgs {
+    /// The question to a gateway.
+    fn ask<'a>(&self, client: &'a Client, known: &Known) -> Ask<'a> {
+        let api = known.api.to_string();
+        let statuses: Vec<_> = self.status.iter().map(|status| &*status.text).collect();
+        let statuses = Some(statuses.join(",")).filter(|text| !text.is_empty());
+        client
+            .get(&["v1", "apis", &api, "logs"])
+            .query("status", statuses)
+            .query("callbackUrl", self.callback_url.as_ref())
+            .query("application", known.application)
+            .query("subscription", self.subscription)
+            .query("dlq", self.dlq)
+            .query("outcome", self.outcome.map(DeliveryOutcome::as_str))
+            .query("errorClass", self.error_class.map(ErrorClass::as_str))
+            .query("minDurationMs", self.min_duration_ms)
+            .query("message", self.message.as_ref())
+    }
+
+    /// The question to a view.
+    fn filter(&self, known: &Known) -> DeliveryFilter {
+        DeliveryFilter {
+            status: self.status.iter().map(|status| status.filter).collect(),
+            callback_url: self.callback_url.clone(),
+            application: known.application,
+            subscription: self.subscription,
+            from: None,
+            to: None,
+            sent_to_dlq: self.dlq,
+            outcome: self.outcome,
+            error_class: self.error_class,
+            min_duration: self.min_duration_ms.map(Duration::from_millis),
+            message: self.message,
         }
     }
-    Ok(output.flush()?)
+}
+
+/// What names stand for, and the names of what rows tell of.
+struct Known {
+    api: ApiId,
+    application: Option<ApplicationId>,
+    applications: Vec<(String, ApplicationId)>,
+}
+
+impl Known {
+    /// Of a gateway.
+    fn ask(client: &Client, args: &FilterArgs) -> Result<Self, CliError> {
+        let applications = client.applications()?.into_iter();
+        let applications = applications.map(|one| (one.name, one.id)).collect();
+        Self::of(client.api_or_only(args.api.as_deref())?, applications, args)
+    }
+
+    /// Of a data directory.
+    fn read(data: &Data, args: &FilterArgs) -> Result<Self, CliError> {
+        let view = data.view(Subscriptions)?;
+        let rows = view.applications()?.into_iter();
+        let applications = rows.map(|row| (row.application.name, row.application.id));
+        let api = find_api(&view, args.api.as_deref())?;
+        Self::of(api, applications.collect(), args)
+    }
+
+    fn of(
+        api: ApiId,
+        applications: Vec<(String, ApplicationId)>,
+        args: &FilterArgs,
+    ) -> Result<Self, CliError> {
+        let named: Vec<_> = applications
+            .iter()
+            .map(|(name, id)| (name.as_str(), *id))
+            .collect();
+        let application = match &args.application {
+            None => None,
+            // An id that nothing has matches nothing.
+            Some(wanted) => Some(match wanted.parse() {
+                Ok(id) => id,
+                Err(_) => named::find("application", wanted, &named)?,
+            }),
+        };
+        Ok(Self {
+            api,
+            application,
+            applications,
+        })
+    }
+
+    fn name_of(&self, application: ApplicationId) -> String {
+        let mut known = self.applications.iter();
+        let found = known.find(|(_, id)| *id == application);
+        found.map_or_else(|| application.to_string(), |(name, _)| name.clone())
+    }
 }
 
 /// The API that is meant: by id, by name, or the only one.
-fn find_api(subscriptions: &View<Subscriptions>, wanted: Option<&str>) -> Result<ApiId, CliError> {
-    let apis = subscriptions.apis()?;
-    let names = || {
-        let names: Vec<_> = apis
-            .iter()
-            .map(|row| format!("{:?}", row.api.name))
-            .collect();
-        names.join(", ")
-    };
-    let found = match wanted {
-        Some(wanted) => apis
-            .iter()
-            .find(|row| row.api.name == wanted || row.api.id.to_string() == wanted)
-            .ok_or_else(|| {
-                CliError::usage(format!(
-                    "there is no API {wanted:?}; there are: {}",
-                    names()
-                ))
-            })?,
-        None => match apis.as_slice() {
-            [] => return Err(CliError::failure("the data directory holds no API")),
-            [only] => only,
-            _ => return Err(CliError::usage(format!("name one with --api: {}", names()))),
-        },
-    };
-    Ok(found.api.id)
+fn find_api(view: &View<Subscriptions>, wanted: Option<&str>) -> Result<ApiId, CliError> {
+    let rows = view.apis()?;
+    let named = rows.iter().map(|row| (row.api.name.as_str(), row.api.id));
+    let named: Vec<_> = named.collect();
+    match wanted {
+        Some(wanted) => named::find("API", wanted, &named),
+        None => named::only(&named),
+    }
+}
+
+/// A page of a gateway's, as it comes.
+#[derive(Deserialize)]
+struct Answered {
+    deliveries: Vec<DeliveryRow>,
+    next: Option<Cursor>,
+}
+
+fn list(args: &ListArgs, output: &mut Output) -> Result<(), CliError> {
+    let now = SystemClock::new().now();
+    let (from, to) = (args.period.from(now), args.period.to());
+    match args.place.place()? {
+        Place::Server(client) => {
+            let known = Known::ask(&client, &args.filter)?;
+            let ask = |cursor: Option<&Cursor>, limit: u16| {
+                let ask = args.filter.ask(&client, &known);
+                let ask = ask.query("from", from).query("to", to);
+                let ask = ask.query("cursor", cursor).query("limit", Some(limit));
+                let page: Answered = ask.send()?.parse()?;
+                Ok(Page {
+                    rows: page.deliveries,
+                    next: page.next,
+                })
+            };
+            args.page
+                .show(output, ask, |rows, output| write(rows, &known, output))
+        }
+        Place::Data(data) => {
+            let data = data.open()?;
+            let known = Known::read(&data, &args.filter)?;
+            let deliveries = data.view(Deliveries)?;
+            let ask = |cursor: Option<&Cursor>, limit: u16| {
+                let filter = args.filter.filter(&known);
+                let page = deliveries.list(&DeliveryQuery {
+                    api: known.api,
+                    filter: DeliveryFilter { from, to, ..filter },
+                    cursor: cursor.cloned(),
+                    limit: limit.into(),
+                })?;
+                Ok(Page {
+                    rows: page.deliveries,
+                    next: page.next,
+                })
+            };
+            args.page
+                .show(output, ask, |rows, output| write(rows, &known, output))
+        }
+    }
+}
+
+fn write(rows: &[DeliveryRow], known: &Known, output: &mut Output) -> Result<(), CliError> {
+    if output.is_json() {
+        return Ok(rows.iter().try_for_each(|row| output.json(row))?);
+    }
+    let table = table_of(rows, |id| Ok(known.name_of(id)))?;
+    Ok(output.table(&table, "No delivery matches.")?)
+}
+
+fn tail(args: &TailArgs, output: &mut Output) -> Result<(), CliError> {
+    let client = args
+        .place
+        .gateway("nothing is delivered there while no gateway runs")?;
+    let known = Known::ask(&client, &args.filter)?;
+    let ask = args.filter.ask(&client, &known);
+    let first: Answered = ask
+        .clone()
+        .query("limit", Some(TAIL_ROWS))
+        .send()?
+        .parse()?;
+    let mut after = first.deliveries.first().map(|row| row.ordinal);
+    tell(&first.deliveries, &known, output)?;
+    let changes = client.get(&["v1", "projections", "deliveries", "stream"]);
+    changes.follow(async |_| {
+        let rows = newer(&ask, after).await?;
+        after = rows.first().map(|row| row.ordinal).or(after);
+        tell(&rows, &known, output)
+    })
+}
+
+/// The deliveries that entered the log after this one, newest first.
+async fn newer(ask: &Ask<'_>, after: Option<u64>) -> Result<Vec<DeliveryRow>, CliError> {
+    let is_new = |row: &DeliveryRow| after.is_none_or(|after| row.ordinal > after);
+    let mut rows = Vec::new();
+    let mut cursor = None;
+    loop {
+        let page = ask.clone().query("cursor", cursor.as_ref());
+        let page: Answered = page
+            .query("limit", Some(TAIL_PAGE))
+            .answer()
+            .await?
+            .parse()?;
+        let is_whole = page.deliveries.iter().all(is_new);
+        rows.extend(page.deliveries.into_iter().filter(is_new));
+        match page.next {
+            Some(next) if is_whole && after.is_some() => cursor = Some(next),
+            _ => return Ok(rows),
+        }
+    }
+}
+
+/// Shows rows that come newest first, a line each, oldest first.
+fn tell(rows: &[DeliveryRow], known: &Known, output: &mut Output) -> Result<(), CliError> {
+    for row in rows.iter().rev() {
+        if output.is_json() {
+            output.json(row)?;
+            continue;
+        }
+        let url = row.callback_url.as_ref();
+        output.line(format!(
+            "{} {:>3} {} {} attempt {}, {}: {} {}",
+            row.started_at,
+            row.status,
+            url.map_or_else(String::new, ToString::to_string),
+            known.name_of(row.application),
+            row.attempts,
+            duration(row.last_duration()),
+            row.outcome.as_str(),
+            row.id,
+        ))?;
+    }
+    Ok(output.flush()?)
 }
 
 /// The list as a table, with the columns of the console.
@@ -290,16 +479,32 @@ fn tone_of_outcome(outcome: &str) -> Option<Tone> {
     })
 }
 
-fn show(data: &DataArgs, id: DeliveryId, output: &mut Output) -> Result<(), CliError> {
-    let data: Data = data.open()?;
-    let detail = data.view(Deliveries)?.detail(id)?;
-    let detail = detail.ok_or_else(|| {
-        CliError::failure(format!("there is no delivery {id} in the webhook log"))
-    })?;
+fn show(args: &ShowArgs, output: &mut Output) -> Result<(), CliError> {
+    let id = args.delivery;
+    let detail: Box<RawValue> = match args.place.place()? {
+        Place::Server(client) => {
+            let api = client.api_or_only(args.api.as_deref())?.to_string();
+            let path = ["v1", "apis", &api, "logs", &id.to_string()];
+            client.get(&path).send()?.raw()?
+        }
+        Place::Data(data) => {
+            let data = data.open()?;
+            let api = match &args.api {
+                Some(api) => Some(find_api(&data.view(Subscriptions)?, Some(api))?),
+                None => None,
+            };
+            let detail = data.view(Deliveries)?.detail(id)?;
+            let detail = detail.filter(|detail| api.is_none_or(|api| detail.delivery.api == api));
+            let detail = detail.ok_or_else(|| {
+                CliError::failure(format!("there is no delivery {id} in the webhook log"))
+            })?;
+            serde_json::value::to_raw_value(&detail)?
+        }
+    };
     if output.is_json() {
         output.json(&detail)?;
     } else {
-        describe(&detail, output)?;
+        describe(&serde_json::from_str(detail.get())?, output)?;
     }
     Ok(output.flush()?)
 }

@@ -4,18 +4,34 @@
 //! Exit status: 0 done, 1 failed, 2 the command line is wrong, 78 the configuration or the data
 //! directory is. What comes from outside is shown without its control characters.
 
+mod api;
+mod application;
+mod client;
+mod completions;
 mod config;
 mod data;
+mod dead_letters;
 mod demo;
 mod error;
 mod events;
 mod import;
+mod input;
 mod logs;
+mod named;
+mod openapi;
 mod output;
+mod paging;
+mod place;
+mod publish;
+mod rebuild;
 mod receiver;
 mod replay;
 mod schema;
 mod serve;
+mod sse;
+mod subscribe;
+mod subscription;
+mod token;
 mod verify;
 mod what_if;
 
@@ -54,22 +70,41 @@ enum Command {
     /// Run a gateway with made-up messages and three callbacks of its own: one healthy, one
     /// flaky, one broken.
     Demo(demo::DemoArgs),
-    /// Show the events of a data directory.
+    /// The APIs of a gateway.
+    Api(api::ApiArgs),
+    /// The applications of a gateway: the consumers' identities, and their keys.
+    Application(application::ApplicationArgs),
+    /// Publish messages.
+    Publish(publish::PublishArgs),
+    /// Subscribe a callback to an API.
+    Subscribe(Box<subscribe::SubscribeArgs>),
+    /// The subscriptions of an API.
+    Subscription(subscription::SubscriptionArgs),
+    /// Show the webhook log.
+    Logs(Box<logs::LogsArgs>),
+    /// Show dead letters; redeliver or discard them.
+    DeadLetters(Box<dead_letters::DeadLettersArgs>),
+    /// Show the events of the log.
     Events(events::EventsArgs),
     /// Take in what another gateway was told.
     Import(import::ImportArgs),
-    /// Show the webhook log of a data directory.
-    Logs(Box<logs::LogsArgs>),
     /// Show the views of a data directory as they were.
     Replay(replay::ReplayArgs),
     /// Check a data directory: checksums, hash chain, and every view against the log.
     Verify(verify::VerifyArgs),
     /// Compare what happened with what another retry policy would have made of it.
     WhatIf(what_if::WhatIfArgs),
+    /// Build the rows of a view again from the log.
+    Rebuild(rebuild::RebuildArgs),
+    /// Create, list and revoke tokens.
+    Token(token::TokenArgs),
     /// Show the JSON Schemas of definitions and events.
     Schema(schema::SchemaArgs),
-    /// Run callbacks like the demo's in a process of their own, with a ledger of what they get.
-    #[command(hide = true)]
+    /// Show the `OpenAPI` document of the HTTP interfaces.
+    Openapi,
+    /// Print what a shell needs to complete command lines.
+    Completions(completions::CompletionsArgs),
+    /// Run a callback on this machine that shows what it gets, to try things out.
     Receiver(receiver::ReceiverArgs),
 }
 
@@ -82,14 +117,24 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&args, &mut output),
         Command::Config(args) => config::run(&args, &mut output),
         Command::Demo(args) => demo::run(args, &mut output),
+        Command::Api(args) => api::run(&args, &mut output),
+        Command::Application(args) => application::run(&args, &mut output),
+        Command::Publish(args) => publish::run(&args, &mut output),
+        Command::Subscribe(args) => subscribe::run(&args, &mut output),
+        Command::Subscription(args) => subscription::run(&args, &mut output),
+        Command::Logs(args) => logs::run(&args, &mut output),
+        Command::DeadLetters(args) => dead_letters::run(&args, &mut output),
         Command::Events(args) => events::run(args, &mut output),
         Command::Import(args) => import::run(args, &mut output),
-        Command::Logs(args) => logs::run(*args, &mut output),
         Command::Replay(args) => replay::run(&args, &mut output),
         Command::Verify(args) => verify::run(&args, &mut output),
         Command::WhatIf(args) => what_if::run(&args, &mut output),
+        Command::Rebuild(args) => rebuild::run(&args, &mut output),
+        Command::Token(args) => token::run(&args, &mut output),
         Command::Schema(args) => schema::run(&args, &mut output),
-        Command::Receiver(args) => receiver::run(args),
+        Command::Openapi => openapi::run(&mut output),
+        Command::Completions(args) => completions::run(&args),
+        Command::Receiver(args) => receiver::run(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -8,6 +8,9 @@ use comfy_table::{
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
+use serde_json::json;
+
+use super::CliError;
 
 /// How answers are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -48,6 +51,16 @@ impl Output {
     /// Writes a line for people.
     pub(super) fn line(&mut self, text: impl AsRef<str>) -> io::Result<()> {
         writeln!(self.out, "{}", clean(text.as_ref()))
+    }
+
+    /// Says that this was done to the thing with this id.
+    pub(super) fn done(&mut self, what: &str, id: &str) -> Result<(), CliError> {
+        if self.is_json() {
+            self.json(&json!({"id": id, "done": what}))?;
+        } else {
+            self.line(format!("{id} {what}"))?;
+        }
+        Ok(self.flush()?)
     }
 
     /// Writes a table under its heading; `none` instead when it has no rows.
@@ -227,16 +240,34 @@ impl serde_json::ser::Formatter for Escaping {
         out: &mut W,
         fragment: &str,
     ) -> io::Result<()> {
-        let mut rest = fragment;
-        while let Some((at, c)) = rest.char_indices().find(|(_, c)| steers(*c)) {
-            out.write_all(&rest.as_bytes()[..at])?;
-            for unit in c.encode_utf16(&mut [0; 2]) {
-                write!(out, "\\u{unit:04x}")?;
-            }
-            rest = &rest[at + c.len_utf8()..];
-        }
-        out.write_all(rest.as_bytes())
+        escape(out, fragment, steers)
     }
+
+    /// What is JSON already. Outside its strings it holds ASCII alone, and of that no more that
+    /// steers than white space.
+    fn write_raw_fragment<W: ?Sized + Write>(
+        &mut self,
+        out: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        escape(out, fragment, |c| steers(c) && !c.is_ascii_whitespace())
+    }
+}
+
+fn escape<W: ?Sized + Write>(
+    out: &mut W,
+    fragment: &str,
+    is_escaped: fn(char) -> bool,
+) -> io::Result<()> {
+    let mut rest = fragment;
+    while let Some((at, c)) = rest.char_indices().find(|(_, c)| is_escaped(*c)) {
+        out.write_all(&rest.as_bytes()[..at])?;
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            write!(out, "\\u{unit:04x}")?;
+        }
+        rest = &rest[at + c.len_utf8()..];
+    }
+    out.write_all(rest.as_bytes())
 }
 
 /// A bar on standard error, where that is a terminal.
@@ -294,6 +325,16 @@ mod tests {
         assert!(!written.chars().any(steers), "{written}");
         assert!(written.contains('é'), "{written}");
         assert_eq!(serde_json::from_str::<String>(&written).unwrap(), text);
+    }
+
+    #[test]
+    fn json_that_came_as_text_steers_no_terminal_either() {
+        let came = "{\"b\": \"a\u{7f}\u{202e}\", \"a\": 1.50}";
+        let raw: Box<serde_json::value::RawValue> = serde_json::from_str(came).unwrap();
+        let mut written = Vec::new();
+        write_json(&mut written, &raw).unwrap();
+        let written = String::from_utf8(written).unwrap();
+        assert_eq!(written, r#"{"b": "a\u007f\u202e", "a": 1.50}"#);
     }
 
     #[test]

@@ -8,8 +8,8 @@ use serde_json::json;
 use super::{
     CliError, Output,
     data::{Data, DataArgs},
-    logs,
-    output::{Rows, Tone},
+    dead_letters, logs,
+    output::Rows,
 };
 use crate::{
     model::{ApiId, Position, Timestamp},
@@ -139,7 +139,7 @@ impl Views {
             let count = self.dead_letters.count(id)?;
             output.line(format!("{count} dead letters, newest first"))?;
             self.dead_letters(id, |page| {
-                Ok(output.table(&dead_letter_table(page), "None.")?)
+                Ok(output.table(&dead_letters::table_of(page), "None.")?)
             })?;
         }
         Ok(())
@@ -228,31 +228,6 @@ fn subscription_table(rows: &[SubscriptionRow]) -> Rows {
             row.health.delivered.to_string(),
             row.health.dead_lettered.to_string(),
             error.or(status).unwrap_or_default(),
-        ]);
-    }
-    table
-}
-
-fn dead_letter_table(rows: &[DeadLetter]) -> Rows {
-    let head = [
-        "Position",
-        "Given up",
-        "Reason",
-        "Status",
-        "Attempts",
-        "Message",
-        "Subscription",
-    ];
-    let mut table = Rows::new(head).numbers([0, 3, 4]).tone(3, Tone::of_status);
-    for row in rows {
-        table.push([
-            row.position.to_string(),
-            row.at.to_string(),
-            row.reason.to_string(),
-            row.status.to_string(),
-            row.attempts.to_string(),
-            row.message.id.to_string(),
-            row.subscription.to_string(),
         ]);
     }
     table

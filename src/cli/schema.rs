@@ -1,4 +1,5 @@
-//! `hooklog schema`: the JSON Schemas of what goes in and comes out.
+//! `hooklog schema`: the JSON Schemas of what goes in and comes out, and beside them the `OpenAPI`
+//! document.
 //!
 //! They are generated from the types; `schemas/` in the repository holds them as they are released.
 
@@ -11,7 +12,7 @@ use clap::{Args, builder::PossibleValuesParser};
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings, json_schema};
 use serde_json::{Value, json};
 
-use super::{CliError, Output, output::Rows};
+use super::{CliError, Output, openapi, output::Rows};
 use crate::model::{Api, Application, Event, Position, Subscription, Timestamp, Version};
 
 /// A schema that is published.
@@ -50,7 +51,8 @@ pub(super) struct SchemaArgs {
     /// Which one; without it, they are listed.
     #[arg(value_parser = names())]
     name: Option<String>,
-    /// Write every schema to this directory, as NAME.json.
+    /// Write every schema to this directory as NAME.json, and the `OpenAPI` document as
+    /// openapi.json.
     #[arg(long, value_name = "DIR", conflicts_with = "name")]
     write: Option<PathBuf>,
 }
@@ -89,11 +91,18 @@ pub(super) fn run(args: &SchemaArgs, output: &mut Output) -> Result<(), CliError
 
 fn write(directory: &Path) -> io::Result<()> {
     fs::create_dir_all(directory)?;
-    for document in &DOCUMENTS {
-        let path = directory.join(document.name).with_extension("json");
-        fs::write(path, text(document))?;
+    for (name, text) in files() {
+        fs::write(directory.join(name).with_extension("json"), text)?;
     }
     Ok(())
+}
+
+/// Everything that is published, by name.
+fn files() -> impl Iterator<Item = (&'static str, String)> {
+    let schemas = DOCUMENTS
+        .iter()
+        .map(|document| (document.name, text(document)));
+    schemas.chain([("openapi", openapi::text())])
 }
 
 fn text(document: &Document) -> String {
@@ -165,18 +174,18 @@ mod tests {
     #[test]
     fn the_published_schemas_are_those_of_the_types() {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas");
-        for document in &DOCUMENTS {
-            let path = directory.join(document.name).with_extension("json");
+        for (name, text) in files() {
+            let path = directory.join(name).with_extension("json");
             let published = fs::read_to_string(&path).unwrap_or_default();
             assert!(
-                published == text(document),
+                published == text,
                 "{} has drifted from its type: run `cargo run -- schema --write schemas`",
                 path.display()
             );
         }
-        let files = fs::read_dir(&directory).unwrap();
-        let files: BTreeSet<_> = files.map(|file| file.unwrap().file_name()).collect();
-        assert_eq!(files.len(), DOCUMENTS.len(), "{files:?}");
+        let there = fs::read_dir(&directory).unwrap();
+        let there: BTreeSet<_> = there.map(|file| file.unwrap().file_name()).collect();
+        assert_eq!(there.len(), files().count(), "{there:?}");
     }
 
     #[test]

@@ -21,8 +21,8 @@
 //! need one at the same time wait for the same request. A token endpoint that gives none fails the
 //! attempt with the class `auth` and what it said: its status and its error code, nothing else of it.
 //!
-//! This room imports `model` and `clock` alone. It is the only one that sees the HTTP client, and
-//! shows no type of it.
+//! This room imports `model` and `clock` alone. Beside the command line's client of a
+//! gateway it is the only one that sees the HTTP client, and shows no type of it.
 
 mod assertion;
 mod auth;
@@ -45,6 +45,8 @@ mod token_endpoint;
 mod tokens;
 mod transport;
 
+#[cfg(feature = "server")]
+pub(crate) use self::tls::machine_tls;
 pub use self::{
     capture::CaptureOptions,
     check::{check_configuration, check_proxy},

@@ -109,6 +109,13 @@ pub(super) fn check(ssl: &Ssl, secrets: &dyn Secrets) -> Result<(), Invalid> {
         .map_err(|error| Invalid::one(error.pointer(), error.to_string()))
 }
 
+/// The client side of TLS for calls that are no deliveries: it trusts this machine's authorities.
+#[cfg(feature = "server")]
+pub(crate) fn machine_tls() -> Result<ClientConfig, String> {
+    let config = client_config(&Ssl::default(), &super::NoSecrets);
+    config.map_err(|error| error.to_string())
+}
+
 /// The client side of TLS under these options.
 pub(super) fn client_config(
     ssl: &Ssl,

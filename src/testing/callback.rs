@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     io,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -25,6 +25,9 @@ use crate::{
     clock::SharedClock,
     model::{AttemptNumber, CallbackUrl, MessageId, Timestamp},
 };
+
+/// Any port of this machine that is free.
+const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// One request that a callback server got, written down when it had come whole.
 #[derive(Debug, Clone)]
@@ -153,7 +156,7 @@ impl CallbackServer {
         clock: SharedClock,
         answers: impl Fn(&ReceivedCall) -> Answer + Send + Sync + 'static,
     ) -> io::Result<Self> {
-        Self::serving(clock, answers, true).await
+        Self::serving(ANY_PORT, clock, answers, true).await
     }
 
     /// As [`start`](Self::start), for a server that runs long: it counts what it gets and keeps
@@ -162,15 +165,25 @@ impl CallbackServer {
         clock: SharedClock,
         answers: impl Fn(&ReceivedCall) -> Answer + Send + Sync + 'static,
     ) -> io::Result<Self> {
-        Self::serving(clock, answers, false).await
+        Self::start_at(ANY_PORT, clock, answers).await
+    }
+
+    /// As [`start_without_ledger`](Self::start_without_ledger), at this address.
+    pub async fn start_at(
+        address: SocketAddr,
+        clock: SharedClock,
+        answers: impl Fn(&ReceivedCall) -> Answer + Send + Sync + 'static,
+    ) -> io::Result<Self> {
+        Self::serving(address, clock, answers, false).await
     }
 
     async fn serving(
+        address: SocketAddr,
         clock: SharedClock,
         answers: impl Fn(&ReceivedCall) -> Answer + Send + Sync + 'static,
         keeps: bool,
     ) -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let shared = Arc::new(Shared {
             clock,

@@ -6,6 +6,7 @@
 )]
 
 mod cli;
+mod cli_server;
 mod delivery_calls;
 mod delivery_egress;
 mod delivery_faults;
@@ -28,6 +29,7 @@ mod log_reading;
 mod projection_deliveries;
 mod projection_engine;
 mod projection_figures;
+mod readme;
 mod runtime_deliveries;
 mod runtime_filters;
 mod runtime_privacy;

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::atomic::{AtomicU64, Ordering},
 };
 
@@ -10,6 +11,9 @@ use crate::{
     model::{CallbackUrl, Invalid},
     testing::callback::{Answer, CallbackServer, ReceivedCall},
 };
+
+/// Any port of this machine that is free.
+pub(in crate::cli) const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// Of the first tries that reach the flaky callback, every so many is refused with 503. Far from
 /// ten in a row, so its circuit stays closed.
@@ -48,11 +52,14 @@ pub(in crate::cli) struct Callbacks {
 impl Callbacks {
     /// Starts them.
     pub(in crate::cli) async fn start() -> io::Result<Self> {
-        Self::start_with(|_| {}).await
+        Self::start_at(ANY_PORT, 404, |_| {}).await
     }
 
-    /// Starts them; each request is shown to `witness` before it is answered.
-    pub(in crate::cli) async fn start_with(
+    /// Starts them at an address; other paths are answered with this status, and each request is
+    /// shown to `witness` before it is answered.
+    pub(in crate::cli) async fn start_at(
+        address: SocketAddr,
+        other: u16,
         witness: impl Fn(&ReceivedCall) + Send + Sync + 'static,
     ) -> io::Result<Self> {
         let first_tries = AtomicU64::new(0);
@@ -62,10 +69,10 @@ impl Callbacks {
                 "/healthy" => Answer::ok(),
                 "/flaky" => flaky(call, &first_tries),
                 "/broken" => Answer::status(400).with_body("this callback refuses everything"),
-                _ => Answer::status(404),
+                _ => Answer::status(other),
             }
         };
-        let server = CallbackServer::start_without_ledger(SystemClock::shared(), answers).await?;
+        let server = CallbackServer::start_at(address, SystemClock::shared(), answers).await?;
         Ok(Self { server })
     }
 

@@ -11,7 +11,7 @@ use std::{
 use clap::Args;
 use futures_util::future::{self, Either};
 
-pub(super) use self::callbacks::Callbacks;
+pub(super) use self::callbacks::{ANY_PORT, Callbacks};
 use self::{
     callbacks::{Temper, url},
     summary::{Figures, Live},

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Deliveries, DeliveryRow, row::DlqEntry};
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// What was sent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RequestDetail {
     /// When the last call began.
@@ -30,7 +30,7 @@ pub struct RequestDetail {
 }
 
 /// What came back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ResponseDetail {
     /// The status, 0 when there was no response.
@@ -42,7 +42,7 @@ pub struct ResponseDetail {
 }
 
 /// One call of a delivery.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AttemptDetail {
     /// Its event.
@@ -66,7 +66,7 @@ pub struct AttemptDetail {
 }
 
 /// Everything about one delivery.
-#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DeliveryDetail {
     /// What the list shows of it.

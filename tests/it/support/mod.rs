@@ -2,4 +2,5 @@
 
 pub(crate) mod gateway;
 pub(crate) mod hostile;
+pub(crate) mod process;
 pub(crate) mod requests;
