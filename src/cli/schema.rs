@@ -149,7 +149,7 @@ fn event() -> Schema {
             "stream": {
                 "description": "What it tells of: a kind, a slash and a UUID.",
                 "type": "string",
-                "pattern": "^(api|messages|application|subscription|token)/[0-9a-f-]{36}$",
+                "pattern": "^(api|messages|application|subscription|token|job)/[0-9a-f-]{36}$",
             },
             "version": version,
             "time": time,

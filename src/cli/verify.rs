@@ -10,7 +10,7 @@ use super::{
 };
 use crate::projection::{
     Projection, ReplayUntil, StartError, View, ViewError, access::Access, copy_rows,
-    dead_letters::DeadLetters, deliveries::Deliveries, history_until,
+    dead_letters::DeadLetters, deliveries::Deliveries, history_until, jobs::Jobs,
     keyed_messages::KeyedMessages, metrics::Metrics, stored_view, subscriptions::Subscriptions,
 };
 
@@ -97,6 +97,7 @@ fn compare_views(data: &Data) -> Result<Compared, CliError> {
     compared.view(data, Subscriptions)?;
     compared.view(data, Access)?;
     compared.view(data, KeyedMessages)?;
+    compared.view(data, Jobs)?;
     Ok(compared)
 }
 

@@ -228,10 +228,11 @@ impl From<ControlError> for Problem {
             | ControlError::UnknownSubscription(_)
             | ControlError::UnknownMessage(_)
             | ControlError::UnknownToken(_)
+            | ControlError::UnknownJob(_)
             | ControlError::UnknownDelivery(_) => Self::new(Kind::NotFound, text),
-            ControlError::InUse { .. } | ControlError::IsDeadLetterQueue { .. } => {
-                Self::new(Kind::Conflict, text)
-            }
+            ControlError::InUse { .. }
+            | ControlError::IsDeadLetterQueue { .. }
+            | ControlError::JobStatus { .. } => Self::new(Kind::Conflict, text),
             ControlError::Changed { .. } => Self::new(Kind::Changed, text),
             ControlError::Execute(ExecuteError::Rejected(_) | ExecuteError::NotRunning(_)) => {
                 Self::new(Kind::Conflict, text)

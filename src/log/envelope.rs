@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 use uuid::Uuid;
 
 use crate::model::{
-    ApiId, ApplicationId, Event, MessageEvent, Position, SubscriptionId, Timestamp, TokenId,
+    ApiId, ApplicationId, Event, JobId, MessageEvent, Position, SubscriptionId, Timestamp, TokenId,
     Version,
 };
 
@@ -24,16 +24,19 @@ pub enum StreamKind {
     Subscription = 4,
     /// A token, and what its bearer asked for.
     Token = 5,
+    /// A job: many deliveries redelivered or discarded.
+    Job = 6,
 }
 
 impl StreamKind {
     /// Every kind.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Api,
         Self::Messages,
         Self::Application,
         Self::Subscription,
         Self::Token,
+        Self::Job,
     ];
 
     /// The kind with this number on disk.
@@ -49,6 +52,7 @@ impl StreamKind {
             Self::Application => "application",
             Self::Subscription => "subscription",
             Self::Token => "token",
+            Self::Job => "job",
         }
     }
 }
@@ -94,6 +98,11 @@ impl StreamId {
         Self::new(StreamKind::Token, *id.as_uuid())
     }
 
+    /// The stream of a job.
+    pub const fn job(id: JobId) -> Self {
+        Self::new(StreamKind::Job, *id.as_uuid())
+    }
+
     /// Its kind.
     pub const fn kind(self) -> StreamKind {
         self.kind
@@ -118,6 +127,11 @@ impl StreamId {
     /// The token, when this is its stream.
     pub fn as_token(self) -> Option<TokenId> {
         (self.kind == StreamKind::Token).then(|| TokenId::from_uuid(self.id))
+    }
+
+    /// The job, when this is its stream.
+    pub fn as_job(self) -> Option<JobId> {
+        (self.kind == StreamKind::Job).then(|| JobId::from_uuid(self.id))
     }
 
     /// The subscription, when this is its stream.
@@ -165,7 +179,7 @@ impl Serialize for StreamId {
 /// Text that names no stream.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} names no stream: expected api/, messages/, application/, subscription/ or token/ and a UUID"
+    "{0:?} names no stream: expected api/, messages/, application/, subscription/, token/ or job/ and a UUID"
 )]
 pub struct ForeignStream(String);
 
@@ -208,7 +222,7 @@ impl RecordedEvent {
                 captured.map_or(0, |captured| captured.bytes())
             }
             Event::Unknown(unknown) => unknown.payload.len(),
-            Event::Api(_) | Event::Application(_) | Event::Access(_) => 0,
+            Event::Api(_) | Event::Application(_) | Event::Access(_) | Event::Job(_) => 0,
         };
         size_of::<Self>() + bodies
     }

@@ -12,8 +12,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{
     Api, Application, AttemptError, AttemptNumber, CallbackUrl, Captured, ConsumerStatus,
-    Coordinate, DeadLetterQueue, Fault, Header, MessageId, MessageRef, RetryAfter, Subscription,
-    Timestamp, Timings, Token, TokenHash, Version, entrypoint::Method,
+    Coordinate, DeadLetterQueue, Fault, Header, Job, JobCounts, JobCursor, JobFailure, MessageId,
+    MessageRef, RetryAfter, Subscription, Timestamp, Timings, Token, TokenHash, Version,
+    entrypoint::Method,
 };
 
 /// The type of an event, such as `attempt.failed`.
@@ -68,6 +69,8 @@ pub enum Event {
     Subscription(SubscriptionEvent),
     /// Of a token and its bearer.
     Access(AccessEvent),
+    /// Of a job.
+    Job(JobEvent),
     /// Of a type this program does not know.
     Unknown(UnknownEvent),
 }
@@ -190,6 +193,26 @@ family! {
 }
 
 family! {
+    /// What happens to a job.
+    JobEvent as Job {
+        /// It was created, and begins.
+        "job.created", 1 => Created(JobCreated),
+        /// Some of its deliveries were dealt with.
+        "job.progressed", 1 => Progressed(JobProgressed),
+        /// It waits until it is resumed.
+        "job.paused", 1 => Paused(JobPaused),
+        /// It goes on.
+        "job.resumed", 1 => Resumed(JobResumed),
+        /// It was given up by a person; what was done stays done.
+        "job.cancelled", 1 => Cancelled(JobCancelled),
+        /// It has dealt with all that was selected.
+        "job.finished", 1 => Finished(JobFinished),
+        /// It could not go on.
+        "job.failed", 1 => Failed(JobFailed),
+    }
+}
+
+family! {
     /// What happens to a subscription and to its deliveries.
     SubscriptionEvent as Subscription {
         /// It was created.
@@ -259,6 +282,7 @@ impl Event {
             Self::Application(event) => event.event_type(),
             Self::Subscription(event) => event.event_type(),
             Self::Access(event) => event.event_type(),
+            Self::Job(event) => event.event_type(),
             Self::Unknown(event) => event.event_type.clone(),
         }
     }
@@ -271,6 +295,7 @@ impl Event {
             Self::Application(event) => event.schema_version(),
             Self::Subscription(event) => event.schema_version(),
             Self::Access(event) => event.schema_version(),
+            Self::Job(event) => event.schema_version(),
             Self::Unknown(event) => event.schema_version,
         }
     }
@@ -283,6 +308,7 @@ impl Event {
             ApplicationEvent::TYPES,
             SubscriptionEvent::TYPES,
             AccessEvent::TYPES,
+            JobEvent::TYPES,
         ]
         .into_iter()
         .flatten()
@@ -297,6 +323,7 @@ impl Event {
             Self::Application(event) => event.serialize_payload(serializer),
             Self::Subscription(event) => event.serialize_payload(serializer),
             Self::Access(event) => event.serialize_payload(serializer),
+            Self::Job(event) => event.serialize_payload(serializer),
             Self::Unknown(event) => serializer.serialize_bytes(&event.payload),
         }
     }
@@ -318,6 +345,8 @@ impl Event {
                 .map(|event| event.map(Self::Application)),
             "token" | "request" => AccessEvent::deserialize_payload(event_type, deserializer)
                 .map(|event| event.map(Self::Access)),
+            "job" => JobEvent::deserialize_payload(event_type, deserializer)
+                .map(|event| event.map(Self::Job)),
             _ => SubscriptionEvent::deserialize_payload(event_type, deserializer)
                 .map(|event| event.map(Self::Subscription)),
         }
@@ -333,6 +362,7 @@ impl Event {
         schemas.extend(ApplicationEvent::schemas(generator));
         schemas.extend(SubscriptionEvent::schemas(generator));
         schemas.extend(AccessEvent::schemas(generator));
+        schemas.extend(JobEvent::schemas(generator));
         schemas
     }
 
@@ -461,6 +491,52 @@ payload! {
         operation: String,
         /// The path that was asked for, which names the thing.
         path: String,
+    }
+}
+payload! {
+    /// A job was created.
+    JobCreated {
+        /// What it does, and with what.
+        job: Box<Job>,
+    }
+}
+payload! {
+    /// A part of a job was done. Deliveries after `cursor` may have been dealt with already: after
+    /// a crash they are looked at again.
+    JobProgressed {
+        /// The last delivery that counts.
+        cursor: JobCursor,
+        /// What came of all deliveries up to it.
+        counts: JobCounts,
+        /// Those of this part that failed, and why.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        failures: Vec<JobFailure>,
+    }
+}
+payload! {
+    /// A job was paused.
+    JobPaused {}
+}
+payload! {
+    /// A job was resumed.
+    JobResumed {}
+}
+payload! {
+    /// A job was cancelled.
+    JobCancelled {}
+}
+payload! {
+    /// A job came to its end.
+    JobFinished {
+        /// What came of all that was selected.
+        counts: JobCounts,
+    }
+}
+payload! {
+    /// A job could not go on.
+    JobFailed {
+        /// Why.
+        reason: String,
     }
 }
 payload! {

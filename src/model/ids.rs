@@ -109,6 +109,11 @@ id!(
     "a token id"
 );
 id!(
+    /// The identity of a job.
+    JobId,
+    "a job id"
+);
+id!(
     /// The identity of a secret in the vault. Events hold this, never the secret.
     SecretId,
     "a secret id"

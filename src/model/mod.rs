@@ -17,6 +17,7 @@ mod event;
 mod filter;
 mod header;
 mod ids;
+mod job;
 mod message;
 mod moment;
 mod policy;
@@ -51,16 +52,22 @@ pub use self::{
         AttemptFailed, AttemptRecord, AttemptSucceeded, CircuitClosed, CircuitOpened,
         DeadLetterForwardFailed, DeadLetterForwarded, DeadLetterReason, DeliveryDeadLettered,
         DeliveryDiscarded, DeliveryFiltered, DeliveryRedelivered, DeliveryTaken, DiscardReason,
-        Event, EventType, FailureCause, FilterReason, MessageEvent, MessagePublished,
-        RequestAccepted, RetryScheduled, SubscriptionAccepted, SubscriptionClosed,
-        SubscriptionCreated, SubscriptionEvent, SubscriptionFailed, SubscriptionHeld,
-        SubscriptionPaused, SubscriptionRecovered, SubscriptionRejected, SubscriptionResumed,
-        SubscriptionUpdated, TokenCreated, TokenRevoked, UnknownEvent,
+        Event, EventType, FailureCause, FilterReason, JobCancelled, JobCreated, JobEvent,
+        JobFailed, JobFinished, JobPaused, JobProgressed, JobResumed, MessageEvent,
+        MessagePublished, RequestAccepted, RetryScheduled, SubscriptionAccepted,
+        SubscriptionClosed, SubscriptionCreated, SubscriptionEvent, SubscriptionFailed,
+        SubscriptionHeld, SubscriptionPaused, SubscriptionRecovered, SubscriptionRejected,
+        SubscriptionResumed, SubscriptionUpdated, TokenCreated, TokenRevoked, UnknownEvent,
     },
     filter::{FILTER_BYTES_MAX, FilterExpression, FilterVerdict},
     header::{HEADER_BYTES_MAX, HEADERS_BYTES_MAX, HEADERS_COUNT_MAX, Header},
     ids::{
-        ApiId, ApplicationId, DeliveryId, ForeignId, MessageId, SecretId, SubscriptionId, TokenId,
+        ApiId, ApplicationId, DeliveryId, ForeignId, JobId, MessageId, SecretId, SubscriptionId,
+        TokenId,
+    },
+    job::{
+        DeadLetterFilter, JOB_DELIVERIES_MAX, JOB_FAILURES_KEPT, JOB_RATE_MAX, Job, JobCounts,
+        JobCursor, JobFailure, JobKind, JobSelection, JobState, JobStatus,
     },
     message::{Coordinate, MESSAGE_BYTES_MAX, Message, MessageRef},
     moment::{Draws, Moment},

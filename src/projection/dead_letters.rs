@@ -6,13 +6,17 @@
 //! | `d` API, position of its event | [`DeadLetter`] |
 //! | `x` subscription, position of its event | empty |
 //! | `k` subscription, message version | API, position of its event |
+//! | `m` API, message version, subscription | API, position of its event |
+//! | `l` delivery | API, position of its event |
 //! | `c` API | how many (u64) |
+
+use std::ops::Range;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ProjectError, Projection, ReadRows, RowError, Rows, View, ViewError,
+    ProjectError, Projection, ReadRows, RowError, Rows, View, ViewError, after_prefix,
     codec::{decode, encode, id_key, key_of, u64_at, uuid_at},
     deliveries::{Cursor, EXAMINED_MAX, PAGE_MAX},
 };
@@ -20,10 +24,12 @@ use crate::{
     log::RecordedEvent,
     model::{
         ApiId, ApplicationId, AttemptError, DeadLetterQueue, DeadLetterReason,
-        DeliveryDeadLettered, DeliveryId, DiscardReason, Fault, Invalid, MessageRef, Position,
-        SubscriptionEvent, SubscriptionId, Timestamp,
+        DeliveryDeadLettered, DeliveryId, DiscardReason, Fault, Invalid, JobCursor, MessageRef,
+        Position, SubscriptionEvent, SubscriptionId, Timestamp, Version,
     },
 };
+
+pub use crate::model::DeadLetterFilter;
 
 /// The projection behind the dead letter list.
 #[derive(Debug, Clone, Copy, Default)]
@@ -86,35 +92,6 @@ pub struct DeadLetter {
     pub redelivering: bool,
 }
 
-/// Which dead letters; each field that is set narrows the answer.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct DeadLetterFilter {
-    /// Given up for this reason.
-    pub reason: Option<DeadLetterReason>,
-    /// By the fault of this side.
-    pub fault: Option<Fault>,
-    /// Of this subscription.
-    pub subscription: Option<SubscriptionId>,
-    /// Of this application.
-    pub application: Option<ApplicationId>,
-    /// Given up at or after this time.
-    pub from: Option<Timestamp>,
-    /// Given up before this time.
-    pub to: Option<Timestamp>,
-}
-
-impl DeadLetterFilter {
-    /// Whether a dead letter is one of them.
-    pub fn holds(&self, letter: &DeadLetter) -> bool {
-        self.reason.is_none_or(|reason| letter.reason == reason)
-            && self.fault.is_none_or(|fault| letter.fault == fault)
-            && self.subscription.is_none_or(|id| letter.subscription == id)
-            && self.application.is_none_or(|id| letter.application == id)
-            && self.from.is_none_or(|from| letter.at >= from)
-            && self.to.is_none_or(|to| letter.at < to)
-    }
-}
-
 /// One page of dead letters, newest first.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -124,6 +101,35 @@ pub struct DeadLetterPage {
     pub dead_letters: Vec<DeadLetter>,
     /// Where the next page begins; absent on the last.
     pub next: Option<Cursor>,
+}
+
+impl DeadLetter {
+    /// Whether it is one of those that a filter asks for.
+    pub fn is_among(&self, filter: &DeadLetterFilter) -> bool {
+        filter.reason.is_none_or(|reason| self.reason == reason)
+            && filter.fault.is_none_or(|fault| self.fault == fault)
+            && filter.subscription.is_none_or(|id| self.subscription == id)
+            && filter.application.is_none_or(|id| self.application == id)
+            && filter.from.is_none_or(|from| self.at >= from)
+            && filter.to.is_none_or(|to| self.at < to)
+    }
+
+    /// Where it stands among the dead letters of its API, by their messages.
+    pub const fn cursor(&self) -> JobCursor {
+        JobCursor {
+            message: self.message.version,
+            subscription: self.subscription,
+        }
+    }
+}
+
+/// Some dead letters of an API in the order of their messages, the oldest first.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct DeadLetterRun {
+    /// The dead letters. There may be none, where many had to be looked at.
+    pub dead_letters: Vec<DeadLetter>,
+    /// Where to go on; `None` when no more follow.
+    pub next: Option<JobCursor>,
 }
 
 impl View<DeadLetters> {
@@ -167,7 +173,50 @@ impl View<DeadLetters> {
         })
     }
 
+    /// The dead letters of an API after a place in the order of their messages, of those that were
+    /// given up at or before `as_of`; at most `limit`.
+    pub fn oldest(
+        &self,
+        api: ApiId,
+        filter: &DeadLetterFilter,
+        as_of: Position,
+        after: Option<JobCursor>,
+        limit: usize,
+    ) -> Result<DeadLetterRun, ViewError> {
+        self.read(|rows| {
+            let mut run = DeadLetterRun::default();
+            let range = in_message_order(api, filter.subscription, after);
+            for (examined, row) in rows.range(range).enumerate() {
+                if run.dead_letters.len() >= limit || examined >= EXAMINED_MAX {
+                    return Ok(run);
+                }
+                let place = row?.value;
+                let (owner, position) =
+                    (ApiId::from_uuid(uuid_at(&place, 0)?), u64_at(&place, 16)?);
+                let Some(letter) = rows.get(&key_of(b'd', owner.as_uuid(), position))? else {
+                    continue;
+                };
+                let letter: DeadLetter = decode(&letter)?;
+                run.next = Some(letter.cursor());
+                if owner == api && letter.position <= as_of && letter.is_among(filter) {
+                    run.dead_letters.push(letter);
+                }
+            }
+            run.next = None;
+            Ok(run)
+        })
+    }
+
     /// The dead letter of a delivery, if it is kept.
+    pub fn letter(&self, delivery: DeliveryId) -> Result<Option<DeadLetter>, ViewError> {
+        self.read(|rows| {
+            let place = rows.get(&id_key(b'l', delivery.as_uuid()))?;
+            let letter = place.map(|place| at_place(rows, &place)).transpose()?;
+            Ok(letter.flatten())
+        })
+    }
+
+    /// The dead letter of a message to a subscription, if it is kept.
     pub fn of(
         &self,
         subscription: SubscriptionId,
@@ -201,7 +250,7 @@ impl Page<'_> {
     fn take(&mut self, letter: DeadLetter) {
         self.examined += 1;
         self.lowest = letter.position.get();
-        if self.filter.holds(&letter) {
+        if letter.is_among(self.filter) {
             self.found.push(letter);
         }
     }
@@ -253,7 +302,7 @@ impl Page<'_> {
 
 impl Projection for DeadLetters {
     const NAME: &'static str = "dead_letters";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     fn project(&self, rows: &mut Rows<'_>, recorded: &RecordedEvent) -> Result<(), ProjectError> {
         let (Some(id), Some(event)) = (
@@ -345,6 +394,9 @@ fn keep(
     rows.put(key_of(b'x', subscription.as_uuid(), position), Vec::new());
     let mut place = letter.api.as_uuid().as_bytes().to_vec();
     place.extend_from_slice(&position.to_be_bytes());
+    let order = order_key(letter.api, dead.message.version, subscription);
+    rows.put(order, place.clone());
+    rows.put(id_key(b'l', letter.delivery.as_uuid()), place.clone());
     rows.put(message_key(subscription, &dead.message), place);
     count(rows, letter.api, 1)
 }
@@ -362,6 +414,9 @@ fn remove(
     rows.delete(key);
     rows.delete(key_of(b'd', api.as_uuid(), position));
     rows.delete(key_of(b'x', subscription.as_uuid(), position));
+    rows.delete(order_key(api, message.version, subscription));
+    let delivery = DeliveryId::of(message.id, subscription);
+    rows.delete(id_key(b'l', delivery.as_uuid()));
     count(rows, api, -1)
 }
 
@@ -384,11 +439,44 @@ fn find(
     subscription: SubscriptionId,
     message: &MessageRef,
 ) -> Result<Option<DeadLetter>, RowError> {
-    let Some(place) = rows.get(&message_key(subscription, message))? else {
-        return Ok(None);
-    };
-    let letter = rows.get(&key_of(b'd', &uuid_at(&place, 0)?, u64_at(&place, 16)?))?;
+    let place = rows.get(&message_key(subscription, message))?;
+    let letter = place.map(|place| at_place(rows, &place)).transpose()?;
+    Ok(letter.flatten())
+}
+
+fn at_place(rows: &dyn ReadRows, place: &[u8]) -> Result<Option<DeadLetter>, RowError> {
+    let letter = rows.get(&key_of(b'd', &uuid_at(place, 0)?, u64_at(place, 16)?))?;
     letter.map(|row| decode(&row)).transpose()
+}
+
+/// The rows that hold dead letters after a place in the order of their messages, of an API or of
+/// one subscription.
+fn in_message_order(
+    api: ApiId,
+    subscription: Option<SubscriptionId>,
+    after: Option<JobCursor>,
+) -> Range<Vec<u8>> {
+    let Some(subscription) = subscription else {
+        let prefix = id_key(b'm', api.as_uuid());
+        let from = after.map_or_else(
+            || prefix.clone(),
+            |after| {
+                let mut key = order_key(api, after.message, after.subscription);
+                key.push(0);
+                key
+            },
+        );
+        return from..after_prefix(&prefix);
+    };
+    let id = subscription.as_uuid();
+    let from = after.map_or(0, |after| after.message.get() + 1);
+    key_of(b'k', id, from)..after_prefix(&id_key(b'k', id))
+}
+
+fn order_key(api: ApiId, message: Version, subscription: SubscriptionId) -> Vec<u8> {
+    let mut key = key_of(b'm', api.as_uuid(), message.get());
+    key.extend_from_slice(subscription.as_uuid().as_bytes());
+    key
 }
 
 fn message_key(subscription: SubscriptionId, message: &MessageRef) -> Vec<u8> {

@@ -47,6 +47,7 @@ mod engine;
 mod error;
 mod fold;
 mod history;
+pub mod jobs;
 pub mod keyed_messages;
 mod log_history;
 pub mod metrics;

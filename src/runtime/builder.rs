@@ -20,6 +20,7 @@ use super::{
     directory::Directory,
     forward::Forwards,
     handle::Inner,
+    jobs::OpenJobs,
     limits,
     publish::Lanes,
     recovery::{Recalls, Recovered, RecoveredSubscription},
@@ -35,7 +36,7 @@ use crate::{
     model::FailureCause,
     projection::{
         self, OnBadEvent, Projection, Projections, access::Access, dead_letters::DeadLetters,
-        deliveries::Deliveries, keyed_messages::KeyedMessages, metrics::Metrics,
+        deliveries::Deliveries, jobs::Jobs, keyed_messages::KeyedMessages, metrics::Metrics,
         subscriptions::Subscriptions,
     },
     source::{Intake, IntakeOptions},
@@ -200,6 +201,7 @@ impl Builder {
         projections.start(Subscriptions, OnBadEvent::SkipAndRecord)?;
         projections.start(Access, OnBadEvent::SkipAndRecord)?;
         projections.start(KeyedMessages, OnBadEvent::SkipAndRecord)?;
+        projections.start(Jobs, OnBadEvent::SkipAndRecord)?;
         for start in self.projections {
             start(&mut projections)?;
         }
@@ -228,6 +230,7 @@ impl Builder {
         })?;
         let inner = Arc::new(Inner {
             directory: Directory::default(),
+            jobs: OpenJobs::default(),
             sources: Sources::new(tasks, activity.clone()),
             log: log.clone(),
             clock: self.clock,
@@ -297,6 +300,7 @@ impl Handle {
             let api = inner.as_run(&entry.api);
             inner.sources.update(&api, entry.intake);
         }
+        self.resume_jobs(recovered.jobs);
         Ok(())
     }
 }
@@ -338,6 +342,7 @@ impl Runtime {
         let inner = Arc::clone(&self.handle.0);
         inner.ending.store(true, Ordering::Release);
         inner.sources.stop();
+        self.handle.end_jobs(timeout).await;
         let unfinished = inner.registry.drain(timeout).await;
         let snapshotter = self.snapshotter.take();
         let ended = spawn_blocking(move || inner.close(snapshotter));
@@ -363,6 +368,7 @@ impl Runtime {
 impl Inner {
     fn close(&self, snapshotter: Option<Snapshotter>) {
         self.sources.stop();
+        self.jobs.abort();
         self.registry.stop();
         if let Some(snapshotter) = snapshotter {
             snapshotter.stop();

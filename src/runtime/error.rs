@@ -5,7 +5,10 @@ use std::io;
 use crate::{
     actor::ExecuteError,
     log::{AppendError, OpenError, ReadError, StorageError},
-    model::{ApiId, ApplicationId, DeliveryId, Invalid, MessageId, SubscriptionId, TokenId},
+    model::{
+        ApiId, ApplicationId, DeliveryId, Invalid, JobId, JobStatus, MessageId, SubscriptionId,
+        TokenId,
+    },
     projection::{self, ViewError},
     vault::VaultError,
 };
@@ -68,6 +71,19 @@ pub enum ControlError {
     /// No such delivery has an entry in the webhook log.
     #[error("there is no delivery {0} in the webhook log")]
     UnknownDelivery(DeliveryId),
+    /// There is no such job.
+    #[error("there is no job {0}")]
+    UnknownJob(JobId),
+    /// How a job stands forbids it.
+    #[error("job {id} is {status}; {advice}")]
+    JobStatus {
+        /// The job.
+        id: JobId,
+        /// How it stands.
+        status: JobStatus,
+        /// What to do.
+        advice: &'static str,
+    },
     /// It is still used.
     #[error("{what} is still used by subscription {by}; close it first")]
     InUse {

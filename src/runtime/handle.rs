@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{ControlError, directory::Directory, publish::Lanes, sources::Sources};
+use super::{ControlError, directory::Directory, jobs::OpenJobs, publish::Lanes, sources::Sources};
 use crate::{
     activity::Activity,
     actor::{Inspection, Registry},
@@ -16,7 +16,7 @@ use crate::{
     model::{Api, ApiState, Position, SubscriptionId, Timestamp},
     projection::{
         Projection, ProjectionStatus, Projections, View, ViewError, dead_letters::DeadLetters,
-        deliveries::Deliveries, keyed_messages::KeyedMessages, metrics::Metrics,
+        deliveries::Deliveries, jobs::Jobs, keyed_messages::KeyedMessages, metrics::Metrics,
         subscriptions::Subscriptions,
     },
     vault::Vault,
@@ -26,6 +26,7 @@ use crate::{
 pub(super) struct Inner {
     pub(super) directory: Directory,
     pub(super) sources: Sources,
+    pub(super) jobs: OpenJobs,
     pub(super) log: EventLog,
     pub(super) clock: SharedClock,
     pub(super) registry: Registry,
@@ -102,6 +103,11 @@ impl Handle {
         self.built_in()
     }
 
+    /// Jobs, as their events tell.
+    pub fn jobs(&self) -> View<Jobs> {
+        self.built_in()
+    }
+
     /// A projection that was given to the builder; `None` when it was not.
     pub fn projection<P: Projection>(&self) -> Option<View<P>> {
         self.0.projections.view()
@@ -171,6 +177,7 @@ impl Handle {
         let _ = self.subscriptions().at(position, LONG).await;
         let _ = self.access().at(position, LONG).await;
         let _ = self.built_in::<KeyedMessages>().at(position, LONG).await;
+        let _ = self.jobs().at(position, LONG).await;
     }
 
     pub(super) fn built_in<P: Projection>(&self) -> View<P> {

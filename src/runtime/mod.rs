@@ -16,6 +16,7 @@ mod error;
 mod explain;
 mod forward;
 mod handle;
+mod jobs;
 mod limits;
 mod publish;
 pub(crate) mod recovery;
@@ -26,6 +27,7 @@ mod what_if;
 pub use self::{
     builder::{Builder, PROJECTIONS_DIRECTORY, Runtime, ShutdownReport},
     control::{SigningSecret, TokenSecret},
+    control::{TestReport, TokenSecret},
     error::{ControlError, StartError},
     explain::{Explanation, Standing, Step},
     handle::Handle,

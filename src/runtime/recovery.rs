@@ -15,7 +15,8 @@ use crate::{
     log::{EventLog, ReadError, RecordedEvent, SnapshotStore, StreamId, StreamKind},
     model::{
         Api, ApiEvent, ApiId, ApiState, Application, ApplicationEvent, ApplicationId, Event,
-        FailureCause, MessagePublished, Position, SubscriptionEvent, SubscriptionId, Version,
+        FailureCause, JobEvent, JobId, JobState, MessagePublished, Position, SubscriptionEvent,
+        SubscriptionId, Version,
     },
     subscription::{SubscriptionState, apply},
 };
@@ -45,6 +46,15 @@ pub(crate) struct RecoveredSubscription {
     pub(crate) version: Version,
 }
 
+/// A job that is not over, as recovered.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct RecoveredJob {
+    /// Its state.
+    pub(crate) state: JobState,
+    /// The last version of its stream.
+    pub(crate) version: Version,
+}
+
 /// Everything the runtime starts from.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Recovered {
@@ -56,6 +66,8 @@ pub(crate) struct Recovered {
     pub(crate) applications: HashMap<ApplicationId, (Application, Version)>,
     /// Every subscription, ended ones included.
     pub(crate) subscriptions: HashMap<SubscriptionId, RecoveredSubscription>,
+    /// Every job that is not over.
+    pub(crate) jobs: HashMap<JobId, RecoveredJob>,
     /// Subscriptions of whose history something is damaged.
     pub(crate) damaged: HashSet<SubscriptionId>,
     /// Subscriptions with an event that this program does not know: what they are cannot be told.
@@ -70,6 +82,7 @@ enum Row {
     Api(RecoveredApi),
     Application(Application, Version),
     Subscription(Box<RecoveredSubscription>),
+    Job(Box<RecoveredJob>),
 }
 
 impl Recovered {
@@ -134,6 +147,9 @@ impl Recovered {
         for (id, (_, version)) in &mut self.applications {
             *version = (*version).max(log.stream_version(StreamId::application(*id)));
         }
+        for (id, job) in &mut self.jobs {
+            job.version = job.version.max(log.stream_version(StreamId::job(*id)));
+        }
         for (id, subscription) in &mut self.subscriptions {
             let version = log.stream_version(StreamId::subscription(*id));
             if version > subscription.version {
@@ -156,6 +172,9 @@ impl Recovered {
             (Event::Subscription(event), StreamKind::Subscription) => {
                 self.fold_subscription(recorded, event);
             }
+            (Event::Job(event), StreamKind::Job) => self.fold_job(recorded, event),
+            // Who may come in is for a view to tell.
+            (Event::Access(_), StreamKind::Token) => {}
             (event, StreamKind::Messages) => {
                 if let Some(api) = recorded
                     .stream
@@ -264,6 +283,23 @@ impl Recovered {
         entry.version = recorded.version;
     }
 
+    fn fold_job(&mut self, recorded: &RecordedEvent, event: &JobEvent) {
+        let Some(id) = recorded.stream.as_job() else {
+            return;
+        };
+        if let JobEvent::Created(created) = event {
+            let state = JobState::begun((*created.job).clone());
+            let version = recorded.version;
+            self.jobs.insert(id, RecoveredJob { state, version });
+        } else if let Some(job) = self.jobs.get_mut(&id) {
+            job.state.apply(event);
+            job.version = recorded.version;
+            if job.state.status.is_over() {
+                self.jobs.remove(&id);
+            }
+        }
+    }
+
     /// The rows that changed since the snapshot this was read from. A row of something that was
     /// deleted is empty.
     pub(crate) fn changed_rows(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
@@ -279,6 +315,11 @@ impl Recovered {
         } else if let Some(id) = stream.as_application() {
             let found = self.applications.get(&id).cloned();
             found.map(|(application, version)| Row::Application(application, version))
+        } else if let Some(id) = stream.as_job() {
+            self.jobs
+                .get(&id)
+                .cloned()
+                .map(|job| Row::Job(Box::new(job)))
         } else {
             let found = stream
                 .as_subscription()
@@ -312,6 +353,9 @@ impl Recovered {
                     recovered
                         .subscriptions
                         .insert(subscription.state.id, *subscription);
+                }
+                Row::Job(job) => {
+                    recovered.jobs.insert(job.state.job.id, *job);
                 }
             }
         }

@@ -111,7 +111,7 @@ async fn verify_reports_damaged_rows_and_changes_nothing() {
     let rows = data.join(PROJECTIONS_DIRECTORY);
     let sound = files(&rows);
     let report = &json(data, &["verify"])[0];
-    assert_eq!(report["views"], 6, "{report}");
+    assert_eq!(report["views"], 7, "{report}");
     assert!(files(&rows) == sound, "verify wrote to the rows");
 
     let store = rows_of(data, "deliveries");

@@ -291,6 +291,95 @@ fn of_tokens() -> Vec<Event> {
     ]
 }
 
+fn of_jobs() -> Vec<Event> {
+    let filter = DeadLetterFilter {
+        reason: Some(DeadLetterReason::Refused),
+        from: Some(time(5)),
+        ..DeadLetterFilter::default()
+    };
+    let selection = JobSelection::DeadLetters {
+        api: ApiId::from_uuid(uuid(1)),
+        filter,
+    };
+    let job = Job {
+        id: JobId::from_uuid(uuid(12)),
+        rate_per_second: Some(50),
+        by: Some(TokenId::from_uuid(uuid(11))),
+        as_of: Position::new(40),
+        total: 3,
+        ..Job::new(JobKind::Redeliver, selection)
+    };
+    let counts = JobCounts {
+        done: 1,
+        failed: 1,
+        skipped: 1,
+    };
+    let failure = JobFailure {
+        delivery: DeliveryId::from_uuid(uuid(13)),
+        reason: "it is closed".to_owned(),
+    };
+    vec![
+        JobCreated { job: Box::new(job) }.into(),
+        JobProgressed {
+            cursor: JobCursor {
+                message: Version::new(3),
+                subscription: SubscriptionId::from_uuid(uuid(3)),
+            },
+            counts,
+            failures: vec![failure],
+        }
+        .into(),
+        JobPaused {}.into(),
+        JobResumed {}.into(),
+        JobCancelled {}.into(),
+        JobFinished { counts }.into(),
+        JobFailed {
+            reason: "the view is behind".to_owned(),
+        }
+        .into(),
+    ]
+}
+
+#[test]
+fn every_selection_of_a_job_is_read_as_it_is_written() {
+    let (api, subscription) = (
+        ApiId::from_uuid(uuid(1)),
+        SubscriptionId::from_uuid(uuid(3)),
+    );
+    let selections = [
+        JobSelection::DeadLetters {
+            api,
+            filter: DeadLetterFilter {
+                fault: Some(Fault::System),
+                subscription: Some(subscription),
+                application: Some(ApplicationId::from_uuid(uuid(2))),
+                to: Some(time(9)),
+                ..DeadLetterFilter::default()
+            },
+        },
+        JobSelection::Deliveries {
+            api,
+            deliveries: vec![DeliveryId::from_uuid(uuid(13)); 2],
+        },
+        JobSelection::Messages {
+            api,
+            subscription,
+            since: time(1),
+            until: Some(time(2)),
+        },
+    ];
+    for selection in selections {
+        let bytes = rmp_serde::to_vec_named(&selection).unwrap();
+        let read: JobSelection = rmp_serde::from_slice(&bytes).unwrap();
+        assert_eq!(read, selection);
+        let json = serde_json::to_string(&selection).unwrap();
+        assert_eq!(
+            serde_json::from_str::<JobSelection>(&json).unwrap(),
+            selection
+        );
+    }
+}
+
 /// One event of each type that this program writes.
 fn samples() -> Vec<Event> {
     [
@@ -298,6 +387,7 @@ fn samples() -> Vec<Event> {
         of_subscriptions(),
         of_deliveries(),
         of_tokens(),
+        of_jobs(),
     ]
     .concat()
 }

@@ -32,6 +32,7 @@ mod projection_figures;
 mod readme;
 mod runtime_deliveries;
 mod runtime_filters;
+mod runtime_jobs;
 mod runtime_privacy;
 mod runtime_settings;
 mod runtime_tokens;

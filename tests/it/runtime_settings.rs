@@ -278,3 +278,19 @@ async fn a_proxy_that_must_not_be_called_is_refused() {
     assert_eq!(pointers(refused), ["/entrypoint/proxy/host"]);
     test.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_handle_that_is_still_held_keeps_no_directory() {
+    let data = tempfile::tempdir().unwrap();
+    let test = TestRuntime::start(data.path(), 1).await.unwrap();
+    let held = test.handle();
+    let api = held.create_api(Api::named("a")).await.unwrap();
+    test.shutdown().await;
+    let test = TestRuntime::start(data.path(), 1).await.unwrap();
+    assert_eq!(test.handle().api(api.id).unwrap(), api.into());
+    assert!(
+        held.create_api(Api::named("b")).await.is_err(),
+        "it is of the runtime before"
+    );
+    test.shutdown().await;
+}

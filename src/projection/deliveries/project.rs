@@ -37,6 +37,7 @@ impl Projection for Deliveries {
             | Event::Api(_)
             | Event::Application(_)
             | Event::Access(_)
+            | Event::Job(_)
             | Event::Unknown(_) => {}
         }
         Ok(())

@@ -37,7 +37,11 @@ impl Projection for Metrics {
                     of_subscription(rows, recorded, subscription, event)?;
                 }
             }
-            Event::Api(_) | Event::Application(_) | Event::Access(_) | Event::Unknown(_) => {}
+            Event::Api(_)
+            | Event::Application(_)
+            | Event::Access(_)
+            | Event::Job(_)
+            | Event::Unknown(_) => {}
         }
         Ok(())
     }

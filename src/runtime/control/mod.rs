@@ -4,12 +4,14 @@ mod api;
 mod application;
 mod check;
 mod delivery;
+mod job;
 mod secrets;
 mod signing;
 mod subscription;
+mod test_call;
 mod token;
 
-pub use self::{signing::SigningSecret, token::TokenSecret};
+pub use self::{signing::SigningSecret, test_call::TestReport, token::TokenSecret};
 use tokio::task::spawn_blocking;
 use zeroize::Zeroizing;
 
@@ -32,7 +34,7 @@ impl Handle {
         joined(task.await)
     }
 
-    async fn command(
+    pub(in crate::runtime) async fn command(
         &self,
         id: SubscriptionId,
         command: Command,
@@ -79,7 +81,7 @@ impl Handle {
         bits
     }
 
-    async fn append(
+    pub(in crate::runtime) async fn append(
         &self,
         stream: StreamId,
         expected: ExpectedVersion,

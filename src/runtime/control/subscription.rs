@@ -215,7 +215,11 @@ impl Handle {
     }
 
     /// The version before the first message that a subscription gets.
-    async fn first_cursor(&self, api: ApiId, start: StartFrom) -> Result<Version, ControlError> {
+    pub(in crate::runtime) async fn first_cursor(
+        &self,
+        api: ApiId,
+        start: StartFrom,
+    ) -> Result<Version, ControlError> {
         let stream = StreamId::messages(api);
         match start {
             StartFrom::Now => Ok(self.0.log.stream_version(stream)),
