@@ -56,7 +56,7 @@ fn describe(operation: &Operation, generator: &mut SchemaGenerator, problem: &Va
     });
     if let Some(body) = &operation.body {
         described["requestBody"] = json!({
-            "required": true,
+            "required": !operation.is_body_optional,
             "content": content(body, generator),
         });
     }
@@ -206,6 +206,10 @@ fn responses(operation: &Operation, generator: &mut SchemaGenerator, problem: &V
         done["content"] = content(reply, generator);
     }
     responses.insert(operation.status.to_string(), done);
+    if let Some((status, reply)) = &operation.other_reply {
+        let done = json!({"description": "Done otherwise.", "content": content(reply, generator)});
+        responses.insert(status.to_string(), done);
+    }
     for kind in problems(operation) {
         let described = json!({
             "description": format!("{}.", kind.title()),

@@ -94,10 +94,14 @@ pub(super) struct Operation {
     pub(super) preconditions: &'static [Precondition],
     /// Its body.
     pub(super) body: Option<Content>,
+    /// Whether it may be asked for without its body.
+    pub(super) is_body_optional: bool,
     /// Its status when it is done.
     pub(super) status: u16,
     /// What it answers when it is done.
     pub(super) reply: Option<Content>,
+    /// Another status and answer, when it is done otherwise.
+    pub(super) other_reply: Option<(u16, Content)>,
     /// Whether it is put on record with its token before it is done.
     pub(super) is_change: bool,
     /// Most bytes of its body. 1 MiB where nothing else is said.
@@ -124,8 +128,10 @@ impl Operation {
             query: None,
             preconditions: &[],
             body: None,
+            is_body_optional: false,
             status: 200,
             reply: Some(json(reply)),
+            other_reply: None,
             is_change: false,
             body_bytes_max: BODY_BYTES_MAX,
             run,
@@ -149,8 +155,10 @@ impl Operation {
             query: None,
             preconditions: &[],
             body: None,
+            is_body_optional: false,
             status: 204,
             reply: None,
+            other_reply: None,
             is_change: true,
             body_bytes_max: BODY_BYTES_MAX,
             run,
@@ -201,6 +209,19 @@ impl Operation {
     /// The same with a body.
     pub(super) const fn body(mut self, body: Content) -> Self {
         self.body = Some(body);
+        self
+    }
+
+    /// The same with a body that may be left out.
+    pub(super) const fn optional_body(mut self, body: Content) -> Self {
+        self.body = Some(body);
+        self.is_body_optional = true;
+        self
+    }
+
+    /// The same with another status and answer, for when it is done otherwise.
+    pub(super) const fn or_answers(mut self, status: u16, reply: Content) -> Self {
+        self.other_reply = Some((status, reply));
         self
     }
 

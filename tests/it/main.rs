@@ -17,6 +17,7 @@ mod gravitee_import;
 mod http_access;
 mod http_consumer;
 mod http_explain;
+mod http_jobs;
 mod http_management;
 mod http_secrets;
 mod log_conformance;

@@ -6,10 +6,12 @@ mod consumer;
 mod dead_letters;
 mod events;
 mod health;
+mod jobs;
 mod logs;
 mod messages;
 mod projections;
 mod subscriptions;
+mod test_calls;
 mod tokens;
 
 use schemars::JsonSchema;
@@ -32,6 +34,8 @@ pub(super) fn all() -> impl Iterator<Item = &'static Operation> {
         subscriptions::OPERATIONS,
         logs::OPERATIONS,
         dead_letters::OPERATIONS,
+        jobs::OPERATIONS,
+        test_calls::OPERATIONS,
         events::OPERATIONS,
         projections::OPERATIONS,
         tokens::OPERATIONS,
