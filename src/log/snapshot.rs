@@ -156,14 +156,6 @@ impl SnapshotStore {
         self.rows().clear()
     }
 
-    /// Lets go of the store, whoever else holds these snapshots: it may be opened again. What is
-    /// asked afterwards fails.
-    pub fn close(&self) {
-        let mut rows = self.rows();
-        rows.store = None;
-        rows.path = None;
-    }
-
     fn rows(&self) -> MutexGuard<'_, Rows> {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -26,8 +26,7 @@ mod what_if;
 
 pub use self::{
     builder::{Builder, PROJECTIONS_DIRECTORY, Runtime, ShutdownReport},
-    control::{SigningSecret, TokenSecret},
-    control::{TestReport, TokenSecret},
+    control::{SigningSecret, TestReport, TokenSecret},
     error::{ControlError, StartError},
     explain::{Explanation, Standing, Step},
     handle::Handle,

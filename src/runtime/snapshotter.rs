@@ -46,8 +46,6 @@ impl Snapshotter {
                 if save_last.load(Ordering::Acquire) {
                     save(&log, &snapshots);
                 }
-                // Handles that are still held must not keep the directory.
-                snapshots.close();
             })?;
         Ok(Self {
             stop,

@@ -249,7 +249,7 @@ fn a_directory_shows_what_its_gateway_showed() {
     });
     gateway.stop();
     for (question, (values, person)) in questions.iter().zip(asked) {
-        let on_disk = [question, &["--data", "data"]].concat();
+        let on_disk = [question, &["--data", "data"][..]].concat();
         assert_eq!(gateway.json(&on_disk), values, "{question:?}");
         assert_eq!(gateway.run(&on_disk).stdout, person, "{question:?}");
         // The environment names a directory as well.
