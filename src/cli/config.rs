@@ -51,6 +51,7 @@ pub(super) struct Config {
     pub(super) log: LogConfig,
     pub(super) egress: EgressConfig,
     pub(super) capture: CaptureConfig,
+    pub(super) metrics: MetricsConfig,
 }
 
 /// The event log.
@@ -93,6 +94,14 @@ pub(super) struct CaptureConfig {
     redact_json_pointers: Vec<String>,
 }
 
+/// The metrics at `/metrics`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct MetricsConfig {
+    /// Whether they are read without a token.
+    pub(super) open: bool,
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -103,6 +112,7 @@ impl Default for Config {
             log: LogConfig::default(),
             egress: EgressConfig::default(),
             capture: CaptureConfig::default(),
+            metrics: MetricsConfig::default(),
         }
     }
 }

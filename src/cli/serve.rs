@@ -61,7 +61,8 @@ async fn serve(config: &Config, output: &mut Output) -> Result<(), CliError> {
     let stopped = stop_signal()?;
     let runtime = builder.start().await?;
     let token = first_token(&runtime.handle()).await?;
-    let gateway = Arc::new(Gateway::new(runtime.handle()));
+    let gateway = Gateway::new(runtime.handle()).with_open_metrics(config.metrics.open);
+    let gateway = Arc::new(gateway);
     let workers = thread::available_parallelism().map_or(1, NonZero::get);
     let server = Server::listen(gateway, listener, workers)?;
     say(config, address, token.as_ref(), output)?;

@@ -21,6 +21,7 @@ const STREAMS_MAX: usize = 32;
 pub struct Gateway {
     handle: Handle,
     closing: watch::Sender<bool>,
+    open_metrics: bool,
     strangers: Strangers,
     streams: Arc<Mutex<HashMap<TokenId, usize>>>,
 }
@@ -55,9 +56,22 @@ impl Gateway {
         Self {
             handle,
             closing: watch::Sender::new(false),
+            open_metrics: false,
             strangers: Strangers::default(),
             streams: Arc::default(),
         }
+    }
+
+    /// The same, with metrics that anybody may scrape.
+    #[must_use]
+    pub const fn with_open_metrics(mut self, open: bool) -> Self {
+        self.open_metrics = open;
+        self
+    }
+
+    /// Whether anybody may scrape its metrics.
+    pub(super) const fn has_open_metrics(&self) -> bool {
+        self.open_metrics
     }
 
     /// The runtime.

@@ -17,6 +17,7 @@
 
 mod call;
 mod etag;
+mod exposition;
 mod gate;
 mod gateway;
 mod idempotency;

@@ -60,9 +60,9 @@ fn describe(operation: &Operation, generator: &mut SchemaGenerator, problem: &Va
             "content": content(body, generator),
         });
     }
-    match operation.gate {
-        Gate::Open => described["security"] = json!([]),
-        Gate::Needs(permission) => {
+    match operation.gate.permission() {
+        None => described["security"] = json!([]),
+        Some(permission) => {
             let roles = Role::ALL.into_iter().filter(|role| role.may(permission));
             let roles: Vec<_> = roles.map(Role::as_str).collect();
             described["security"] = json!([{"token": []}]);

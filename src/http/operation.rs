@@ -37,6 +37,18 @@ pub(super) enum Gate {
     Open,
     /// Who has a token whose role allows this.
     Needs(Permission),
+    /// The same, and anybody where the gateway's metrics are open.
+    Scrape(Permission),
+}
+
+impl Gate {
+    /// What a token has to allow where one is needed.
+    pub(super) const fn permission(self) -> Option<Permission> {
+        match self {
+            Self::Open => None,
+            Self::Needs(permission) | Self::Scrape(permission) => Some(permission),
+        }
+    }
 }
 
 /// Writes the schema of a type.

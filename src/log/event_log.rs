@@ -12,8 +12,8 @@ use tokio::{sync::watch, task::spawn_blocking};
 use crate::model::{Event, Position, Timestamp, Version};
 
 use super::{
-    AppendError, AppendRequest, Appended, ExpectedVersion, Feed, FeedStart, Filter, Health,
-    HealthWatch, LogOptions, OpenError, PendingAppend, Quarantined, ReadError, ReadLimit,
+    AppendError, AppendRequest, AppendTimes, Appended, ExpectedVersion, Feed, FeedStart, Filter,
+    Health, HealthWatch, LogOptions, OpenError, PendingAppend, Quarantined, ReadError, ReadLimit,
     RecordedEvent, Storage, StorageError, StreamAppend, StreamId, Urgency,
     core::LogCore,
     sled_storage::DirectoryStorage,
@@ -180,6 +180,21 @@ impl EventLog {
             return Err(AppendError::Closed);
         }
         self.shared.queue.as_ref().ok_or(AppendError::ReadOnly)
+    }
+
+    /// How long appends took, from being enqueued to their answer, since the log was opened; refused
+    /// ones are left out. `None` in a log that is open for reading alone.
+    pub fn append_times(&self) -> Option<AppendTimes> {
+        self.shared.queue.as_ref().map(WriterQueue::times)
+    }
+
+    /// Bytes that the log takes on disk. Blocks.
+    pub fn bytes_on_disk(&self) -> Result<u64, StorageError> {
+        let firsts = self.view().segments().firsts.clone();
+        let sizes = firsts.into_iter();
+        sizes
+            .map(|first| self.view().storage.bytes_on_disk(first))
+            .sum()
     }
 
     /// The last position that readers see; [`Position::ZERO`] in an empty log.

@@ -15,6 +15,7 @@
 //! tells the bytes. Only `sled_storage` imports sled. This room imports [`model`](crate::model) and
 //! [`clock`](crate::clock) and no other.
 
+mod append_times;
 mod codec;
 mod core;
 mod envelope;
@@ -38,6 +39,7 @@ mod view;
 mod writer;
 
 pub use self::{
+    append_times::AppendTimes,
     core::{
         APPEND_BYTES_MAX, APPEND_EVENTS_MAX, AppendAnswer, AppendRequest, Appended,
         ExpectedVersion, LogCore, StreamAppend,

@@ -16,7 +16,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use crate::clock::SharedClock;
 
 use super::{
-    AppendError, AppendRequest, LogOptions, StorageError,
+    AppendError, AppendRequest, AppendTimes, LogOptions, StorageError,
+    append_times::AppendClock,
     core::{AppendAnswer, LogCore},
 };
 
@@ -54,6 +55,7 @@ enum Work {
 struct Answer {
     sender: Option<oneshot::Sender<AppendAnswer>>,
     begun: bool,
+    enqueued: Duration,
 }
 
 impl Answer {
@@ -109,9 +111,16 @@ pub(crate) struct WriterQueue {
     slots_max: usize,
     bytes: Arc<Semaphore>,
     bytes_max: usize,
+    clock: SharedClock,
+    times: Arc<AppendClock>,
 }
 
 impl WriterQueue {
+    /// How long appends took from the queue to their answer.
+    pub(crate) fn times(&self) -> AppendTimes {
+        self.times.read()
+    }
+
     pub(crate) fn try_push(
         &self,
         request: AppendRequest,
@@ -162,6 +171,7 @@ impl WriterQueue {
             answer: Answer {
                 sender: Some(sender),
                 begun: false,
+                enqueued: self.clock.elapsed(),
             },
             place,
         };
@@ -185,17 +195,21 @@ pub struct LogWriter {
     events_max: usize,
     bytes_max: usize,
     closing: bool,
+    times: Arc<AppendClock>,
 }
 
 impl LogWriter {
     pub(crate) fn new(core: LogCore, options: &LogOptions) -> (Self, WriterQueue) {
         let (sender, work) = mpsc::channel();
+        let times = Arc::<AppendClock>::default();
         let queue = WriterQueue {
             work: sender,
             slots: Arc::new(Semaphore::new(options.queue_appends_max)),
             slots_max: options.queue_appends_max,
             bytes: Arc::new(Semaphore::new(options.queue_bytes_max)),
             bytes_max: options.queue_bytes_max,
+            clock: Arc::clone(&options.clock),
+            times: Arc::clone(&times),
         };
         let writer = Self {
             core,
@@ -205,6 +219,7 @@ impl LogWriter {
             events_max: options.commit_events_max,
             bytes_max: options.commit_bytes_max,
             closing: false,
+            times,
         };
         (writer, queue)
     }
@@ -290,7 +305,11 @@ impl LogWriter {
 
     fn commit(&mut self, batch: Batch) {
         let answers = self.core.commit(batch.requests);
+        let now = self.clock.elapsed();
         for (waiting, answer) in batch.answers.into_iter().zip(answers) {
+            if answer.is_ok() {
+                self.times.observe(now.saturating_sub(waiting.enqueued));
+            }
             waiting.give(answer);
         }
     }

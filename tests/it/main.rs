@@ -19,6 +19,7 @@ mod http_consumer;
 mod http_explain;
 mod http_jobs;
 mod http_management;
+mod http_metrics;
 mod http_secrets;
 mod log_conformance;
 mod log_crash;

@@ -103,6 +103,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("actix_rt", &["actor/"]),
     ("actix_web", &["http/server"]),
     ("regex", &["filter/"]),
+    ("prometheus_client", &["http/exposition"]),
     ("reqwest", &["delivery/", "cli/client"]),
     ("rustls", &["delivery/"]),
     ("clap", &["cli/"]),

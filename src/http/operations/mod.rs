@@ -9,6 +9,7 @@ mod health;
 mod jobs;
 mod logs;
 mod messages;
+mod metrics;
 mod projections;
 mod subscriptions;
 mod test_calls;
@@ -39,6 +40,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Operation> {
         events::OPERATIONS,
         projections::OPERATIONS,
         tokens::OPERATIONS,
+        metrics::OPERATIONS,
         health::OPERATIONS,
         consumer::OPERATIONS,
     ]

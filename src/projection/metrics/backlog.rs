@@ -168,3 +168,17 @@ pub(super) fn waiting(rows: &dyn ReadRows, scope: Scope) -> Result<u64, RowError
         },
     }
 }
+
+/// How many subscriptions of a scope have not ended.
+pub(super) fn subscriptions(rows: &dyn ReadRows, scope: Scope) -> Result<u64, RowError> {
+    match scope {
+        Scope::All => rows.prefix(&[API]).try_fold(0, |sum, row| {
+            Ok(sum + ApiBacklog::from_row(&row?.value)?.subscriptions)
+        }),
+        Scope::Api(api) => Ok(ApiBacklog::read(rows, api)?.subscriptions),
+        Scope::Subscription(subscription) => {
+            let settled = Settled::read(rows, subscription)?;
+            Ok(settled.map_or(0, |settled| u64::from(!settled.ended)))
+        }
+    }
+}

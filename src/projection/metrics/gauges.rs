@@ -17,6 +17,9 @@ pub struct Gauges {
     pub dead_letters: u64,
     /// `hooklog_circuit{state="open"}`: subscriptions whose callback is taken as down.
     pub circuits_open: u64,
+    /// Subscriptions that have not ended: those without an open circuit are
+    /// `hooklog_circuit{state="closed"}`.
+    pub subscriptions: u64,
     /// `hooklog_backlog_messages`: messages × subscriptions without an outcome that ends them.
     pub backlog: u64,
     /// `hooklog_backlog_oldest_seconds` counts from here: when the message was accepted that has
@@ -43,6 +46,7 @@ impl Gauges {
             retries_scheduled: value(Gauge::Retries)?,
             dead_letters: value(Gauge::DeadLetters)?,
             circuits_open: value(Gauge::Circuits)?,
+            subscriptions: backlog::subscriptions(rows, scope)?,
             backlog: backlog::waiting(rows, scope)?,
             oldest_accepted_at: oldest::oldest(rows, scope)?,
         })

@@ -75,11 +75,22 @@ impl Served {
 
     /// Serves this runtime.
     pub(crate) async fn serve(test: TestRuntime) -> Self {
+        let gateway = Gateway::new(test.handle());
+        Self::serve_as(test, gateway).await
+    }
+
+    /// Serves this runtime with metrics that anybody may scrape.
+    pub(crate) async fn serve_with_open_metrics(test: TestRuntime) -> Self {
+        let gateway = Gateway::new(test.handle()).with_open_metrics(true);
+        Self::serve_as(test, gateway).await
+    }
+
+    async fn serve_as(test: TestRuntime, gateway: Gateway) -> Self {
         // The client wants one; it calls plain HTTP alone. It may be there already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
-        let gateway = Arc::new(Gateway::new(test.handle()));
+        let gateway = Arc::new(gateway);
         let (end, ended) = oneshot::channel::<()>();
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
