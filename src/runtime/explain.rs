@@ -102,7 +102,7 @@ impl Handle {
         let now = Now {
             api: &api,
             state: &state,
-            now: self.now(),
+            at: self.now(),
         };
         Ok(tell(&published, &events, &now, is_cut))
     }
@@ -207,7 +207,7 @@ impl Handle {
 struct Now<'a> {
     api: &'a Api,
     state: &'a SubscriptionState,
-    now: Timestamp,
+    at: Timestamp,
 }
 
 fn published(event: &RecordedEvent) -> Option<&MessagePublished> {
@@ -404,10 +404,10 @@ fn why_not_now(state: &SubscriptionState, now: &Now<'_>) -> Option<String> {
     let subscription = state.subscription.as_deref();
     let starts = subscription
         .and_then(|s| s.starting_at)
-        .filter(|at| *at > now.now);
+        .filter(|at| *at > now.at);
     let ended = subscription
         .and_then(|s| s.ending_at)
-        .filter(|at| *at <= now.now);
+        .filter(|at| *at <= now.at);
     Some(match (state.status, state.consumer_status) {
         (SubscriptionStatus::Pending, _) => "the subscription is not accepted yet".to_owned(),
         (SubscriptionStatus::Paused, _) => "the subscription is paused".to_owned(),
@@ -426,7 +426,7 @@ fn why_not_now(state: &SubscriptionState, now: &Now<'_>) -> Option<String> {
                 format!("the subscription begins at {at}")
             } else if let Some(at) = ended {
                 format!("the subscription ended at {at}")
-            } else if let Some(hold) = state.hold.filter(|hold| hold.until > now.now) {
+            } else if let Some(hold) = state.hold.filter(|hold| hold.until > now.at) {
                 format!("the callback asked for a pause until {}", hold.until)
             } else if state.circuit.is_open() {
                 "the callback is taken as down and is probed".to_owned()

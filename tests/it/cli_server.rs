@@ -192,10 +192,10 @@ fn messages_are_published_as_text_files_and_lines() {
     assert_eq!(gateway.json(&many), accepted, "published once");
     let events = gateway.json(&["events", "--type", "message.published"]);
     assert_eq!(events.len(), 1_502);
-    let message = &events[0]["data"]["message"];
+    let message = &events[0]["data"];
     assert_eq!(message["content"], "{\"a\":  1}", "{message}");
     assert_eq!(message["contentType"], "application/json", "{message}");
-    assert_eq!(events[1]["data"]["message"]["content"]["base64"], "/wA=");
+    assert_eq!(events[1]["data"]["content"]["base64"], "/wA=");
 
     fs::write(
         directory.path().join("lines"),
@@ -302,6 +302,7 @@ fn following_events_goes_on_where_it_was_when_the_gateway_is_back() {
 
 #[test]
 fn the_tail_of_the_webhook_log_shows_each_delivery_once() {
+    // Fewer calls than open the circuit: the callback is not there.
     let (_directory, gateway) = gateway();
     subscribed(&gateway);
     gateway.json(&["publish", "orders", "before"]);
@@ -314,15 +315,15 @@ fn the_tail_of_the_webhook_log_shows_each_delivery_once() {
     let mut lines = BufReader::new(tail.stdout.take().unwrap()).lines();
     let mut next = || -> Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
     let mut ordinals = vec![next()["ordinal"].as_u64().unwrap()];
-    for number in 0..20 {
+    for number in 0..8 {
         gateway.json(&["publish", "orders", &number.to_string()]);
     }
-    while ordinals.len() < 21 {
+    while ordinals.len() < 9 {
         ordinals.push(next()["ordinal"].as_u64().unwrap());
     }
     tail.kill().unwrap();
     tail.wait().unwrap();
-    assert_eq!(ordinals, (0..21).collect::<Vec<_>>());
+    assert_eq!(ordinals, (0..9).collect::<Vec<_>>());
 }
 
 #[test]

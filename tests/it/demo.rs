@@ -106,7 +106,7 @@ fn the_demo_ends_by_itself_and_its_counts_agree_with_the_directory() {
 
     let report = &read("verify", &data, &[])[0];
     assert_eq!(report["problems"].as_array().unwrap().len(), 0, "{report}");
-    assert_eq!(report["views"], 4);
+    assert_eq!(report["views"], 7);
 
     let replay = |format: &str| {
         let mut replay = hooklog();

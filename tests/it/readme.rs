@@ -258,7 +258,7 @@ fn killing_the_gateway_between_any_two_lines_changes_nothing_that_was_answered()
                 let published = published.unwrap();
                 let position = format!("Position {}, durable", published["position"]);
                 assert!(said.contains(&position), "{said}, {published}");
-                let id = published["data"]["message"]["id"].as_str();
+                let id = published["data"]["id"].as_str();
                 assert!(
                     id.is_some_and(|id| said.contains(id)),
                     "{said}, {published}"
