@@ -28,7 +28,7 @@ struct QuickStart {
     callback_port: u16,
     callback: Option<Child>,
     shell: Shell,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl QuickStart {
@@ -47,7 +47,7 @@ impl QuickStart {
             gateway,
             callback_port: free_port(),
             callback: None,
-            _directory: directory,
+            directory: directory,
         }
     }
 
@@ -58,7 +58,7 @@ impl QuickStart {
             before.kill().unwrap();
             before.wait().unwrap();
         }
-        let mut callback = shell(self._directory.path())
+        let mut callback = shell(self.directory.path())
             .args(["-c", &format!("exec {line}")])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

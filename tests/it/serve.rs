@@ -103,7 +103,7 @@ async fn subscribed(process: &Process, client: &Client, callback: &CallbackServe
     api
 }
 
-async fn delivered(callback: &CallbackServer) -> BTreeSet<String> {
+fn delivered(callback: &CallbackServer) -> BTreeSet<String> {
     let received = callback.received();
     let messages = received
         .iter()
@@ -147,7 +147,7 @@ async fn a_term_signal_under_load_drains_and_a_restart_delivers_the_rest() {
     let process = Process::start(&data);
     assert_eq!(process.token, None, "the first token is made once");
     let mut seen = callback.count();
-    while !delivered(&callback).await.is_superset(&accepted) {
+    while !delivered(&callback).is_superset(&accepted) {
         seen += 1;
         callback.wait_for(seen).await;
     }
@@ -175,7 +175,7 @@ async fn a_killed_gateway_keeps_what_it_answered() {
     let process = Process::start(&data);
     let id = message["id"].as_str().unwrap().to_owned();
     let mut seen = 0;
-    while !delivered(&callback).await.contains(&id) {
+    while !delivered(&callback).contains(&id) {
         seen = callback.count().max(seen) + 1;
         callback.wait_for(seen).await;
     }
