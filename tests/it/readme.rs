@@ -47,7 +47,7 @@ impl QuickStart {
             gateway,
             callback_port: free_port(),
             callback: None,
-            directory: directory,
+            directory,
         }
     }
 
