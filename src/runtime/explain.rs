@@ -20,6 +20,8 @@ use crate::{
 
 /// Most events of a subscription that are looked at.
 const EVENTS_MAX: usize = 100_000;
+/// Longest wait for the views to show everything that is in the event log.
+const VIEW_WAIT: Duration = Duration::from_secs(10);
 /// Events read at a time.
 const PAGE_EVENTS: usize = 2_048;
 
@@ -84,7 +86,9 @@ impl Handle {
         message: MessageId,
         subscription: SubscriptionId,
     ) -> Result<Explanation, ControlError> {
-        let row = self.subscriptions().subscription(subscription)?;
+        let view = self.subscriptions();
+        let row = view.at(self.0.log.head(), VIEW_WAIT).await?;
+        let row = row.subscription(subscription)?;
         let row = row.ok_or(ControlError::UnknownSubscription(subscription))?;
         let api = self.api(row.state.definition.api)?;
         let published = self.find_message(&api, message, subscription).await?;
