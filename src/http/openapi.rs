@@ -230,7 +230,7 @@ fn problems(operation: &Operation) -> Vec<Kind> {
         kinds.push(Kind::NotFound);
     }
     if operation.query.is_some() {
-        kinds.push(Kind::Invalid);
+        kinds.extend([Kind::Invalid, Kind::NotFound]);
     }
     if operation.body.is_some() {
         kinds.extend([Kind::Malformed, Kind::UnsupportedMediaType]);
