@@ -463,14 +463,15 @@ async fn read_messages(
     loop {
         match shared.log.read_stream_async(stream, after, limit).await {
             Ok(events) => return Some((events, busy)),
-            // The core sees the gap.
-            Err(ReadError::StreamGone { first, .. }) => after = first.previous(),
-            Err(ReadError::StreamDamaged { resume, .. }) => after = resume.previous(),
             Err(ReadError::Closed) => return None,
-            Err(error) => {
-                tracing::error!(%stream, %error, "messages cannot be read yet");
-                busy = paused(&shared, busy).await;
-            }
+            Err(error) => match error.stream_goes_on_after() {
+                // The core sees the gap.
+                Some(resume) => after = resume,
+                None => {
+                    tracing::error!(%stream, %error, "messages cannot be read yet");
+                    busy = paused(&shared, busy).await;
+                }
+            },
         }
     }
 }

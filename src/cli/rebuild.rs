@@ -13,7 +13,7 @@ use crate::{
     model::Position,
     projection::{
         Projection, access::Access, dead_letters::DeadLetters, deliveries::Deliveries,
-        keyed_messages::KeyedMessages, metrics::Metrics, subscriptions::Subscriptions,
+        idempotency_keys::IdempotencyKeys, metrics::Metrics, subscriptions::Subscriptions,
     },
 };
 
@@ -22,7 +22,7 @@ const NAMES: [&str; 6] = [
     Access::NAME,
     DeadLetters::NAME,
     Deliveries::NAME,
-    KeyedMessages::NAME,
+    IdempotencyKeys::NAME,
     Metrics::NAME,
     Subscriptions::NAME,
 ];

@@ -10,8 +10,9 @@ use super::{
 };
 use crate::projection::{
     Projection, ReplayUntil, StartError, View, ViewError, access::Access, copy_rows,
-    dead_letters::DeadLetters, deliveries::Deliveries, history_until, jobs::Jobs,
-    keyed_messages::KeyedMessages, metrics::Metrics, stored_view, subscriptions::Subscriptions,
+    dead_letters::DeadLetters, deliveries::Deliveries, history_until,
+    idempotency_keys::IdempotencyKeys, jobs::Jobs, metrics::Metrics, stored_view,
+    subscriptions::Subscriptions,
 };
 
 /// Rows compared at a time.
@@ -96,7 +97,7 @@ fn compare_views(data: &Data) -> Result<Compared, CliError> {
     compared.view(data, DeadLetters)?;
     compared.view(data, Subscriptions)?;
     compared.view(data, Access)?;
-    compared.view(data, KeyedMessages)?;
+    compared.view(data, IdempotencyKeys)?;
     compared.view(data, Jobs)?;
     Ok(compared)
 }

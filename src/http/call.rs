@@ -11,7 +11,7 @@ use super::{
     problem::{Kind, Problem, as_query},
 };
 use crate::{
-    model::{Invalid, Position, Token},
+    model::{Invalid, Position, RequestKey, Token},
     projection::{Projection, View},
     runtime::Handle,
 };
@@ -101,14 +101,17 @@ impl Call {
         let _ = view.at(self.handle().log().head(), VIEW_WAIT).await;
     }
 
-    /// Puts on record that this was asked for.
-    pub(super) async fn record(&self) -> Result<Option<Position>, Problem> {
+    /// Puts on record that this was asked for, under this key.
+    pub(super) async fn record(
+        &self,
+        key: Option<RequestKey>,
+    ) -> Result<Option<Position>, Problem> {
         let Some(token) = self.bearer.as_ref().filter(|_| self.operation.is_change) else {
             return Ok(None);
         };
         let recorded = self
             .handle()
-            .record_request(token.id, self.operation.id, &self.path);
+            .record_request(token.id, self.operation.id, &self.path, key);
         Ok(Some(recorded.await?))
     }
 }

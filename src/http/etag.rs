@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::{
     call::Call,
     problem::{Kind, Problem},
+    reply::Reply,
 };
 
 /// The tag of a definition: equal definitions have equal tags.
@@ -12,6 +13,12 @@ pub(super) fn of(definition: &impl Serialize) -> Result<String, Problem> {
     let text = serde_json::to_vec(definition).map_err(|error| Problem::internal(&error))?;
     let hash = blake3::hash(&text);
     Ok(format!("\"{}\"", &hash.to_hex()[..16]))
+}
+
+/// A definition with its tag.
+pub(super) fn tagged(status: u16, definition: &impl Serialize) -> Result<Reply, Problem> {
+    let tag = of(definition)?;
+    Ok(Reply::json(status, definition)?.header("etag", tag))
 }
 
 impl Call {

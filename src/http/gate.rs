@@ -1,6 +1,7 @@
 //! The way in: what is asked for, by whom, and whether they may.
 
 use std::{
+    cell::LazyCell,
     collections::{BTreeMap, HashMap},
     net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
@@ -28,13 +29,28 @@ pub(super) struct Found {
     pub(super) parameters: BTreeMap<String, String>,
 }
 
-/// Finds the operation of a method and a path. `contexts` are the context paths there are.
-pub(super) fn find(method: &str, path: &str, contexts: &[String]) -> Result<Found, Problem> {
+/// Finds the operation of a method and a path. `context_of` tells the context path that a path lies
+/// under.
+pub(super) fn find(
+    method: &str,
+    path: &str,
+    context_of: impl Fn(&str) -> Option<String>,
+) -> Result<Found, Reply> {
+    let context = LazyCell::new(|| context_of(path));
     let mut allowed = Vec::new();
     for operation in operations::all() {
-        let Some(parameters) = matches(operation.path, path, contexts) else {
+        let (pattern, context) = match operation.path.strip_prefix("/{contextPath}") {
+            None => (operation.path, None),
+            Some(rest) => match context.as_deref() {
+                Some(context) => (rest, Some(context)),
+                None => continue,
+            },
+        };
+        let rest = context.map_or(path, |context| &path[context.trim_end_matches('/').len()..]);
+        let Some(mut parameters) = matches(pattern, rest) else {
             continue;
         };
+        parameters.extend(context.map(|context| ("contextPath".to_owned(), context.to_owned())));
         if operation.verb.as_str() == method || (operation.verb == Verb::Get && method == "HEAD") {
             return Ok(Found {
                 operation,
@@ -44,33 +60,16 @@ pub(super) fn find(method: &str, path: &str, contexts: &[String]) -> Result<Foun
         allowed.push(operation.verb.as_str());
     }
     if allowed.is_empty() {
-        return Err(Problem::not_found(format!("path {path}")));
+        return Err(Problem::not_found(format!("path {path}")).into());
     }
     let detail = format!("{path} takes {}, not {method}", allowed.join(" and "));
-    Err(Problem::new(Kind::MethodNotAllowed, detail))
-}
-
-/// The methods that a path takes.
-pub(super) fn allowed(path: &str, contexts: &[String]) -> String {
-    let found = operations::all().filter(|o| matches(o.path, path, contexts).is_some());
-    let verbs: Vec<_> = found.map(|operation| operation.verb.as_str()).collect();
-    verbs.join(", ")
+    let reply = Reply::from(Problem::new(Kind::MethodNotAllowed, detail));
+    Err(reply.header("allow", allowed.join(", ")))
 }
 
 /// What stands in a path in place of the names of a pattern; `None` when it is another path.
-fn matches(pattern: &str, path: &str, contexts: &[String]) -> Option<BTreeMap<String, String>> {
+fn matches(pattern: &str, path: &str) -> Option<BTreeMap<String, String>> {
     let mut parameters = BTreeMap::new();
-    let (mut pattern, mut path) = (pattern, path);
-    if let Some(rest) = pattern.strip_prefix("/{contextPath}") {
-        let under = |context: &&String| {
-            let rest = path.strip_prefix(context.trim_end_matches('/'));
-            rest.is_some_and(|rest| rest.starts_with('/'))
-        };
-        let context = contexts.iter().find(under)?;
-        parameters.insert("contextPath".to_owned(), context.clone());
-        path = &path[context.trim_end_matches('/').len()..];
-        pattern = rest;
-    }
     let (mut names, mut parts) = (pattern.split('/'), path.split('/'));
     loop {
         match (names.next(), parts.next()) {
@@ -167,10 +166,18 @@ pub(super) async fn answer(
         headers: incoming.headers,
         body,
     };
-    if let Err(problem) = call.record().await {
-        return problem.into();
-    }
-    (operation.run)(call).await.unwrap_or_else(Into::into)
+    run(call).await.unwrap_or_else(Into::into)
+}
+
+async fn run(call: Call) -> Result<Reply, Problem> {
+    let gateway = Arc::clone(&call.gateway);
+    let key = call.request_key()?;
+    let _lane = match &key {
+        Some(key) => Some(gateway.lanes().enter(key.id.as_uuid()).await),
+        None => None,
+    };
+    call.record(key).await?;
+    (call.operation.run)(call).await
 }
 
 /// Addresses that showed tokens that are not in force. Each may err so often a minute.
@@ -219,8 +226,7 @@ mod tests {
     use super::*;
 
     fn matched(pattern: &str, path: &str) -> Option<Vec<String>> {
-        let contexts = ["/orders".to_owned(), "/a/b".to_owned()];
-        matches(pattern, path, &contexts).map(|found| found.into_values().collect())
+        matches(pattern, path).map(|found| found.into_values().collect())
     }
 
     #[test]
@@ -237,18 +243,25 @@ mod tests {
     }
 
     #[test]
-    fn context_paths_stand_before_their_operations() {
-        let pattern = "/{contextPath}/subscriptions";
-        assert_eq!(
-            matched(pattern, "/orders/subscriptions"),
-            Some(vec!["/orders".to_owned()])
-        );
-        assert_eq!(
-            matched(pattern, "/a/b/subscriptions"),
-            Some(vec!["/a/b".to_owned()])
-        );
-        assert_eq!(matched(pattern, "/a/subscriptions"), None);
-        assert_eq!(matched(pattern, "/ordersx/subscriptions"), None);
+    fn a_context_path_stands_before_its_operations() {
+        let found = |path: &str| {
+            let under = |path: &str| path.starts_with("/a/b/").then(|| "/a/b".to_owned());
+            let found = find("POST", path, under).ok()?;
+            Some((found.operation.id, found.parameters))
+        };
+        let (operation, parameters) = found("/a/b/subscriptions").expect("it is there");
+        assert_eq!(operation, "subscribe");
+        assert_eq!(parameters["contextPath"], "/a/b");
+        assert!(found("/a/c/subscriptions").is_none());
+    }
+
+    #[test]
+    fn a_path_that_takes_other_methods_names_them() {
+        let reply = find("PATCH", "/v1/apis", |_| None)
+            .err()
+            .expect("no such method");
+        assert_eq!(reply.status, 405);
+        assert!(reply.headers.contains(&("allow", "GET, POST".to_owned())));
     }
 
     #[test]

@@ -12,7 +12,10 @@ use super::{
     gate::Strangers,
     problem::{Kind, Problem},
 };
-use crate::{model::TokenId, runtime::Handle};
+use crate::{
+    model::TokenId,
+    runtime::{Handle, Lanes},
+};
 
 /// Most streams that one token may have open.
 const STREAMS_MAX: usize = 32;
@@ -23,6 +26,7 @@ pub struct Gateway {
     closing: watch::Sender<bool>,
     open_metrics: bool,
     strangers: Strangers,
+    lanes: Lanes,
     streams: Arc<Mutex<HashMap<TokenId, usize>>>,
 }
 
@@ -58,6 +62,7 @@ impl Gateway {
             closing: watch::Sender::new(false),
             open_metrics: false,
             strangers: Strangers::default(),
+            lanes: Lanes::default(),
             streams: Arc::default(),
         }
     }
@@ -82,6 +87,11 @@ impl Gateway {
     /// Who showed wrong tokens of late.
     pub(super) const fn strangers(&self) -> &Strangers {
         &self.strangers
+    }
+
+    /// Where creations under the same idempotency key pass one at a time.
+    pub(super) const fn lanes(&self) -> &Lanes {
+        &self.lanes
     }
 
     /// Room for one more stream of this token.

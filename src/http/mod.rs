@@ -5,15 +5,14 @@
 //!                            └────────── one table: operations::all() ──────────┘
 //! ```
 //!
-//! Everything that can be asked for is an [`Operation`](operation::Operation) in one table. The
+//! Everything that can be asked for is an `Operation` in one table. The
 //! routes, the permission each needs and the `OpenAPI` document are all read from it, so none of
 //! them can differ from the others.
 //!
 //! Errors are `application/problem+json` (RFC 9457). A change is put on record with the token that
 //! asked for it before it is made.
 //!
-//! actix-web is seen in `server.rs` alone; operations take a [`Call`](call::Call) and give a
-//! [`Reply`](reply::Reply).
+//! actix-web is seen in `server.rs` alone; operations take a `Call` and give a `Reply`.
 
 mod call;
 mod etag;

@@ -177,6 +177,11 @@ impl Operation {
         }
     }
 
+    /// Whether it creates something, and does so once under an idempotency key.
+    pub(super) fn is_keyed_creation(&self) -> bool {
+        self.is_change && self.preconditions.contains(&Precondition::IdempotencyKey)
+    }
+
     /// Most bytes of a body.
     pub(super) const fn body_bytes_max(&self) -> usize {
         self.body_bytes_max

@@ -62,6 +62,11 @@ impl Reply {
         }
     }
 
+    /// The same, as the answer to a request that was made before under its idempotency key.
+    pub(super) fn replayed(self) -> Self {
+        self.header("idempotency-replayed", "true")
+    }
+
     /// The same with one more header.
     pub(super) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));

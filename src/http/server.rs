@@ -113,18 +113,10 @@ async fn serve(
 
 async fn respond(request: &HttpRequest, payload: web::Payload, gateway: &Arc<Gateway>) -> Reply {
     let path = request.path();
-    let contexts = gateway.handle().context_paths();
-    let found = match gate::find(request.method().as_str(), path, &contexts) {
+    let context_of = |path: &str| gateway.handle().context_of(path);
+    let found = match gate::find(request.method().as_str(), path, context_of) {
         Ok(found) => found,
-        Err(problem) => {
-            let is_method = problem.kind() == Kind::MethodNotAllowed;
-            let reply = Reply::from(problem);
-            return if is_method {
-                reply.header("allow", gate::allowed(path, &contexts))
-            } else {
-                reply
-            };
-        }
+        Err(reply) => return reply,
     };
     let operation = found.operation;
     let incoming = Incoming {

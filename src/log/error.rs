@@ -269,3 +269,15 @@ pub enum ReadError {
     #[error(transparent)]
     Storage(#[from] StorageError),
 }
+
+impl ReadError {
+    /// The version after which a stream goes on, where the fault is that some of it is gone or
+    /// damaged.
+    pub(crate) fn stream_goes_on_after(&self) -> Option<Version> {
+        match self {
+            Self::StreamGone { first, .. } => Some(first.previous()),
+            Self::StreamDamaged { resume, .. } => Some(resume.previous()),
+            _ => None,
+        }
+    }
+}

@@ -5,7 +5,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ApplicationId, Invalid, Timestamp, TokenId, api::validate_name};
+use super::{ApplicationId, Invalid, RequestKeyId, Timestamp, TokenId, api::validate_name};
 
 /// What the bearer of a token may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -21,6 +21,15 @@ pub enum Role {
     Viewer,
     /// An application's key: subscribes by context paths, and sees its own subscriptions alone.
     Consumer,
+}
+
+/// The idempotency key that a request came with, as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RequestKey {
+    /// Made of the key, the token and the path.
+    pub id: RequestKeyId,
+    /// Fingerprint of the body, made with the secret key of the data directory.
+    pub body: String,
 }
 
 impl Role {

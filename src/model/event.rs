@@ -13,8 +13,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::{
     Api, Application, AttemptError, AttemptNumber, CallbackUrl, Captured, ConsumerStatus,
     Coordinate, DeadLetterQueue, Fault, Header, Job, JobCounts, JobCursor, JobFailure, MessageId,
-    MessageRef, RetryAfter, Subscription, Timestamp, Timings, Token, TokenHash, Version,
-    entrypoint::Method,
+    MessageRef, RequestKey, RetryAfter, Subscription, Timestamp, Timings, Token, TokenHash,
+    Version, entrypoint::Method,
 };
 
 /// The type of an event, such as `attempt.failed`.
@@ -491,6 +491,9 @@ payload! {
         operation: String,
         /// The path that was asked for, which names the thing.
         path: String,
+        /// The idempotency key it came with.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        key: Option<RequestKey>,
     }
 }
 payload! {

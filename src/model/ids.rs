@@ -20,7 +20,8 @@ macro_rules! id {
     ($(#[$doc:meta])* $name:ident, $kind:literal) => {
         $(#[$doc])*
         #[derive(
-            Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+            Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+            JsonSchema,
         )]
         #[serde(transparent)]
         pub struct $name(Uuid);
@@ -112,6 +113,11 @@ id!(
     /// The identity of a job.
     JobId,
     "a job id"
+);
+id!(
+    /// The identity that an idempotency key gives to what is created under it.
+    RequestKeyId,
+    "an id made of an idempotency key"
 );
 id!(
     /// The identity of a secret in the vault. Events hold this, never the secret.

@@ -33,7 +33,7 @@ mod url;
 mod validation;
 
 pub use self::{
-    access::{Permission, Role, Token, TokenHash},
+    access::{Permission, RequestKey, Role, Token, TokenHash},
     api::{Analytics, Api, ApiState, KeepFailures, LogEntry},
     application::Application,
     attempt::{
@@ -62,8 +62,8 @@ pub use self::{
     filter::{FILTER_BYTES_MAX, FilterExpression, FilterVerdict},
     header::{HEADER_BYTES_MAX, HEADERS_BYTES_MAX, HEADERS_COUNT_MAX, Header},
     ids::{
-        ApiId, ApplicationId, DeliveryId, ForeignId, JobId, MessageId, SecretId, SubscriptionId,
-        TokenId,
+        ApiId, ApplicationId, DeliveryId, ForeignId, JobId, MessageId, RequestKeyId, SecretId,
+        SubscriptionId, TokenId,
     },
     job::{
         DeadLetterFilter, JOB_DELIVERIES_MAX, JOB_FAILURES_KEPT, JOB_RATE_MAX, Job, JobCounts,

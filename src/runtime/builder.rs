@@ -21,8 +21,8 @@ use super::{
     forward::Forwards,
     handle::Inner,
     jobs::OpenJobs,
+    lanes::Lanes,
     limits,
-    publish::Lanes,
     recovery::{Recalls, Recovered, RecoveredSubscription},
     snapshotter::Snapshotter,
     sources::Sources,
@@ -36,7 +36,7 @@ use crate::{
     model::FailureCause,
     projection::{
         self, OnBadEvent, Projection, Projections, access::Access, dead_letters::DeadLetters,
-        deliveries::Deliveries, jobs::Jobs, keyed_messages::KeyedMessages, metrics::Metrics,
+        deliveries::Deliveries, idempotency_keys::IdempotencyKeys, jobs::Jobs, metrics::Metrics,
         subscriptions::Subscriptions,
     },
     source::{Intake, IntakeOptions},
@@ -200,7 +200,7 @@ impl Builder {
         projections.start(DeadLetters, OnBadEvent::SkipAndRecord)?;
         projections.start(Subscriptions, OnBadEvent::SkipAndRecord)?;
         projections.start(Access, OnBadEvent::SkipAndRecord)?;
-        projections.start(KeyedMessages, OnBadEvent::SkipAndRecord)?;
+        projections.start(IdempotencyKeys, OnBadEvent::SkipAndRecord)?;
         projections.start(Jobs, OnBadEvent::SkipAndRecord)?;
         for start in self.projections {
             start(&mut projections)?;

@@ -14,14 +14,12 @@ use crate::{
         MessagePublished, MessageRef, Position, Subscription, SubscriptionEvent, SubscriptionId,
         SubscriptionStatus, Timestamp, Version,
     },
-    projection::{View, keyed_messages::KeyedMessages},
+    projection::{View, idempotency_keys::IdempotencyKeys},
     subscription::SubscriptionState,
 };
 
 /// Most events of a subscription that are looked at.
 const EVENTS_MAX: usize = 100_000;
-/// Longest wait for the views to show everything that is in the event log.
-const VIEW_WAIT: Duration = Duration::from_secs(10);
 /// Events read at a time.
 const PAGE_EVENTS: usize = 2_048;
 
@@ -86,9 +84,8 @@ impl Handle {
         message: MessageId,
         subscription: SubscriptionId,
     ) -> Result<Explanation, ControlError> {
-        let view = self.subscriptions();
-        let row = view.at(self.0.log.head(), VIEW_WAIT).await?;
-        let row = row.subscription(subscription)?;
+        let view = self.caught_up(self.subscriptions()).await?;
+        let row = view.subscription(subscription)?;
         let row = row.ok_or(ControlError::UnknownSubscription(subscription))?;
         let api = self.api(row.state.definition.api)?;
         let published = self.find_message(&api, message, subscription).await?;
@@ -126,7 +123,7 @@ impl Handle {
         let row = self
             .deliveries()
             .delivery(DeliveryId::of(id, subscription))?;
-        let keyed: View<KeyedMessages> = self.built_in();
+        let keyed: View<IdempotencyKeys> = self.built_in();
         let known = match row {
             Some(row) => Some(row.message.position),
             None => keyed.position_of(api.id, id)?,
@@ -142,23 +139,7 @@ impl Handle {
         let mut after = self.version_before(stream, first).await?;
         let last = time.plus(NEAR);
         loop {
-            let events = match self
-                .0
-                .log
-                .read_stream_async(stream, after, PAGE_EVENTS)
-                .await
-            {
-                Ok(events) => events,
-                Err(ReadError::StreamGone { first, .. }) => {
-                    after = first.previous();
-                    continue;
-                }
-                Err(ReadError::StreamDamaged { resume, .. }) => {
-                    after = resume.previous();
-                    continue;
-                }
-                Err(error) => return Err(error.into()),
-            };
+            let events = self.read_on(stream, after).await?;
             let is_it = |event: &&Arc<RecordedEvent>| published(event).is_some_and(|p| p.id == id);
             if let Some(found) = events.iter().find(is_it) {
                 return Ok(Arc::clone(found));
@@ -166,6 +147,22 @@ impl Handle {
             match events.last() {
                 Some(event) if event.time <= last => after = event.version,
                 _ => return Err(unknown()),
+            }
+        }
+    }
+
+    /// The next events of a stream behind a version, what is gone or damaged passed over; empty at
+    /// its end.
+    async fn read_on(
+        &self,
+        stream: StreamId,
+        mut after: Version,
+    ) -> Result<Vec<Arc<RecordedEvent>>, ReadError> {
+        let log = &self.0.log;
+        loop {
+            match log.read_stream_async(stream, after, PAGE_EVENTS).await {
+                Ok(events) => return Ok(events),
+                Err(error) => after = error.stream_goes_on_after().ok_or(error)?,
             }
         }
     }
@@ -180,23 +177,7 @@ impl Handle {
         let mut after = self.version_before(stream, position).await?;
         let mut found = Vec::new();
         while found.len() < EVENTS_MAX {
-            let events = match self
-                .0
-                .log
-                .read_stream_async(stream, after, PAGE_EVENTS)
-                .await
-            {
-                Ok(events) => events,
-                Err(ReadError::StreamGone { first, .. }) => {
-                    after = first.previous();
-                    continue;
-                }
-                Err(ReadError::StreamDamaged { resume, .. }) => {
-                    after = resume.previous();
-                    continue;
-                }
-                Err(error) => return Err(error.into()),
-            };
+            let events = self.read_on(stream, after).await?;
             let Some(last) = events.last() else {
                 return Ok((found, false));
             };

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{ControlError, directory::Directory, jobs::OpenJobs, publish::Lanes, sources::Sources};
+use super::{ControlError, directory::Directory, jobs::OpenJobs, lanes::Lanes, sources::Sources};
 use crate::{
     activity::Activity,
     actor::{Inspection, Registry},
@@ -16,11 +16,14 @@ use crate::{
     model::{Api, ApiState, Position, SubscriptionId, Timestamp},
     projection::{
         Projection, ProjectionStatus, Projections, View, ViewError, dead_letters::DeadLetters,
-        deliveries::Deliveries, jobs::Jobs, keyed_messages::KeyedMessages, metrics::Metrics,
+        deliveries::Deliveries, idempotency_keys::IdempotencyKeys, jobs::Jobs, metrics::Metrics,
         subscriptions::Subscriptions,
     },
     vault::Vault,
 };
+
+/// Longest wait for a view to show everything that is in the log, where an answer depends on it.
+const VIEW_WAIT: Duration = Duration::from_secs(10);
 
 /// What a runtime is made of.
 pub(super) struct Inner {
@@ -176,8 +179,17 @@ impl Handle {
         let _ = self.dead_letters().at(position, LONG).await;
         let _ = self.subscriptions().at(position, LONG).await;
         let _ = self.access().at(position, LONG).await;
-        let _ = self.built_in::<KeyedMessages>().at(position, LONG).await;
+        let _ = self.built_in::<IdempotencyKeys>().at(position, LONG).await;
         let _ = self.jobs().at(position, LONG).await;
+    }
+
+    /// A view once it has seen everything that is in the log by now.
+    pub(super) async fn caught_up<P: Projection>(
+        &self,
+        view: View<P>,
+    ) -> Result<View<P>, ViewError> {
+        view.at(self.0.log.head(), VIEW_WAIT).await?;
+        Ok(view)
     }
 
     pub(super) fn built_in<P: Projection>(&self) -> View<P> {

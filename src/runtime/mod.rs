@@ -17,6 +17,7 @@ mod explain;
 mod forward;
 mod handle;
 mod jobs;
+mod lanes;
 mod limits;
 mod publish;
 pub(crate) mod recovery;
@@ -24,6 +25,7 @@ mod snapshotter;
 mod sources;
 mod what_if;
 
+pub(crate) use self::lanes::Lanes;
 pub use self::{
     builder::{Builder, PROJECTIONS_DIRECTORY, Runtime, ShutdownReport},
     control::{SigningSecret, TestReport, TokenSecret},

@@ -1,41 +1,13 @@
 //! Publishing: the way in for messages.
 
-use std::{
-    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
-    sync::atomic::Ordering,
-    time::Duration,
-};
-
-use tokio::sync::Mutex;
+use std::sync::atomic::Ordering;
 
 use super::Handle;
 use crate::{
     model::{ApiId, Invalid, Message, MessageId, MessagePublished, Position},
-    projection::{View, ViewError, keyed_messages::KeyedMessages},
+    projection::{ViewError, idempotency_keys::IdempotencyKeys},
     source::{Intake, PublishError, Receipt},
 };
-
-/// Longest wait for the view of keys to show everything that is in the log.
-const VIEW_WAIT: Duration = Duration::from_secs(10);
-/// Publishes with different keys that may be under way at once, where their hashes differ.
-const LANES: usize = 64;
-
-/// Lets publishes with the same key pass one at a time.
-pub(super) struct Lanes([Mutex<()>; LANES]);
-
-impl Default for Lanes {
-    fn default() -> Self {
-        Self(std::array::from_fn(|_| Mutex::new(())))
-    }
-}
-
-impl Lanes {
-    async fn enter(&self, id: MessageId) -> tokio::sync::MutexGuard<'_, ()> {
-        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(id);
-        let lane = usize::try_from(hash % LANES as u64).expect("below a usize");
-        self.0[lane].lock().await
-    }
-}
 
 impl Handle {
     /// Accepts a message for every subscription of an API. When this returns it is as durable as
@@ -71,7 +43,7 @@ impl Handle {
             let _lane = handle
                 .0
                 .lanes
-                .enter(first.unwrap_or(MessageId::nil()))
+                .enter(first.unwrap_or(MessageId::nil()).as_uuid())
                 .await;
             match handle.known(api, &messages).await? {
                 Some(receipts) => Ok(receipts),
@@ -91,10 +63,8 @@ impl Handle {
         api: ApiId,
         messages: &[Message],
     ) -> Result<Option<Vec<Receipt>>, PublishError> {
-        let view: View<KeyedMessages> = self.built_in();
-        view.at(self.0.log.head(), VIEW_WAIT)
-            .await
-            .map_err(not_known)?;
+        let view = self.caught_up(self.built_in::<IdempotencyKeys>()).await;
+        let view = view.map_err(not_known)?;
         let mut receipts = Vec::with_capacity(messages.len());
         for message in messages {
             let Some(id) = message.id else { continue };

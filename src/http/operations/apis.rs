@@ -4,12 +4,15 @@ use futures_util::FutureExt;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::super::{
-    call::Call,
-    etag,
-    operation::{Operation, Precondition, Verb, json, schema},
-    problem::{Kind, Problem},
-    reply::Reply,
+use super::{
+    super::{
+        call::Call,
+        etag::tagged,
+        operation::{Operation, Precondition, Verb, json, schema},
+        problem::{Kind, Problem},
+        reply::Reply,
+    },
+    same_as_path,
 };
 use crate::model::{Api, ApiId, Logging, Permission, WebhookEntrypoint};
 
@@ -152,10 +155,10 @@ fn read(call: &Call) -> Result<Reply, Problem> {
 
 async fn create(call: Call) -> Result<Reply, Problem> {
     let mut api: Api = call.json()?;
-    if let Some(id) = call.created_id(api.id.is_nil())? {
+    if let Some(id) = call.created_id(api.id.is_nil()).await? {
         api.id = ApiId::from_uuid(id);
         if let Ok(known) = call.handle().api(api.id) {
-            return Ok(tagged(201, &*known)?.header("idempotency-replayed", "true"));
+            return Ok(tagged(201, &*known)?.replayed());
         }
     }
     let api = call.handle().create_api(api).await?;
@@ -166,13 +169,7 @@ async fn replace(call: &Call) -> Result<Reply, Problem> {
     let before = call.handle().api(call.parameter("api")?)?;
     call.if_match(&*before)?;
     let mut api: Api = call.json()?;
-    if !api.id.is_nil() && api.id != before.id {
-        return Err(Problem::field(
-            "/id",
-            "is another than that of the path; leave it out",
-        ));
-    }
-    api.id = before.id;
+    api.id = same_as_path("/id", api.id, before.id)?;
     let api = call.handle().update_api_from(&before, api).await?;
     tagged(200, &api)
 }
@@ -227,9 +224,4 @@ async fn replace_part<T: Serialize + serde::de::DeserializeOwned>(
         Kind::Changed,
         "others change it all the time; try again",
     ))
-}
-
-fn tagged(status: u16, definition: &impl Serialize) -> Result<Reply, Problem> {
-    let tag = etag::of(definition)?;
-    Ok(Reply::json(status, definition)?.header("etag", tag))
 }

@@ -4,12 +4,15 @@ use futures_util::FutureExt;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::super::{
-    call::Call,
-    etag,
-    operation::{Operation, Precondition, Verb, json, schema},
-    problem::Problem,
-    reply::Reply,
+use super::{
+    super::{
+        call::Call,
+        etag::tagged,
+        operation::{Operation, Precondition, Verb, json, schema},
+        problem::Problem,
+        reply::Reply,
+    },
+    same_as_path,
 };
 use crate::model::{Application, ApplicationId};
 
@@ -79,10 +82,10 @@ fn read(call: &Call) -> Result<Reply, Problem> {
 
 async fn create(call: &Call) -> Result<Reply, Problem> {
     let mut application: Application = call.json()?;
-    if let Some(id) = call.created_id(application.id.is_nil())? {
+    if let Some(id) = call.created_id(application.id.is_nil()).await? {
         application.id = ApplicationId::from_uuid(id);
         if let Ok(known) = call.handle().application(application.id) {
-            return Ok(tagged(201, &known)?.header("idempotency-replayed", "true"));
+            return Ok(tagged(201, &known)?.replayed());
         }
     }
     let application = call.handle().create_application(application).await?;
@@ -94,13 +97,7 @@ async fn replace(call: &Call) -> Result<Reply, Problem> {
     let before = call.handle().application(call.parameter("application")?)?;
     call.if_match(&before)?;
     let mut application: Application = call.json()?;
-    if !application.id.is_nil() && application.id != before.id {
-        return Err(Problem::field(
-            "/id",
-            "is another than that of the path; leave it out",
-        ));
-    }
-    application.id = before.id;
+    application.id = same_as_path("/id", application.id, before.id)?;
     let changed = call
         .handle()
         .update_application_from(&before, application.clone());
@@ -113,9 +110,4 @@ async fn delete(call: &Call) -> Result<Reply, Problem> {
     call.if_match(&application)?;
     call.handle().delete_application(application.id).await?;
     Ok(Reply::done())
-}
-
-fn tagged(status: u16, application: &Application) -> Result<Reply, Problem> {
-    let tag = etag::of(application)?;
-    Ok(Reply::json(status, application)?.header("etag", tag))
 }

@@ -16,8 +16,8 @@ use super::{
     limit,
     logs::ListQuery,
     subscriptions::{
-        Change, IF_MATCH, NewSecret, Page, RotateQuery, Shown, after, close_one, of_both, page,
-        replace_one, rotate, shown, tagged,
+        Change, IF_MATCH, NewSecret, Page, RotateQuery, Shown, after, close_one, create_one,
+        of_both, page, replace_one, rotate, shown, tagged,
     },
 };
 use crate::{
@@ -304,18 +304,8 @@ async fn list(call: &Call) -> Result<Reply, Problem> {
 
 async fn subscribe(call: &Call) -> Result<Reply, Problem> {
     let (api, application) = (api(call)?, application(call)?);
-    let mut subscription = call.json::<Wanted>()?.of(application, &api);
-    if let Some(id) = call.created_id(true)? {
-        subscription.id = SubscriptionId::from_uuid(id);
-        if let Ok(shown) = shown(call, subscription.id).await {
-            let reply = tagged(201, shown)?;
-            return Ok(reply.header("idempotency-replayed", "true"));
-        }
-    }
-    let created = call.handle().subscribe(api.id, subscription).await?;
-    let location = format!("{}/{}", call.path, created.id);
-    let shown = shown(call, created.id).await?;
-    Ok(tagged(201, shown)?.header("location", location))
+    let subscription = call.json::<Wanted>()?.of(application, &api);
+    create_one(call, subscription, &call.path).await
 }
 
 async fn deliveries(call: &Call) -> Result<Reply, Problem> {

@@ -11,13 +11,10 @@ use super::{
         problem::Problem,
         reply::Reply,
     },
-    Done, limit,
+    Done, limit, logs,
 };
 use crate::{
-    model::{
-        ApiId, ApplicationId, DeadLetterReason, DeliveryId, Fault, Permission, SubscriptionId,
-        Timestamp,
-    },
+    model::{ApiId, ApplicationId, DeadLetterReason, Fault, Permission, SubscriptionId, Timestamp},
     projection::{
         dead_letters::{DeadLetterFilter, DeadLetterPage},
         deliveries::Cursor,
@@ -86,12 +83,6 @@ async fn list(call: &Call) -> Result<Reply, Problem> {
 }
 
 async fn discard(call: &Call) -> Result<Reply, Problem> {
-    let (api, id): (ApiId, DeliveryId) = (call.parameter("api")?, call.parameter("delivery")?);
-    let view = call.handle().deliveries();
-    call.fresh(&view).await;
-    if view.delivery(id)?.is_none_or(|row| row.api != api) {
-        return Err(Problem::not_found(format!("dead letter {id} of API {api}")));
-    }
-    let position = call.handle().discard(id).await?;
+    let position = call.handle().discard(logs::row(call).await?.id).await?;
     Reply::json(200, &Done { position })
 }

@@ -1,8 +1,11 @@
 //! Whether the gateway lives, is ready, and what can be asked of it.
 
+use std::sync::LazyLock;
+
 use futures_util::FutureExt;
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::super::{
     call::Call,
@@ -12,6 +15,9 @@ use super::super::{
     reply::Reply,
 };
 use crate::{log::Health, projection::Phase};
+
+/// It is the same for as long as the program runs.
+static DOCUMENT: LazyLock<Value> = LazyLock::new(openapi::document);
 
 const ANY_JSON: Content = Content {
     types: &["application/json"],
@@ -40,7 +46,7 @@ pub(in crate::http) const OPERATIONS: &[Operation] = &[
         "/openapi.json",
         "This description.",
         schema::<Alive>,
-        |_| async { Reply::json(200, &openapi::document()) }.boxed(),
+        |_| async { Reply::json(200, &*DOCUMENT) }.boxed(),
     )
     .gate(Gate::Open)
     .answers(200, ANY_JSON),

@@ -57,7 +57,7 @@ pub(in crate::http) const OPERATIONS: &[Operation] = &[
         "/v1/jobs/{job}",
         "A job, how far it is, and the first hundred deliveries that failed.",
         schema::<Shown>,
-        |call| async move { read(&call, 200).await }.boxed(),
+        |call| async move { read(&call).await }.boxed(),
     ),
     step(
         "pauseJob",
@@ -295,10 +295,10 @@ async fn create(call: &Call, mut job: Job, dry_run: bool) -> Result<Reply, Probl
         return Reply::json(200, &Counted { count });
     }
     job.by = Some(call.bearer()?.id);
-    if let Some(id) = call.created_id(true)? {
+    if let Some(id) = call.created_id(true).await? {
         job.id = JobId::from_uuid(id);
         if let Ok(row) = call.handle().job(job.id).await {
-            return Ok(accepted(row)?.header("idempotency-replayed", "true"));
+            return Ok(accepted(row)?.replayed());
         }
     }
     let created = call.handle().create_job(job).await?;
@@ -331,13 +331,13 @@ async fn list(call: &Call) -> Result<Reply, Problem> {
     )
 }
 
-async fn read(call: &Call, status: u16) -> Result<Reply, Problem> {
+async fn read(call: &Call) -> Result<Reply, Problem> {
     let row = call.handle().job(id(call)?).await?;
-    Reply::json(status, &Shown::from(row))
+    Reply::json(200, &Shown::from(row))
 }
 
 /// The job after a step, if the step was made.
 async fn after<T>(call: &Call, step: Result<T, ControlError>) -> Result<Reply, Problem> {
     step?;
-    read(call, 200).await
+    read(call).await
 }

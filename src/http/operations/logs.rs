@@ -22,6 +22,7 @@ use crate::{
     },
     projection::deliveries::{
         Cursor, DeliveryDetail, DeliveryFilter, DeliveryOutcome, DeliveryPage, DeliveryQuery,
+        DeliveryRow,
     },
     runtime::Explanation,
 };
@@ -139,39 +140,34 @@ async fn list(call: &Call) -> Result<Reply, Problem> {
     Reply::json(200, &view.list(&query)?)
 }
 
-async fn detail(call: &Call) -> Result<Reply, Problem> {
-    let (api, id): (ApiId, DeliveryId) = (call.parameter("api")?, call.parameter("delivery")?);
-    let view = call.handle().deliveries();
-    call.fresh(&view).await;
-    let detail = view.detail(id)?.filter(|detail| detail.delivery.api == api);
-    let detail = detail.ok_or_else(|| Problem::not_found(format!("delivery {id} of API {api}")))?;
-    Reply::json(200, &detail)
-}
-
-async fn explain(call: &Call) -> Result<Reply, Problem> {
+/// The delivery of the path, if it is of the API of the path.
+pub(super) async fn row(call: &Call) -> Result<DeliveryRow, Problem> {
     let (api, id): (ApiId, DeliveryId) = (call.parameter("api")?, call.parameter("delivery")?);
     let view = call.handle().deliveries();
     call.fresh(&view).await;
     let row = view.delivery(id)?.filter(|row| row.api == api);
-    let row = row.ok_or_else(|| Problem::not_found(format!("delivery {id} of API {api}")))?;
+    row.ok_or_else(|| Problem::not_found(format!("delivery {id} of API {api}")))
+}
+
+async fn detail(call: &Call) -> Result<Reply, Problem> {
+    let id = row(call).await?.id;
+    let detail = call.handle().deliveries().detail(id)?;
+    let detail = detail.ok_or_else(|| Problem::not_found(format!("delivery {id}")))?;
+    Reply::json(200, &detail)
+}
+
+async fn explain(call: &Call) -> Result<Reply, Problem> {
+    let row = row(call).await?;
     let explained = call.handle().explain(row.message.id, row.subscription);
     Reply::json(200, &explained.await?)
 }
 
 async fn explain_message(call: &Call) -> Result<Reply, Problem> {
-    let view = call.handle().subscriptions();
-    call.fresh(&view).await;
     let (message, subscription) = (call.parameter("message")?, call.parameter("subscription")?);
     Reply::json(200, &call.handle().explain(message, subscription).await?)
 }
 
 async fn redeliver(call: &Call) -> Result<Reply, Problem> {
-    let (api, id): (ApiId, DeliveryId) = (call.parameter("api")?, call.parameter("delivery")?);
-    let view = call.handle().deliveries();
-    call.fresh(&view).await;
-    if view.delivery(id)?.is_none_or(|row| row.api != api) {
-        return Err(Problem::not_found(format!("delivery {id} of API {api}")));
-    }
-    let position = call.handle().redeliver(id).await?;
+    let position = call.handle().redeliver(row(call).await?.id).await?;
     Reply::json(202, &Done { position })
 }

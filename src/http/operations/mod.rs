@@ -55,6 +55,19 @@ struct Done {
     position: Position,
 }
 
+/// What the path names, where the body names the same or leaves it out.
+fn same_as_path<T: Copy + Default + PartialEq>(
+    pointer: &str,
+    sent: T,
+    of_path: T,
+) -> Result<T, Problem> {
+    if sent == T::default() || sent == of_path {
+        return Ok(of_path);
+    }
+    let reason = "is another than that of the path; leave it out";
+    Err(Problem::field(pointer, reason))
+}
+
 /// How many things a page holds.
 fn limit(asked: Option<usize>) -> Result<usize, Problem> {
     let limit = asked.unwrap_or(PAGE_DEFAULT);

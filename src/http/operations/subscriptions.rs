@@ -14,7 +14,7 @@ use super::{
         problem::Problem,
         reply::Reply,
     },
-    PAGE_MAX, limit,
+    PAGE_MAX, limit, same_as_path,
 };
 use crate::{
     model::{
@@ -53,7 +53,7 @@ pub(in crate::http) const OPERATIONS: &[Operation] = &[
         "/v1/subscriptions/{subscription}",
         "A subscription, and how it does.",
         schema::<Shown>,
-        |call| async move { read(&call, 200).await }.boxed(),
+        |call| async move { read(&call).await }.boxed(),
     ),
     Operation::change(
         "updateSubscription",
@@ -328,27 +328,34 @@ async fn create(call: &Call) -> Result<Reply, Problem> {
     let api: ApiId = call.parameter("api")?;
     call.handle().api(api)?;
     let mut subscription: Subscription = call.json()?;
-    if !subscription.api.is_nil() && subscription.api != api {
-        return Err(Problem::field(
-            "/api",
-            "is another than that of the path; leave it out",
-        ));
-    }
-    if let Some(id) = call.created_id(subscription.id.is_nil())? {
+    subscription.api = same_as_path("/api", subscription.api, api)?;
+    create_one(call, subscription, "/v1/subscriptions").await
+}
+
+/// Creates a subscription, which is found below `place` from then on; once only under an idempotency
+/// key.
+pub(super) async fn create_one(
+    call: &Call,
+    mut subscription: Subscription,
+    place: &str,
+) -> Result<Reply, Problem> {
+    if let Some(id) = call.created_id(subscription.id.is_nil()).await? {
         subscription.id = SubscriptionId::from_uuid(id);
         if let Ok(shown) = shown(call, subscription.id).await {
-            let reply = tagged(201, shown)?;
-            return Ok(reply.header("idempotency-replayed", "true"));
+            return Ok(tagged(201, shown)?.replayed());
         }
     }
-    let created = call.handle().subscribe(api, subscription).await?;
-    let location = format!("/v1/subscriptions/{}", created.id);
+    let created = call
+        .handle()
+        .subscribe(subscription.api, subscription)
+        .await?;
+    let location = format!("{place}/{}", created.id);
     let shown = shown(call, created.id).await?;
     Ok(tagged(201, shown)?.header("location", location))
 }
 
-async fn read(call: &Call, status: u16) -> Result<Reply, Problem> {
-    tagged(status, shown(call, id(call)?).await?)
+async fn read(call: &Call) -> Result<Reply, Problem> {
+    tagged(200, shown(call, id(call)?).await?)
 }
 
 async fn replace(call: &Call) -> Result<Reply, Problem> {
@@ -372,7 +379,7 @@ pub(super) async fn replace_one(call: &Call, id: SubscriptionId) -> Result<Reply
         .handle()
         .update_subscription_from(&before, subscription);
     changed.await?;
-    read(call, 200).await
+    read(call).await
 }
 
 async fn close(call: &Call) -> Result<Reply, Problem> {
@@ -423,7 +430,7 @@ pub(super) async fn after<T>(
     step: Result<T, crate::runtime::ControlError>,
 ) -> Result<Reply, Problem> {
     step?;
-    read(call, 200).await
+    read(call).await
 }
 
 /// A subscription as the view shows it once it has seen everything that is in the log by now.

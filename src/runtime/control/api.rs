@@ -200,11 +200,20 @@ impl Handle {
         found.cloned()
     }
 
-    /// The context path of every API.
-    pub fn context_paths(&self) -> Vec<String> {
+    /// The context path that a path lies under, if it lies under one.
+    pub fn context_of(&self, path: &str) -> Option<String> {
         let things = self.0.directory.read();
-        let apis = things.apis.values();
-        apis.map(|entry| entry.api.entrypoint.context_path.clone())
-            .collect()
+        let contexts = things
+            .apis
+            .values()
+            .map(|entry| &entry.api.entrypoint.context_path);
+        let under = |context: &&String| {
+            let rest = path.strip_prefix(context.trim_end_matches('/'));
+            rest.is_some_and(|rest| rest.starts_with('/'))
+        };
+        contexts
+            .filter(under)
+            .max_by_key(|context| context.len())
+            .cloned()
     }
 }

@@ -1,7 +1,5 @@
 //! What is done with past deliveries.
 
-use std::time::Duration;
-
 use super::{ControlError, Handle};
 use crate::{
     actor::ExecuteError,
@@ -9,9 +7,6 @@ use crate::{
     projection::deliveries::{DeliveryOutcome, DeliveryRow},
     subscription::{Command, PastDelivery, Rejection},
 };
-
-/// How long a command waits for the webhook log to show everything that is in the event log.
-const VIEW_WAIT: Duration = Duration::from_secs(10);
 
 impl Handle {
     /// Makes a past delivery again, whatever its fate was, with the original bytes and
@@ -50,8 +45,7 @@ impl Handle {
         &self,
         id: DeliveryId,
     ) -> Result<(DeliveryRow, PastDelivery), ControlError> {
-        let deliveries = self.deliveries();
-        let deliveries = deliveries.at(self.0.log.head(), VIEW_WAIT).await?;
+        let deliveries = self.caught_up(self.deliveries()).await?;
         let row = deliveries
             .delivery(id)?
             .ok_or(ControlError::UnknownDelivery(id))?;

@@ -1,7 +1,5 @@
 //! Creating and steering jobs.
 
-use std::time::Duration;
-
 use super::{ControlError, Handle};
 use crate::{
     log::{ExpectedVersion, StreamId},
@@ -11,9 +9,6 @@ use crate::{
     },
     projection::jobs::JobRow,
 };
-
-/// How long a question waits for a view to show everything that is in the log.
-const VIEW_WAIT: Duration = Duration::from_secs(10);
 
 impl Handle {
     /// Creates a job, which begins at once. One without an id (all zeros) is given one; where a
@@ -126,9 +121,7 @@ impl Handle {
     }
 
     async fn find_job(&self, id: JobId) -> Result<Option<JobRow>, ControlError> {
-        let view = self.jobs();
-        let view = view.at(self.log().head(), VIEW_WAIT).await?;
-        Ok(view.job(id)?)
+        Ok(self.caught_up(self.jobs()).await?.job(id)?)
     }
 
     /// Refuses a selection of what is not there.
@@ -144,8 +137,7 @@ impl Handle {
                 Ok(())
             }
             JobSelection::Deliveries { deliveries, .. } => {
-                let view = self.dead_letters();
-                let view = view.at(self.log().head(), VIEW_WAIT).await?;
+                let view = self.caught_up(self.dead_letters()).await?;
                 let mut invalid = Invalid::none();
                 for (index, id) in deliveries.iter().enumerate() {
                     let is_one = view.letter(*id)?.is_some_and(|letter| letter.api == api);

@@ -9,8 +9,11 @@ use zeroize::Zeroizing;
 use super::{ControlError, Handle};
 use crate::{
     log::{ExpectedVersion, StreamId},
-    model::{Position, RequestAccepted, Token, TokenCreated, TokenHash, TokenId, TokenRevoked},
-    projection::{View, access::Access},
+    model::{
+        Position, RequestAccepted, RequestKey, Token, TokenCreated, TokenHash, TokenId,
+        TokenRevoked,
+    },
+    projection::{View, access::Access, idempotency_keys::IdempotencyKeys},
 };
 
 /// What the secret of every token begins with, so that a leaked one is known for what it is.
@@ -86,10 +89,12 @@ impl Handle {
         token: TokenId,
         operation: &str,
         path: &str,
+        key: Option<RequestKey>,
     ) -> Result<Position, ControlError> {
         let event = RequestAccepted {
             operation: operation.to_owned(),
             path: path.to_owned(),
+            key,
         };
         let stream = StreamId::token(token);
         let appended = self.append(stream, ExpectedVersion::Any, event);
@@ -99,6 +104,20 @@ impl Handle {
     /// Tokens, as their events tell.
     pub fn access(&self) -> View<Access> {
         self.built_in()
+    }
+
+    /// A fingerprint of these bytes, as 32 hexadecimal digits. Only who has the secret key of the
+    /// data directory can tell whether something has it.
+    pub fn fingerprint(&self, bytes: &[u8]) -> String {
+        self.0.vault.fingerprint(bytes)
+    }
+
+    /// Whether what was created under this key was created of this body; also where nothing was,
+    /// or that is not known any more.
+    pub async fn is_creating_body(&self, key: &RequestKey) -> Result<bool, ControlError> {
+        let view = self.caught_up(self.built_in::<IdempotencyKeys>()).await?;
+        let body = view.creating_body(key.id)?;
+        Ok(body.is_none_or(|body| body == key.body))
     }
 
     async fn in_force(&self, position: Position) -> Result<(), ControlError> {

@@ -1,6 +1,6 @@
 //! What a job is about, delivery by delivery, in the order of their messages.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tokio::task::{spawn_blocking, yield_now};
 
@@ -20,8 +20,6 @@ use crate::{
     subscription::PastDelivery,
 };
 
-/// How long a job waits for a view to show everything that is in the log.
-const VIEW_WAIT: Duration = Duration::from_secs(10);
 /// Messages read at a time: each may hold a mebibyte.
 const MESSAGES_READ: usize = 64;
 /// Deliveries counted at a time.
@@ -184,8 +182,7 @@ impl Walk {
     /// The dead letters, everything that is in the log by now included.
     async fn dead_letters(&self) -> Result<View<DeadLetters>, ControlError> {
         let view = self.handle.dead_letters();
-        view.at(self.handle.log().head(), VIEW_WAIT).await?;
-        Ok(view)
+        Ok(self.handle.caught_up(view).await?)
     }
 
     async fn letters(
@@ -244,9 +241,7 @@ impl Walk {
                 events.last().map_or(messages.last, |last| last.version)
             }
             // What is gone or damaged can be sent no more.
-            Err(ReadError::StreamGone { first, .. }) => first.previous(),
-            Err(ReadError::StreamDamaged { resume, .. }) => resume.previous(),
-            Err(error) => return Err(error.into()),
+            Err(error) => error.stream_goes_on_after().ok_or(error)?,
         };
         page.next = (seen < messages.last).then_some(JobCursor {
             message: seen,
@@ -293,8 +288,7 @@ impl Walk {
 
     /// One that has no entry in the webhook log begins anew.
     async fn of_message(&self, item: &Item) -> Result<Ruling, ControlError> {
-        let view = self.handle.deliveries();
-        view.at(self.handle.log().head(), VIEW_WAIT).await?;
+        let view = self.handle.caught_up(self.handle.deliveries()).await?;
         let id = DeliveryId::of(item.message.id, item.subscription);
         let Some(row) = view.delivery(id)? else {
             return Ok(Ruling::Deal(PastDelivery::default()));
