@@ -16,7 +16,7 @@ use super::{
     CliError,
     sse::{Frame, Frames},
 };
-use crate::delivery;
+use crate::{delivery, model::Secret};
 
 /// Where a gateway listens when nothing else is said.
 const SERVER_DEFAULT: &str = "http://127.0.0.1:8080";
@@ -239,7 +239,7 @@ impl Ask<'_> {
 
     /// The same with a body of JSON.
     pub(super) fn json(self, body: &impl Serialize) -> Result<Self, CliError> {
-        let body = serde_json::to_vec(body)?;
+        let body = Secret::exposed(|| serde_json::to_vec(body))?;
         Ok(self.body("application/json", body))
     }
 

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 
 use super::{CliError, Output, client::ServerArgs, input, subscription};
 use crate::model::{
-    DeliveryMode, Header, Method, Retry, RetryOption, RetryStrategy,
+    CustomHeader, DeliveryMode, Header, Method, Retry, RetryOption, RetryStrategy,
     STANDARD_WEBHOOKS_SCHEDULE_SECONDS, StartFrom, Subscription, Timestamp,
 };
 
@@ -233,7 +233,8 @@ impl SubscribeArgs {
         set(&mut definition.start_from, self.start_from);
         let configuration = &mut definition.configuration;
         configuration.method = self.method.or(configuration.method);
-        configuration.headers.extend_from_slice(&self.header);
+        let headers = self.header.iter().cloned().map(CustomHeader::from);
+        configuration.headers.extend(headers);
         configuration.rate_limit_per_second = self
             .rate_limit_per_second
             .or(configuration.rate_limit_per_second);

@@ -1,10 +1,11 @@
-//! Fixed credentials as the `Authorization` header of a call.
+//! The secrets of a call: fixed credentials as its `Authorization` header, and those of its URL.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::HeaderValue;
+use url::Url;
 use zeroize::Zeroizing;
 
-use crate::model::{AttemptError, Auth, ErrorClass, Secret, Secrets};
+use crate::model::{AttemptError, Auth, CallbackUrl, ErrorClass, Secret, Secrets};
 
 /// The `Authorization` header that these credentials ask for, `None` when they ask for none, or for
 /// a token that has to be [got](super::tokens) first.
@@ -43,6 +44,12 @@ pub(super) fn reveal(
 ) -> Result<Zeroizing<String>, AttemptError> {
     let missing = || error(format!("{what} is not in the vault"));
     secret.reveal(secrets).ok_or_else(missing)
+}
+
+/// The URL to call, the secrets of its query in their places.
+pub(super) fn url(url: &CallbackUrl, secrets: &dyn Secrets) -> Result<Url, AttemptError> {
+    let missing = || error("a secret of the URL's query is not in the vault");
+    url.revealed(secrets).ok_or_else(missing)
 }
 
 /// Credentials that could not be prepared.

@@ -7,22 +7,8 @@ use http::{HeaderMap, HeaderName, header};
 use super::{AttemptRequest, RESPONSE_BYTES_MAX};
 use crate::model::{
     Captured, CapturedBody, CapturedHeader, CapturedPart, Logging, LoggingParts, REDACTED,
-    redacted_url,
+    is_secret_header, redacted_url,
 };
-
-/// Headers that are never shown.
-const SECRET_HEADERS: [&str; 7] = [
-    "api-key",
-    "authorization",
-    "cookie",
-    "proxy-authorization",
-    "set-cookie",
-    "x-api-key",
-    "x-auth-token",
-];
-
-/// Nor are headers whose name ends so.
-const SECRET_SUFFIXES: [&str; 4] = ["-password", "-secret", "-signature", "-token"];
 
 /// Headers whose value is a URL.
 const URL_HEADERS: [HeaderName; 3] = [header::CONTENT_LOCATION, header::LOCATION, header::REFERER];
@@ -162,10 +148,6 @@ fn shown_headers(headers: &HeaderMap) -> Vec<CapturedHeader> {
 }
 
 /// Whether a header of this name, lower case, may hold a secret.
-fn is_secret_header(name: &str) -> bool {
-    SECRET_HEADERS.contains(&name) || SECRET_SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
-}
-
 /// The byte order mark of UTF-8, which many readers of JSON pass over.
 const UTF_8_MARK: &[u8] = b"\xef\xbb\xbf";
 

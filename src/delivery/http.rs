@@ -202,7 +202,7 @@ impl HttpTransport {
             let detail = "neither subscription nor entrypoint names a callback URL";
             return Err(AttemptError::new(ErrorClass::Internal, detail));
         };
-        let url = url.to_url();
+        let url = auth::url(url, &*self.shared.secrets)?;
         self.wire.check(&url, request.subscription)?;
         Ok(url)
     }

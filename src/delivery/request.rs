@@ -6,9 +6,9 @@ use http::{
 };
 use url::Url;
 
-use super::{AttemptRequest, cloud_events::Payload, sign};
+use super::{AttemptRequest, auth, cloud_events::Payload, sign};
 use crate::model::{
-    AttemptError, AttemptNumber, DeliveryId, ErrorClass, Header, Secrets, Timestamp,
+    AttemptError, AttemptNumber, CustomHeader, DeliveryId, ErrorClass, Secret, Secrets, Timestamp,
 };
 
 /// `user-agent` of every call that chooses none.
@@ -43,11 +43,11 @@ pub(super) fn headers(
             .iter()
             .any(|h| h.name.eq_ignore_ascii_case(&header.name))
         {
-            append(&mut map, header)?;
+            append_custom(&mut map, header, secrets)?;
         }
     }
     for header in &message.headers {
-        append(&mut map, header)?;
+        append(&mut map, &header.name, &header.value)?;
     }
     let agent = HeaderValue::from_static(AGENT);
     map.entry(USER_AGENT).or_insert(agent);
@@ -109,10 +109,28 @@ fn traceparent(delivery: DeliveryId, attempt: AttemptNumber) -> String {
     format!("00-{}-{span:016x}-01", delivery.as_uuid().as_simple())
 }
 
-fn append(map: &mut HeaderMap, header: &Header) -> Result<(), AttemptError> {
-    let name = HeaderName::from_bytes(header.name.as_bytes())
-        .map_err(|_| internal(format!("{:?} is not a header name", header.name)))?;
-    map.append(name, value(&header.value)?);
+fn append_custom(
+    map: &mut HeaderMap,
+    header: &CustomHeader,
+    secrets: &dyn Secrets,
+) -> Result<(), AttemptError> {
+    match &header.value {
+        Secret::Value(value) => append(map, &header.name, value),
+        Secret::Sealed(_) => {
+            let what = format!("the value of the header {}", header.name);
+            append(
+                map,
+                &header.name,
+                &auth::reveal(&header.value, secrets, &what)?,
+            )
+        }
+    }
+}
+
+fn append(map: &mut HeaderMap, name: &str, text: &str) -> Result<(), AttemptError> {
+    let name = HeaderName::from_bytes(name.as_bytes())
+        .map_err(|_| internal(format!("{name:?} is not a header name")))?;
+    map.append(name, value(text)?);
     Ok(())
 }
 
@@ -133,12 +151,12 @@ mod tests {
     use crate::{
         delivery::NoSecrets,
         model::{
-            ApiId, ConsumerConfiguration, MessageId, MessagePublished, Policy, Secret, Signing,
-            SigningKey, SubscriptionId, WebhookEntrypoint,
+            ApiId, ConsumerConfiguration, Header, MessageId, MessagePublished, Policy, Secret,
+            Signing, SigningKey, SubscriptionId, WebhookEntrypoint,
         },
     };
 
-    fn request(policy_headers: &[Header], message_headers: &[Header]) -> AttemptRequest {
+    fn request(policy_headers: &[CustomHeader], message_headers: &[Header]) -> AttemptRequest {
         let configuration = ConsumerConfiguration {
             headers: policy_headers.to_vec(),
             ..ConsumerConfiguration::default()
@@ -194,11 +212,8 @@ mod tests {
 
     #[test]
     fn a_message_wins_over_the_policy_and_both_over_the_gateway() {
-        let policy = [
-            Header::new("X-A", "1"),
-            Header::new("x-b", "1"),
-            Header::new("x-b", "2"),
-        ];
+        let policy = [("X-A", "1"), ("x-b", "1"), ("x-b", "2")]
+            .map(|(name, value)| CustomHeader::new(name, value));
         let message = [Header::new("x-a", "9"), Header::new("User-Agent", "mine")];
         let map = of(&request(&policy, &message));
         assert_eq!(map.get_all("x-a").iter().collect::<Vec<_>>(), ["9"]);
@@ -213,7 +228,7 @@ mod tests {
             Header::new("content-type", "mine"),
             Header::new("x-gravitee-client-identifier", "mine"),
         ];
-        let mut request = request(&chosen, &chosen);
+        let mut request = request(&chosen.clone().map(CustomHeader::from), &chosen);
         request.gravitee_client_identifier = true;
         let map = of(&request);
         assert_eq!(

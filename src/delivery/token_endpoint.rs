@@ -9,7 +9,7 @@ use http::{
 };
 use serde::Deserialize;
 use serde_json::Value;
-use url::form_urlencoded::Serializer;
+use url::{Url, form_urlencoded::Serializer};
 use zeroize::Zeroizing;
 
 use super::{
@@ -21,7 +21,7 @@ use super::{
     request,
 };
 use crate::model::{
-    AttemptError, Auth, CallbackUrl, ErrorClass, JwtProfile, OAuth2, Policy, Ssl, SubscriptionId,
+    AttemptError, Auth, ErrorClass, JwtProfile, OAuth2, Policy, Ssl, SubscriptionId,
 };
 
 /// How long a token is taken to hold whose answer does not say. `expires_in` is only recommended
@@ -76,7 +76,8 @@ pub(super) async fn ask(
             return Err(AttemptError::new(ErrorClass::Internal, detail));
         }
     };
-    let answer = post(wire, subscription, policy, endpoint, form).await;
+    let url = auth::url(endpoint, &*shared.secrets)?;
+    let answer = post(wire, subscription, policy, url, form).await;
     let answer = answer.map_err(of_endpoint)?;
     read(answer.status, answer.body)
         .map_err(|detail| auth::error(format!("token endpoint: {detail}")))
@@ -113,10 +114,9 @@ async fn post(
     wire: &Wire,
     subscription: SubscriptionId,
     policy: &Policy,
-    endpoint: &CallbackUrl,
+    url: Url,
     form: Zeroizing<String>,
 ) -> Result<Answer, AttemptError> {
-    let url = endpoint.to_url();
     wire.check(&url, subscription)?;
     let ssl = Ssl {
         trust_all: false,

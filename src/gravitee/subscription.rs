@@ -16,8 +16,8 @@ use super::{
 use crate::{
     delivery::Egress,
     model::{
-        CallbackUrl, ConsumerConfiguration, Invalid, Retry, RetryOption, RetryStrategy,
-        Subscription, SubscriptionId, SubscriptionStatus, Timestamp,
+        CallbackUrl, ConsumerConfiguration, CustomHeader, Invalid, Retry, RetryOption,
+        RetryStrategy, Subscription, SubscriptionId, SubscriptionStatus, Timestamp,
     },
 };
 
@@ -178,7 +178,10 @@ fn configuration(settings: &Node<'_>, callback_url: CallbackUrl) -> (ConsumerCon
     let whole = auth.is_some() && ssl_is_whole;
     let configuration = ConsumerConfiguration {
         callback_url: Some(callback_url),
-        headers: headers(settings),
+        headers: headers(settings)
+            .into_iter()
+            .map(CustomHeader::from)
+            .collect(),
         retry: retry(settings),
         auth: auth.unwrap_or_default(),
         ssl,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{ApiId, CallbackUrl, Header, Invalid, Retry, Secret, SubscriptionStatus};
+use super::{ApiId, CallbackUrl, CustomHeader, Invalid, Retry, Secret, SubscriptionStatus};
 
 /// First parts of paths under which the gateway itself answers.
 const RESERVED: [&str; 6] = [
@@ -294,7 +294,7 @@ pub struct WebhookEntrypoint {
     pub method: Method,
     /// Headers of every call; a subscription's and a message's of the same name win.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub headers: Vec<Header>,
+    pub headers: Vec<CustomHeader>,
     /// Retry policy of subscriptions that name none.
     #[serde(default)]
     pub retry: Retry,
@@ -378,7 +378,7 @@ impl WebhookEntrypoint {
             "/contextPath",
             format!("begins with /{first}, which the gateway itself answers under"),
         );
-        invalid.merge("/headers", Header::validate_all(&self.headers));
+        invalid.merge("/headers", CustomHeader::validate_all(&self.headers));
         invalid.merge("/retry", self.retry.validate());
         invalid.merge("/http", self.http.validate());
         if let Some(proxy) = &self.proxy {

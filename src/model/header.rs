@@ -1,9 +1,11 @@
 //! Extra request headers, and which are allowed.
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use std::fmt;
 
-use super::Invalid;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize, Serializer, ser::SerializeStruct};
+
+use super::{Invalid, Secret, is_secret_header};
 
 /// Longest header, name and value together, in bytes.
 pub const HEADER_BYTES_MAX: usize = 4 * 1024;
@@ -20,6 +22,70 @@ pub struct Header {
     pub name: String,
     /// Value: visible ASCII, spaces and tabs.
     pub value: String,
+}
+
+/// A header of settings. Its value is in the vault where its name says that it is secret.
+#[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CustomHeader {
+    /// Name: letters, digits and `!#$%&'*+-.^_|~` with the backtick.
+    pub name: String,
+    /// Value: visible ASCII, spaces and tabs. It is given back as the id of a stored secret where
+    /// the name says that it is secret: `authorization`, `cookie`, `x-api-key`, `*-token`, `*-secret`,
+    /// `*-signature`, `*-password` and their like.
+    pub value: Secret,
+}
+
+impl CustomHeader {
+    /// A header with this name and value.
+    pub fn new(name: impl Into<String>, value: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            value: Secret::new(value),
+        }
+    }
+
+    /// Whether its value belongs in the vault.
+    pub fn is_secret(&self) -> bool {
+        is_secret_header(&self.name)
+    }
+
+    /// Checks a list, as far as its values are at hand: each header, their count and their size
+    /// together.
+    pub fn validate_all(headers: &[Self]) -> Result<(), Invalid> {
+        let shown = headers.iter().map(|header| match &header.value {
+            Secret::Value(value) => Header::new(&header.name, value.as_str()),
+            Secret::Sealed(_) => Header::new(&header.name, ""),
+        });
+        Header::validate_all(&shown.collect::<Vec<_>>())
+    }
+}
+
+impl From<Header> for CustomHeader {
+    fn from(header: Header) -> Self {
+        Self::new(header.name, header.value)
+    }
+}
+
+impl fmt::Debug for CustomHeader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {:?}", self.name, self.value)
+    }
+}
+
+impl Serialize for CustomHeader {
+    /// A value that is not secret is written as text, though it is not sealed.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_struct("CustomHeader", 2)?;
+        fields.serialize_field("name", &self.name)?;
+        match &self.value {
+            Secret::Value(value) if !self.is_secret() => {
+                fields.serialize_field("value", value.as_str())?;
+            }
+            value => fields.serialize_field("value", value)?,
+        }
+        fields.end()
+    }
 }
 
 const FORBIDDEN: &[&str] = &[
@@ -135,6 +201,19 @@ mod tests {
             assert!(Header::new(name, "1").validate().is_err(), "{name}");
         }
         assert!(Header::new("x-tenant", "a b\tc").validate().is_ok());
+    }
+
+    #[test]
+    fn a_value_is_written_unless_its_name_says_that_it_is_secret() {
+        let written = |name: &str| serde_json::to_string(&CustomHeader::new(name, "canary"));
+        assert_eq!(
+            written("x-team").unwrap(),
+            r#"{"name":"x-team","value":"canary"}"#
+        );
+        for name in ["X-Team-Token", "Authorization", "api-key"] {
+            assert!(written(name).is_err(), "{name}");
+            assert!(!format!("{:?}", CustomHeader::new(name, "canary")).contains("canary"));
+        }
     }
 
     #[test]

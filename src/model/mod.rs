@@ -60,7 +60,7 @@ pub use self::{
         SubscriptionResumed, SubscriptionUpdated, TokenCreated, TokenRevoked, UnknownEvent,
     },
     filter::{FILTER_BYTES_MAX, FilterExpression, FilterVerdict},
-    header::{HEADER_BYTES_MAX, HEADERS_BYTES_MAX, HEADERS_COUNT_MAX, Header},
+    header::{CustomHeader, HEADER_BYTES_MAX, HEADERS_BYTES_MAX, HEADERS_COUNT_MAX, Header},
     ids::{
         ApiId, ApplicationId, DeliveryId, ForeignId, JobId, MessageId, RequestKeyId, SecretId,
         SubscriptionId, TokenId,
@@ -73,7 +73,7 @@ pub use self::{
     moment::{Draws, Moment},
     policy::Policy,
     position::{Position, Version},
-    redact::{REDACTED, redacted_url},
+    redact::{REDACTED, is_secret_header, redacted_url},
     retry::{Retry, RetryOption, RetryStrategy, STANDARD_WEBHOOKS_SCHEDULE_SECONDS},
     sampling::{Sampler, Sampling},
     secret::{Secret, Secrets},

@@ -1,8 +1,9 @@
 //! What an entrypoint and a subscription together ask of each call.
 
 use super::{
-    Auth, CallbackUrl, CloudEvents, ConsumerConfiguration, DeadLetterQueue, Header, HttpOptions,
-    Logging, OnFailure, Proxy, Qos, Retry, Signing, Ssl, WebhookEntrypoint, entrypoint::Method,
+    Auth, CallbackUrl, CloudEvents, ConsumerConfiguration, CustomHeader, DeadLetterQueue,
+    HttpOptions, Logging, OnFailure, Proxy, Qos, Retry, Signing, Ssl, WebhookEntrypoint,
+    entrypoint::Method,
 };
 
 /// The settings that a subscription delivers under: its own, and the entrypoint's where it names
@@ -14,7 +15,7 @@ pub struct Policy {
     /// Method.
     pub method: Method,
     /// The entrypoint's headers and the subscription's, which win by name.
-    pub headers: Vec<Header>,
+    pub headers: Vec<CustomHeader>,
     /// Retry policy.
     pub retry: Retry,
     /// Credentials.
@@ -77,8 +78,8 @@ impl Policy {
     }
 }
 
-fn merged(below: &[Header], above: &[Header]) -> Vec<Header> {
-    let hidden = |header: &&Header| {
+fn merged(below: &[CustomHeader], above: &[CustomHeader]) -> Vec<CustomHeader> {
+    let hidden = |header: &&CustomHeader| {
         above
             .iter()
             .any(|h| h.name.eq_ignore_ascii_case(&header.name))
@@ -98,17 +99,17 @@ mod tests {
     #[test]
     fn the_subscription_wins_and_the_entrypoint_fills_in() {
         let mut entrypoint = WebhookEntrypoint::at("/a");
-        entrypoint.headers = vec![Header::new("X-A", "1"), Header::new("x-b", "1")];
+        entrypoint.headers = vec![CustomHeader::new("X-A", "1"), CustomHeader::new("x-b", "1")];
         entrypoint.retry = Retry::none();
         let configuration = ConsumerConfiguration {
-            headers: vec![Header::new("x-a", "2")],
+            headers: vec![CustomHeader::new("x-a", "2")],
             method: Some(Method::Put),
             ..ConsumerConfiguration::default()
         };
         let policy = Policy::of(&entrypoint, &configuration);
         assert_eq!(
             policy.headers,
-            [Header::new("x-b", "1"), Header::new("x-a", "2")]
+            [CustomHeader::new("x-b", "1"), CustomHeader::new("x-a", "2")]
         );
         assert_eq!(policy.method, Method::Put);
         assert_eq!(policy.retry, Retry::none());

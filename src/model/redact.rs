@@ -17,6 +17,33 @@ const SECRET_KEYS: [&str; 8] = [
     "token",
 ];
 
+/// Headers whose value is never shown.
+const SECRET_HEADERS: [&str; 7] = [
+    "api-key",
+    "authorization",
+    "cookie",
+    "proxy-authorization",
+    "set-cookie",
+    "x-api-key",
+    "x-auth-token",
+];
+
+/// Nor is that of headers whose name ends so.
+const SECRET_SUFFIXES: [&str; 4] = ["-password", "-secret", "-signature", "-token"];
+
+/// Whether a header's name says that its value is secret, in any case.
+///
+/// ```
+/// use hooklog::model::is_secret_header;
+/// assert!(is_secret_header("X-Api-Key") && is_secret_header("x-shop-token"));
+/// assert!(!is_secret_header("x-shop"));
+/// ```
+pub fn is_secret_header(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    SECRET_HEADERS.contains(&name.as_str())
+        || SECRET_SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
+}
+
 /// A URL, absolute or relative, as it may be shown: without user info, and without the values of
 /// query keys that name a secret.
 ///
@@ -55,19 +82,19 @@ fn without_user_info(path: &str) -> String {
 }
 
 fn redacted_pair(pair: &str) -> Cow<'_, str> {
-    let (key, has_value) = match pair.split_once('=') {
-        Some((key, _)) => (key, true),
-        None => (pair, false),
-    };
-    // The key as the receiver reads it: `t%6Fken` is a token too.
-    let read = url::form_urlencoded::parse(key.as_bytes()).next();
-    let read = read.map(|(key, _)| key.to_ascii_lowercase());
-    let secret = read.is_some_and(|key| SECRET_KEYS.contains(&key.as_str()));
-    if secret && has_value {
-        Cow::Owned(format!("{key}={REDACTED}"))
-    } else {
-        Cow::Borrowed(pair)
+    match secret_pair(pair) {
+        Some((key, _)) => Cow::Owned(format!("{key}={REDACTED}")),
+        None => Cow::Borrowed(pair),
     }
+}
+
+/// Key and value of a part of a query whose key names a secret.
+pub(super) fn secret_pair(pair: &str) -> Option<(&str, &str)> {
+    let (key, value) = pair.split_once('=')?;
+    // The key as the receiver reads it: `t%6Fken` is a token too.
+    let (read, _) = url::form_urlencoded::parse(key.as_bytes()).next()?;
+    let is_secret = SECRET_KEYS.contains(&read.to_ascii_lowercase().as_str());
+    is_secret.then_some((key, value))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Secret values, and the promise that none is ever written into an event.
 
 use std::{
+    cell::Cell,
     fmt,
     hash::{Hash, Hasher},
 };
@@ -35,6 +36,21 @@ impl Secret {
         Self::Value(Zeroizing::new(value.into()))
     }
 
+    /// What `write` gives, where secrets on this thread are written as text: for who sends settings
+    /// to a gateway, which seals them.
+    #[cfg(feature = "server")]
+    pub(crate) fn exposed<T>(write: impl FnOnce() -> T) -> T {
+        struct Ended;
+        impl Drop for Ended {
+            fn drop(&mut self) {
+                EXPOSED.set(false);
+            }
+        }
+        EXPOSED.set(true);
+        let _ended = Ended;
+        write()
+    }
+
     /// The value, asked of the vault when it is sealed.
     pub fn reveal(&self, secrets: &dyn Secrets) -> Option<Zeroizing<String>> {
         match self {
@@ -42,6 +58,11 @@ impl Secret {
             Self::Sealed(id) => secrets.reveal(*id),
         }
     }
+}
+
+thread_local! {
+    /// Whether values may be written, within [`Secret::exposed`] alone.
+    static EXPOSED: Cell<bool> = const { Cell::new(false) };
 }
 
 impl Hash for Secret {
@@ -71,6 +92,7 @@ struct Sealed {
 impl Serialize for Secret {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
+            Self::Value(value) if EXPOSED.get() => serializer.serialize_str(value),
             Self::Value(_) => Err(ser::Error::custom(
                 "a secret must be sealed before it is written",
             )),
@@ -135,6 +157,15 @@ mod tests {
         assert!(serde_json::to_string(&secret).is_err());
         assert!(rmp_serde::to_vec_named(&secret).is_err());
         assert!(!format!("{secret:?}").contains("canary"));
+    }
+
+    #[cfg(feature = "server")]
+    #[test]
+    fn a_value_is_written_while_it_is_exposed_and_not_after() {
+        let secret = Secret::new("s3");
+        let text = Secret::exposed(|| serde_json::to_string(&secret));
+        assert_eq!(text.unwrap(), "\"s3\"");
+        assert!(serde_json::to_string(&secret).is_err());
     }
 
     #[test]

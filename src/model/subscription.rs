@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ApiId, ApplicationId, Auth, CallbackUrl, FilterExpression, Header, Invalid, Position, Retry,
-    Signing, Ssl, SubscriptionId, Timestamp,
+    ApiId, ApplicationId, Auth, CallbackUrl, CustomHeader, FilterExpression, Invalid, Position,
+    Retry, Signing, Ssl, SubscriptionId, Timestamp,
     entrypoint::{CloudEvents, Method},
 };
 
@@ -79,7 +79,7 @@ pub struct ConsumerConfiguration {
     pub method: Option<Method>,
     /// Headers of each call; they win over the entrypoint's of the same name.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub headers: Vec<Header>,
+    pub headers: Vec<CustomHeader>,
     /// Retry policy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
@@ -106,7 +106,7 @@ impl ConsumerConfiguration {
     /// Checks every field.
     pub fn validate(&self) -> Result<(), Invalid> {
         let mut invalid = Invalid::none();
-        invalid.merge("/headers", Header::validate_all(&self.headers));
+        invalid.merge("/headers", CustomHeader::validate_all(&self.headers));
         if let Some(retry) = &self.retry {
             invalid.merge("/retry", retry.validate());
         }

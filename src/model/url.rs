@@ -6,16 +6,21 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use url::{Host, Url};
 
-use super::{Invalid, redacted_url};
+use super::{Invalid, SecretId, Secrets, redact::secret_pair, redacted_url};
 
 /// Longest callback URL, in bytes.
 const URL_BYTES_MAX: usize = 2_048;
+/// What stands in a query, before the id, for a value that is in the vault.
+const SEALED: &str = "sealed-";
 
 /// Where a subscription's messages are sent: http or https, without user info or fragment.
 ///
 /// It is parsed once and only its normal form is kept, shown and called, so what was checked is
 /// what is called. Whether its address may be called is the egress guard's to say, at the time
 /// it is set and before each call.
+///
+/// Where it is kept in settings, the value of a query key that names a secret is in the vault, and
+/// `sealed-` with the id of the secret stands in its place.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CallbackUrl(Arc<str>);
 
@@ -28,6 +33,60 @@ impl CallbackUrl {
     /// The parsed URL.
     pub fn to_url(&self) -> Url {
         Url::parse(&self.0).expect("the text was made by a Url")
+    }
+
+    /// The same URL with every value that is secret put away by `seal`, which tells its id.
+    pub(crate) fn sealed<E>(
+        &self,
+        mut seal: impl FnMut(&str) -> Result<SecretId, E>,
+    ) -> Result<Self, E> {
+        let replaced = self.replace_secrets(|value| {
+            if value.is_empty() || sealed_id(value).is_some() {
+                return Ok(value.to_owned());
+            }
+            seal(value).map(|id| format!("{SEALED}{id}"))
+        })?;
+        // Letters, digits and hyphens in a query are part of the normal form.
+        Ok(replaced.map_or_else(|| self.clone(), |text| Self(text.into())))
+    }
+
+    /// The secrets that stand in it by their ids.
+    pub(crate) fn secrets(&self) -> Vec<SecretId> {
+        let pairs = self.0.split_once('?').map(|(_, query)| query.split('&'));
+        let secret = pairs.into_iter().flatten().filter_map(secret_pair);
+        secret.filter_map(|(_, value)| sealed_id(value)).collect()
+    }
+
+    /// The URL to call: every secret in its place. `None` when one of them is not to be had.
+    pub(crate) fn revealed(&self, secrets: &dyn Secrets) -> Option<Url> {
+        let replaced = self.replace_secrets(|value| match sealed_id(value) {
+            None => Ok(value.to_owned()),
+            Some(id) => secrets.reveal(id).map(|value| (*value).clone()).ok_or(()),
+        });
+        let text = replaced.ok()?;
+        Url::parse(text.as_deref().unwrap_or(&self.0)).ok()
+    }
+
+    /// The text with the values of query keys that name a secret replaced; `None` when it has none.
+    fn replace_secrets<E>(
+        &self,
+        mut replace: impl FnMut(&str) -> Result<String, E>,
+    ) -> Result<Option<String>, E> {
+        let Some((path, query)) = self.0.split_once('?') else {
+            return Ok(None);
+        };
+        let mut is_changed = false;
+        let mut parts = Vec::new();
+        for part in query.split('&') {
+            parts.push(match secret_pair(part) {
+                None => part.to_owned(),
+                Some((key, value)) => {
+                    is_changed = true;
+                    format!("{key}={}", replace(value)?)
+                }
+            });
+        }
+        Ok(is_changed.then(|| format!("{path}?{}", parts.join("&"))))
     }
 
     /// The same URL without the values of query keys that name a secret: what may be written down
@@ -48,6 +107,19 @@ impl CallbackUrl {
             self.clone()
         }
     }
+}
+
+/// The id of the secret that a value of a query stands for.
+fn sealed_id(value: &str) -> Option<SecretId> {
+    value.strip_prefix(SEALED)?.parse().ok()
+}
+
+/// How much longer a URL may become when its secrets are put away.
+fn growth(url: &Url) -> usize {
+    const SEALED_BYTES: usize = SEALED.len() + 36;
+    let pairs = url.query().into_iter().flat_map(|query| query.split('&'));
+    let values = pairs.filter_map(secret_pair).map(|(_, value)| value.len());
+    values.map(|bytes| SEALED_BYTES.saturating_sub(bytes)).sum()
 }
 
 impl FromStr for CallbackUrl {
@@ -83,6 +155,11 @@ impl FromStr for CallbackUrl {
         }
         if url.port() == Some(0) {
             return refuse("has port 0".to_owned());
+        }
+        if url.as_str().len() + growth(&url) > URL_BYTES_MAX {
+            return refuse(format!(
+                "is above {URL_BYTES_MAX} bytes with its secrets put away"
+            ));
         }
         Ok(Self(url.as_str().into()))
     }
@@ -144,6 +221,37 @@ mod tests {
         );
         assert_eq!(redacted.as_str().parse(), Ok(redacted.clone()));
         assert_eq!(redacted.redacted(), redacted);
+    }
+
+    #[test]
+    fn secrets_of_a_query_are_put_away_and_found_again() {
+        struct One(&'static str);
+        impl Secrets for One {
+            fn reveal(&self, _: SecretId) -> Option<zeroize::Zeroizing<String>> {
+                Some(self.0.to_owned().into())
+            }
+        }
+        let id = SecretId::from_uuid(uuid::Uuid::from_u128(7));
+        let url: CallbackUrl = "https://example.com/b?a=1&to%6Ben=can%2Fary&code=&x"
+            .parse()
+            .unwrap();
+        let mut put_away = Vec::new();
+        let sealed = url.sealed(|value| {
+            put_away.push(value.to_owned());
+            Ok::<_, ()>(id)
+        });
+        let sealed = sealed.unwrap();
+        assert_eq!(put_away, ["can%2Fary"]);
+        assert_eq!(
+            sealed.as_str(),
+            format!("https://example.com/b?a=1&to%6Ben=sealed-{id}&code=&x")
+        );
+        assert_eq!(sealed.as_str().parse(), Ok(sealed.clone()));
+        assert_eq!(sealed.secrets(), [id]);
+        assert_eq!(sealed.sealed(|_| Err(())), Ok(sealed.clone()));
+        let revealed = sealed.revealed(&One("can%2Fary")).unwrap();
+        assert_eq!(revealed.as_str(), url.as_str());
+        assert_eq!(sealed.redacted(), url.redacted());
     }
 
     #[test]

@@ -35,6 +35,10 @@ pub enum SecretKind {
     SigningKey,
     /// The password of a proxy.
     ProxyPassword,
+    /// The value of a header.
+    HeaderValue,
+    /// A value in the query of a URL.
+    QueryValue,
 }
 
 /// First bytes of a file; the digit is the version of its layout.
@@ -62,6 +66,8 @@ impl SecretKind {
             Self::KeyStore => 5,
             Self::SigningKey => 6,
             Self::ProxyPassword => 7,
+            Self::HeaderValue => 8,
+            Self::QueryValue => 9,
         }
     }
 }

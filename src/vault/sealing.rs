@@ -1,7 +1,10 @@
 //! Finding the secrets in settings, and putting them away.
 
 use super::{SecretKind, Vault, VaultError};
-use crate::model::{Auth, ConsumerConfiguration, Proxy, Secret, SecretId, WebhookEntrypoint};
+use crate::model::{
+    Auth, CallbackUrl, ConsumerConfiguration, CustomHeader, DeadLetterQueue, Secret, SecretId,
+    WebhookEntrypoint,
+};
 
 /// Secrets that were just put away for settings that are not accepted yet. Dropping it leaves them
 /// sealed; take them back when the settings are refused.
@@ -27,13 +30,7 @@ impl Vault {
         &self,
         entrypoint: &mut WebhookEntrypoint,
     ) -> Result<Sealing, VaultError> {
-        self.seal_all(
-            entrypoint
-                .proxy
-                .iter_mut()
-                .filter_map(proxy_secret)
-                .collect(),
-        )
+        self.seal_all(entrypoint_secrets(entrypoint))
     }
 
     /// Takes back secrets whose settings were refused. One that cannot be removed is left, of no
@@ -46,24 +43,49 @@ impl Vault {
         }
     }
 
-    fn seal_all(&self, found: Vec<(SecretKind, &mut Secret)>) -> Result<Sealing, VaultError> {
+    fn seal_all(&self, found: Vec<Found<'_>>) -> Result<Sealing, VaultError> {
         let mut sealing = Sealing::default();
-        for (kind, secret) in found {
-            let Secret::Value(value) = &*secret else {
-                continue;
-            };
-            match self.seal(kind, value) {
-                Ok(id) => {
-                    sealing.sealed.push(id);
-                    *secret = Secret::Sealed(id);
-                }
-                Err(error) => {
-                    self.take_back(&sealing);
-                    return Err(error);
-                }
+        for place in found {
+            if let Err(error) = self.seal_one(place, &mut sealing) {
+                self.take_back(&sealing);
+                return Err(error);
             }
         }
         Ok(sealing)
+    }
+
+    fn seal_one(&self, place: Found<'_>, sealing: &mut Sealing) -> Result<(), VaultError> {
+        let mut seal = |kind, value: &str| {
+            let id = self.seal(kind, value)?;
+            sealing.sealed.push(id);
+            Ok(id)
+        };
+        match place {
+            Found::Secret(kind, secret) => {
+                if let Secret::Value(value) = &*secret {
+                    *secret = Secret::Sealed(seal(kind, value)?);
+                }
+            }
+            Found::Url(url) => *url = url.sealed(|value| seal(SecretKind::QueryValue, value))?,
+        }
+        Ok(())
+    }
+}
+
+/// A place in settings where secrets may stand.
+enum Found<'a> {
+    Secret(SecretKind, &'a mut Secret),
+    /// In its query.
+    Url(&'a mut CallbackUrl),
+}
+
+impl Found<'_> {
+    fn sealed(&self) -> Vec<SecretId> {
+        match self {
+            Self::Secret(_, Secret::Sealed(id)) => vec![*id],
+            Self::Secret(_, Secret::Value(_)) => Vec::new(),
+            Self::Url(url) => url.secrets(),
+        }
     }
 }
 
@@ -71,60 +93,67 @@ impl Vault {
 /// settings any more.
 pub fn sealed_secrets(configuration: &ConsumerConfiguration) -> Vec<SecretId> {
     let mut configuration = configuration.clone();
-    let found = configuration_secrets(&mut configuration).into_iter();
-    let ids = found.filter_map(|(_, secret)| match secret {
-        Secret::Sealed(id) => Some(*id),
-        Secret::Value(_) => None,
-    });
-    ids.collect()
+    let found = configuration_secrets(&mut configuration);
+    found.iter().flat_map(Found::sealed).collect()
 }
 
 /// As [`sealed_secrets`], for an entrypoint.
 pub fn sealed_in_entrypoint(entrypoint: &WebhookEntrypoint) -> Vec<SecretId> {
-    let password = entrypoint
-        .proxy
-        .as_ref()
-        .and_then(|proxy| proxy.password.as_ref());
-    match password {
-        Some(Secret::Sealed(id)) => vec![*id],
-        _ => Vec::new(),
-    }
+    let mut entrypoint = entrypoint.clone();
+    let found = entrypoint_secrets(&mut entrypoint);
+    found.iter().flat_map(Found::sealed).collect()
 }
 
-fn configuration_secrets(
-    configuration: &mut ConsumerConfiguration,
-) -> Vec<(SecretKind, &mut Secret)> {
-    let mut found = Vec::new();
-    found.extend(auth_secret(&mut configuration.auth));
-    found.extend(
-        configuration
-            .ssl
-            .key_store
-            .as_mut()
-            .map(|s| (SecretKind::KeyStore, s)),
-    );
+fn configuration_secrets(configuration: &mut ConsumerConfiguration) -> Vec<Found<'_>> {
+    let mut found: Vec<_> = configuration
+        .callback_url
+        .iter_mut()
+        .map(Found::Url)
+        .collect();
+    found.extend(header_secrets(&mut configuration.headers));
+    found.extend(auth_secrets(&mut configuration.auth));
+    let key_store = configuration.ssl.key_store.as_mut();
+    found.extend(key_store.map(|store| Found::Secret(SecretKind::KeyStore, store)));
     if let Some(signing) = &mut configuration.signing {
         let keys = signing.keys.iter_mut();
-        found.extend(keys.map(|key| (SecretKind::SigningKey, &mut key.secret)));
+        found.extend(keys.map(|key| Found::Secret(SecretKind::SigningKey, &mut key.secret)));
     }
     found
 }
 
-fn auth_secret(auth: &mut Auth) -> Option<(SecretKind, &mut Secret)> {
-    match auth {
-        Auth::None => None,
-        Auth::Basic { password, .. } => Some((SecretKind::Password, password)),
-        Auth::Token { value } => Some((SecretKind::Token, value)),
-        Auth::Oauth2(oauth2) => Some((SecretKind::ClientSecret, &mut oauth2.client_secret)),
-        Auth::JwtProfileOauth2(jwt) => Some((SecretKind::AssertionKey, &mut jwt.key_content)),
+fn entrypoint_secrets(entrypoint: &mut WebhookEntrypoint) -> Vec<Found<'_>> {
+    let mut found: Vec<_> = entrypoint.callback_url.iter_mut().map(Found::Url).collect();
+    found.extend(header_secrets(&mut entrypoint.headers));
+    if let DeadLetterQueue::Http { url } = &mut entrypoint.dlq {
+        found.push(Found::Url(url));
     }
+    let password = entrypoint
+        .proxy
+        .as_mut()
+        .and_then(|proxy| proxy.password.as_mut());
+    found.extend(password.map(|password| Found::Secret(SecretKind::ProxyPassword, password)));
+    found
 }
 
-fn proxy_secret(proxy: &mut Proxy) -> Option<(SecretKind, &mut Secret)> {
-    proxy
-        .password
-        .as_mut()
-        .map(|password| (SecretKind::ProxyPassword, password))
+fn header_secrets(headers: &mut [CustomHeader]) -> impl Iterator<Item = Found<'_>> {
+    let secret = headers.iter_mut().filter(|header| header.is_secret());
+    secret.map(|header| Found::Secret(SecretKind::HeaderValue, &mut header.value))
+}
+
+fn auth_secrets(auth: &mut Auth) -> Vec<Found<'_>> {
+    match auth {
+        Auth::None => Vec::new(),
+        Auth::Basic { password, .. } => vec![Found::Secret(SecretKind::Password, password)],
+        Auth::Token { value } => vec![Found::Secret(SecretKind::Token, value)],
+        Auth::Oauth2(oauth2) => vec![
+            Found::Url(&mut oauth2.endpoint),
+            Found::Secret(SecretKind::ClientSecret, &mut oauth2.client_secret),
+        ],
+        Auth::JwtProfileOauth2(jwt) => vec![
+            Found::Url(&mut jwt.endpoint),
+            Found::Secret(SecretKind::AssertionKey, &mut jwt.key_content),
+        ],
+    }
 }
 
 #[cfg(test)]
@@ -137,6 +166,11 @@ mod tests {
 
     fn settings() -> ConsumerConfiguration {
         ConsumerConfiguration {
+            callback_url: Some("https://example.com/?token=canary-0".parse().unwrap()),
+            headers: vec![
+                CustomHeader::new("x-team", "plain"),
+                CustomHeader::new("X-Team-Token", "canary-5"),
+            ],
             auth: Auth::Basic {
                 username: "u".to_owned(),
                 password: Secret::new("canary-1"),
@@ -173,7 +207,8 @@ mod tests {
             .map(|id| vault.reveal(*id).unwrap())
             .collect();
         let values: Vec<_> = values.iter().map(|value| value.as_str()).collect();
-        assert_eq!(values, ["canary-1", "canary-2", "canary-3", "canary-4"]);
+        let expected = ["0", "5", "1", "2", "3", "4"].map(|n| format!("canary-{n}"));
+        assert_eq!(values, expected);
     }
 
     #[test]
@@ -182,7 +217,7 @@ mod tests {
         let vault = Vault::open(data.path(), SystemClock::shared()).unwrap();
         let mut configuration = settings();
         let first = vault.seal_configuration(&mut configuration).unwrap();
-        assert_eq!(first.sealed.len(), 4);
+        assert_eq!(first.sealed.len(), 6);
         let second = vault.seal_configuration(&mut configuration).unwrap();
         assert!(second.sealed.is_empty());
         vault.take_back(&first);

@@ -15,9 +15,9 @@ use hooklog::{
     clock::SystemClock,
     delivery::{CaptureOptions, Egress, HttpTransport, Resolve, Transport},
     model::{
-        AttemptNumber, AttemptResult, Auth, CloudEvents, ConsumerConfiguration, ErrorClass, Fault,
-        Header, HttpOptions, Logging, LoggingParts, Method, OAuth2, Policy, Proxy, ProxyKind,
-        Secret, SecretId, Signing, SigningKey, WebhookEntrypoint,
+        AttemptNumber, AttemptResult, Auth, CloudEvents, ConsumerConfiguration, CustomHeader,
+        ErrorClass, Fault, HttpOptions, Logging, LoggingParts, Method, OAuth2, Policy, Proxy,
+        ProxyKind, Secret, SecretId, Secrets, Signing, SigningKey, WebhookEntrypoint,
     },
     testing::callback::{Answer, CallbackServer, ReceivedCall},
 };
@@ -198,8 +198,8 @@ async fn credentials_are_sent_and_not_shown() {
             password: Secret::new("canary"),
         },
         headers: vec![
-            Header::new("x-client-token", "canary"),
-            Header::new("x-tenant", "a"),
+            CustomHeader::new("x-client-token", "canary"),
+            CustomHeader::new("x-tenant", "a"),
         ],
         ..policy(callback.url("/?key=canary").as_str())
     };
@@ -223,6 +223,38 @@ async fn credentials_are_sent_and_not_shown() {
     assert_eq!(value("authorization"), "[redacted]");
     assert_eq!(value("x-client-token"), "[redacted]");
     assert_eq!(value("x-tenant"), "a");
+}
+
+/// A vault that holds one value under each id.
+struct One(&'static str);
+
+impl Secrets for One {
+    fn reveal(&self, _: SecretId) -> Option<zeroize::Zeroizing<String>> {
+        Some(self.0.to_owned().into())
+    }
+}
+
+#[tokio::test]
+async fn secrets_of_headers_and_query_are_sent_from_the_vault() {
+    let callback = callback().await;
+    let id = SecretId::from_uuid(uuid::Uuid::from_u128(9));
+    let sealed = Policy {
+        headers: vec![CustomHeader {
+            name: "x-client-token".to_owned(),
+            value: Secret::Sealed(id),
+        }],
+        ..policy(callback.url(&format!("/?key=sealed-{id}&a=1")).as_str())
+    };
+    let transport = HttpTransport::builder()
+        .egress(Egress::loopback())
+        .secrets(Arc::new(One("canary")))
+        .build();
+    let report = transport.send(request(sealed)).await;
+    let shown = format!("{report:?}");
+    assert!(!shown.contains("canary"), "{shown}");
+    let calls = callback.stop().await;
+    assert_eq!(calls[0].header("x-client-token"), Some("canary"));
+    assert_eq!(calls[0].target, "/?key=canary&a=1");
 }
 
 #[tokio::test]

@@ -428,7 +428,7 @@ async fn a_token_is_for_one_subscription_under_its_present_credentials() {
     let mut elsewhere = request(new.clone());
     elsewhere.subscription = SubscriptionId::from_uuid(uuid::Uuid::from_u128(77));
     let retold = Policy {
-        headers: vec![hooklog::model::Header::new("x-a", "1")],
+        headers: vec![hooklog::model::CustomHeader::new("x-a", "1")],
         ..new.clone()
     };
     for (call, used) in [

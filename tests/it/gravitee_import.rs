@@ -6,9 +6,10 @@ use hooklog::{
     gravitee::{Change, Note, NoteKind, Plan, apply},
     log::{FeedItem, FeedStart, Filter},
     model::{
-        Api, ApiState, Auth, ConsumerConfiguration, DeadLetterQueue, Header, HttpOptions,
-        JwtAlgorithm, Logging, LoggingParts, Message, MockSource, OnFailure, ProxyKind, Qos, Retry,
-        RetryOption, RetryStrategy, Sampling, Secret, Source, Subscription, SubscriptionStatus,
+        Api, ApiState, Auth, ConsumerConfiguration, CustomHeader, DeadLetterQueue, Header,
+        HttpOptions, JwtAlgorithm, Logging, LoggingParts, Message, MockSource, OnFailure,
+        ProxyKind, Qos, Retry, RetryOption, RetryStrategy, Sampling, Secret, Source, Subscription,
+        SubscriptionStatus,
     },
     testing::TestRuntime,
 };
@@ -161,7 +162,7 @@ fn subscriptions_of_an_export_are_its_apis_and_keep_their_ids() {
         url.as_str(),
         "https://shop.example.com/hooks/orders?token=canary-query"
     );
-    assert_eq!(configuration.headers, [Header::new("X-Tenant", "eu")]);
+    assert_eq!(configuration.headers, [CustomHeader::new("X-Tenant", "eu")]);
     let retry = Retry {
         retry_option: RetryOption::RetryOnFail,
         retry_strategy: RetryStrategy::Linear,

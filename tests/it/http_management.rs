@@ -222,11 +222,19 @@ async fn a_key_creates_once() {
         json!({"name": "shop"}),
     );
     for (path, body) in [("/v1/apis", api), ("/v1/applications", application)] {
+        // What was refused used up no key.
+        create(path, json!({"name": 7})).send().await.problem(422);
         let first = create(path, body.clone()).send().await;
         assert_eq!(first.status, 201, "{first:?}");
-        let again = create(path, body).send().await;
+        let again = create(path, body.clone()).send().await;
         assert_eq!((again.status.as_u16(), again.json()), (201, first.json()));
         assert_eq!(again.header("idempotency-replayed"), Some("true"));
+        let mut other = body.clone();
+        other["description"] = json!("another");
+        let refused = create(path, other).send().await;
+        assert!(text(&refused.problem(422)["detail"]).contains("another body"));
+        let again = create(path, body).send().await;
+        assert_eq!((again.status.as_u16(), again.json()), (201, first.json()));
     }
     served.shutdown().await;
 }

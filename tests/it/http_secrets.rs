@@ -32,6 +32,14 @@ fn settings() -> Vec<Value> {
         ),
         json!({"callbackUrl": "https://example.com/hook",
             "signing": {"keys": [{"secret": key(&canary(5))}]}}),
+        json!({"callbackUrl": format!("https://example.com/hook?token={}&a=1", canary(8)),
+            "headers": [{"name": "X-Shop-Token", "value": canary(9)},
+                {"name": "Authorization", "value": canary(10)},
+                {"name": "x-team", "value": "payments"}]}),
+        auth(
+            json!({"type": "oauth2", "endpoint": format!("{endpoint}?key={}", canary(11)),
+            "clientId": "c", "clientSecret": canary(12)}),
+        ),
     ]
 }
 
@@ -57,7 +65,10 @@ async fn no_secret_is_on_disk_or_in_any_answer() {
         "logging": {"enabled": true, "request": {"headers": true, "payload": true},
             "response": {"headers": true, "payload": true}},
         "proxy": {"type": "HTTP", "host": "proxy.example.com", "port": 3128,
-            "username": "u", "password": canary(6)}}});
+            "username": "u", "password": canary(6)},
+        "callbackUrl": format!("https://example.com/hook?signature={}", canary(13)),
+        "headers": [{"name": "x-api-key", "value": canary(14)}],
+        "dlq": {"type": "http", "url": format!("https://example.com/dlq?code={}", canary(15))}}});
     let api = served.post("/v1/apis", api).await;
     assert_eq!(api.status, 201, "{api:?}");
     let id = api.json()["id"].as_str().unwrap().to_owned();

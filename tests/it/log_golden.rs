@@ -286,6 +286,7 @@ fn of_tokens() -> Vec<Event> {
         RequestAccepted {
             operation: "updateApi".to_owned(),
             path: format!("/v1/apis/{}", uuid(1)),
+            key: None,
         }
         .into(),
     ]

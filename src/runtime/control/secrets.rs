@@ -19,15 +19,8 @@ impl Handle {
         api: &mut Api,
         before: Option<&Api>,
     ) -> Result<Sealing, ControlError> {
-        if api.entrypoint.proxy.is_none() {
-            return Ok(Sealing::default());
-        }
         let own = before.map_or_else(Vec::new, |api| sealed_in_entrypoint(&api.entrypoint));
-        check_own(
-            &sealed_in_entrypoint(&api.entrypoint),
-            &own,
-            "/entrypoint/proxy/password",
-        )?;
+        check_own(&sealed_in_entrypoint(&api.entrypoint), &own, "/entrypoint")?;
         let vault = Arc::clone(&self.0.vault);
         let mut entrypoint = api.entrypoint.clone();
         let sealed = spawn_blocking(move || {
