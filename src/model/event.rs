@@ -591,7 +591,7 @@ payload! {
 payload! {
     /// A subscription was interrupted.
     SubscriptionFailed {
-        /// What it is now: STOPPED after a 410, else FAILURE.
+        /// What it is now: STOPPED after a 410 or by its consumer, else FAILURE.
         consumer_status: ConsumerStatus,
         /// Why.
         cause: FailureCause,
@@ -785,6 +785,8 @@ const fn is_false(value: &bool) -> bool {
 pub enum FailureCause {
     /// The callback answered 410 Gone.
     Gone,
+    /// Its consumer stopped it.
+    StoppedByConsumer,
     /// A delivery was given up, there is no dead letter queue, and `onFailure` is `interrupt`.
     GivenUp {
         /// Why it was given up.
@@ -810,6 +812,7 @@ impl fmt::Display for FailureCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Gone => f.write_str("the callback answered 410 Gone"),
+            Self::StoppedByConsumer => f.write_str("its consumer stopped it"),
             Self::GivenUp {
                 reason,
                 attempts,

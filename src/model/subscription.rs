@@ -18,7 +18,7 @@ pub enum SubscriptionStatus {
     /// Accepted: delivers while the consumer's side is started.
     #[default]
     Accepted,
-    /// Paused by the publisher or consumer; messages wait.
+    /// Paused by the publisher; messages wait.
     Paused,
     /// Ended.
     Closed,
@@ -33,7 +33,7 @@ pub enum ConsumerStatus {
     /// Delivering.
     #[default]
     Started,
-    /// Stopped, because the callback said it is gone.
+    /// Stopped by the consumer, or because the callback said it is gone.
     Stopped,
     /// Interrupted by a delivery that could not be made; waits to be resumed.
     Failure,

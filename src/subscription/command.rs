@@ -33,6 +33,9 @@ pub enum Command {
     Resume,
     /// Go on after an interruption; what could not be delivered gets a fresh budget.
     ResumeFailure,
+    /// Stop it on the consumer's side: messages wait until it is resumed as after an interruption,
+    /// whatever the publisher's side does.
+    Stop,
     /// Interrupt it for a fault of the gateway.
     Fail {
         /// Which.

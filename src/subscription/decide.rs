@@ -55,6 +55,7 @@ pub fn decide(
         Command::Pause => pause(state),
         Command::Resume => resume(state),
         Command::ResumeFailure => resume_failure(state),
+        Command::Stop => stop(state),
         Command::Fail { cause } => fail(state, cause),
         Command::Close { in_flight } => close(state, &in_flight),
         Command::Take { message } => take(state, message),
@@ -213,14 +214,34 @@ fn resume_failure(state: &SubscriptionState) -> Decision {
     Ok(events)
 }
 
+fn stop(state: &SubscriptionState) -> Decision {
+    if state.status == SubscriptionStatus::Pending {
+        let advice = "only one that was ACCEPTED can be stopped";
+        expect_status(state, SubscriptionStatus::Accepted, advice)?;
+    }
+    interrupt(
+        state,
+        ConsumerStatus::Stopped,
+        FailureCause::StoppedByConsumer,
+    )
+}
+
 fn fail(state: &SubscriptionState, cause: FailureCause) -> Decision {
+    interrupt(state, ConsumerStatus::Failure, cause)
+}
+
+fn interrupt(
+    state: &SubscriptionState,
+    consumer_status: ConsumerStatus,
+    cause: FailureCause,
+) -> Decision {
     not_over(state)?;
     if state.consumer_status != ConsumerStatus::Started {
         return Err(Rejection::Interrupted(state.id));
     }
     Ok(vec![
         SubscriptionFailed {
-            consumer_status: ConsumerStatus::Failure,
+            consumer_status,
             cause,
             message: None,
         }

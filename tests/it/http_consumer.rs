@@ -106,14 +106,14 @@ fn routes(subscription: SubscriptionId, delivery: Uuid) -> Vec<(String, String, 
 async fn prepare(market: &Market, subscription: SubscriptionId, path: &str) {
     let handle = market.served.test.handle();
     match path.rsplit('/').next() {
-        Some("_resume") => drop(handle.pause(subscription).await),
+        Some("_resume") => drop(handle.stop_by_consumer(subscription).await),
         Some("_resumeFailure") => {
             let transport = market.served.test.transport();
             transport.answer(|_| FakeAnswer::Status(410));
             market.publish().await;
             transport.answer(|_| FakeAnswer::Status(200));
         }
-        Some("_pause") => drop(handle.resume_subscription(subscription).await),
+        Some("_pause") => drop(handle.resume_failure(subscription).await),
         _ => {}
     }
 }

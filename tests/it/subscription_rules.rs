@@ -642,6 +642,30 @@ fn publisher_and_consumer_move_it_between_its_statuses() {
 }
 
 #[test]
+fn what_its_consumer_stopped_its_publisher_cannot_start_and_the_other_way_round() {
+    let stopped = created()
+        .when(Command::Stop)
+        .then_types(&["subscription.failed"]);
+    assert_eq!(stopped.state.consumer_status, ConsumerStatus::Stopped);
+    let paused = stopped
+        .when(Command::Pause)
+        .then_types(&["subscription.paused"]);
+    let resumed = paused
+        .clone()
+        .when(Command::Resume)
+        .then_types(&["subscription.resumed"]);
+    assert!(!resumed.state.is_running(), "its consumer stopped it");
+    let started = paused
+        .when(Command::ResumeFailure)
+        .then_types(&["subscription.recovered"]);
+    assert!(!started.state.is_running(), "its publisher paused it");
+    let both = started
+        .when(Command::Resume)
+        .then_types(&["subscription.resumed"]);
+    assert!(both.state.is_running());
+}
+
+#[test]
 fn an_update_changes_neither_identity_nor_api() {
     let foreign = Subscription {
         api: ApiId::from_uuid(Uuid::from_u128(1)),

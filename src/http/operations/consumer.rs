@@ -81,11 +81,11 @@ pub(in crate::http) const OPERATIONS: &[Operation] = &[
     step(
         "pauseOwnSubscription",
         "/{contextPath}/subscriptions/{subscription}/_pause",
-        "Let a subscription's messages wait.",
+        "Stop a subscription on the consumer's side (consumerStatus STOPPED): its messages wait.",
         |call| {
             async move {
                 let id = own_id(&call).await?;
-                after(&call, call.handle().pause(id).await).await
+                after(&call, call.handle().stop_by_consumer(id).await).await
             }
             .boxed()
         },
@@ -93,11 +93,11 @@ pub(in crate::http) const OPERATIONS: &[Operation] = &[
     step(
         "resumeOwnSubscription",
         "/{contextPath}/subscriptions/{subscription}/_resume",
-        "Go on after a pause.",
+        "Go on after a stop. What the publisher's side paused stays so.",
         |call| {
             async move {
                 let id = own_id(&call).await?;
-                after(&call, call.handle().resume_subscription(id).await).await
+                after(&call, call.handle().resume_failure(id).await).await
             }
             .boxed()
         },
@@ -140,6 +140,9 @@ pub(in crate::http) const OPERATIONS: &[Operation] = &[
     )
     .needs(Permission::Consume),
 ];
+
+/// Most subscriptions that an application may have open on one API to make another for itself.
+const SUBSCRIPTIONS_MAX: usize = 1_000;
 
 /// A step in the life of a subscription of one's own.
 const fn step(
@@ -305,6 +308,11 @@ async fn list(call: &Call) -> Result<Reply, Problem> {
 async fn subscribe(call: &Call) -> Result<Reply, Problem> {
     let (api, application) = (api(call)?, application(call)?);
     let subscription = call.json::<Wanted>()?.of(application, &api);
+    if call.handle().open_subscriptions(api.id, application) >= SUBSCRIPTIONS_MAX {
+        let detail =
+            format!("this application has {SUBSCRIPTIONS_MAX} subscriptions here; end one");
+        return Err(Problem::new(Kind::Conflict, detail));
+    }
     create_one(call, subscription, &call.path).await
 }
 

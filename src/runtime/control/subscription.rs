@@ -35,9 +35,10 @@ impl Handle {
         if subscription.id.is_nil() {
             subscription.id = SubscriptionId::from_moment(&moment);
         }
-        subscription.application = self.application_of(&subscription).await?;
         subscription.validate()?;
         self.check_subscription(&subscription, &entry.api)?;
+        // Last, because it may create something.
+        subscription.application = self.application_of(&subscription).await?;
         let cursor = self.first_cursor(api, subscription.start_from).await?;
         let sealing = self.seal_subscription(&mut subscription, None).await?;
         let begun = self.begin_subscription(&entry.api, &subscription, cursor, &moment);
@@ -134,6 +135,15 @@ impl Handle {
         .await
     }
 
+    /// How many subscriptions an application has on an API, those that are over apart.
+    pub fn open_subscriptions(&self, api: ApiId, application: ApplicationId) -> usize {
+        let things = self.0.directory.read();
+        let owners = things.subscriptions.values();
+        owners
+            .filter(|owner| owner.api == api && owner.application == application)
+            .count()
+    }
+
     /// The definition of a subscription that is not over.
     pub async fn subscription(&self, id: SubscriptionId) -> Result<Subscription, ControlError> {
         self.0.directory.owner(id)?;
@@ -190,6 +200,12 @@ impl Handle {
     /// Goes on after a pause.
     pub async fn resume_subscription(&self, id: SubscriptionId) -> Result<Position, ControlError> {
         self.command(id, Command::Resume).await
+    }
+
+    /// Stops a subscription on its consumer's side: its messages wait until
+    /// [`resume_failure`](Self::resume_failure), whatever the publisher's side does.
+    pub async fn stop_by_consumer(&self, id: SubscriptionId) -> Result<Position, ControlError> {
+        self.command(id, Command::Stop).await
     }
 
     /// Goes on after an interruption; what could not be delivered gets a fresh budget.
