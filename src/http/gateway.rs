@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::{
     gate::Strangers,
+    pages::Pages,
     problem::{Kind, Problem},
 };
 use crate::{
@@ -25,6 +26,7 @@ pub struct Gateway {
     handle: Handle,
     closing: watch::Sender<bool>,
     open_metrics: bool,
+    pages: Option<Arc<dyn Pages>>,
     strangers: Strangers,
     lanes: Lanes,
     streams: Arc<Mutex<HashMap<TokenId, usize>>>,
@@ -61,6 +63,7 @@ impl Gateway {
             handle,
             closing: watch::Sender::new(false),
             open_metrics: false,
+            pages: None,
             strangers: Strangers::default(),
             lanes: Lanes::default(),
             streams: Arc::default(),
@@ -72,6 +75,18 @@ impl Gateway {
     pub const fn with_open_metrics(mut self, open: bool) -> Self {
         self.open_metrics = open;
         self
+    }
+
+    /// The same, with these pages beside the API.
+    #[must_use]
+    pub fn with_pages(mut self, pages: Arc<dyn Pages>) -> Self {
+        self.pages = Some(pages);
+        self
+    }
+
+    /// The pages that this path is one of.
+    pub(super) fn pages(&self, path: &str) -> Option<&Arc<dyn Pages>> {
+        self.pages.as_ref().filter(|pages| pages.takes(path))
     }
 
     /// Whether anybody may scrape its metrics.

@@ -13,7 +13,7 @@ use crate::{
     clock::SharedClock,
     delivery::{Egress, Transport},
     log::{EventLog, SnapshotStore},
-    model::{Api, ApiState, Position, SubscriptionId, Timestamp},
+    model::{Api, ApiState, Moment, Position, SubscriptionId, Timestamp},
     projection::{
         Projection, ProjectionStatus, Projections, View, ViewError, dead_letters::DeadLetters,
         deliveries::Deliveries, idempotency_keys::IdempotencyKeys, jobs::Jobs, metrics::Metrics,
@@ -74,6 +74,11 @@ impl Handle {
     /// The time now, as the runtime sees it.
     pub fn now(&self) -> Timestamp {
         self.0.clock.now()
+    }
+
+    /// A moment: the time, and randomness that nothing else was given.
+    pub fn moment(&self) -> Moment {
+        self.0.clock.moment()
     }
 
     /// Time since some fixed start. It never runs backwards.

@@ -64,11 +64,16 @@ const ROOMS: &[(&str, &[&str])] = &[
             "nearest",
         ],
     ),
+    (
+        "console",
+        &["http", "model", "log", "projection", "runtime", "nearest"],
+    ),
     ("gravitee", &["model", "delivery", "projection", "runtime"]),
     (
         "cli",
         &[
             "http",
+            "console",
             "nearest",
             "model",
             "clock",
@@ -106,6 +111,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("prometheus_client", &["http/exposition"]),
     ("reqwest", &["delivery/", "cli/client"]),
     ("rustls", &["delivery/"]),
+    ("maud", &["console/"]),
     ("clap", &["cli/"]),
     ("clap_complete", &["cli/completions"]),
     ("comfy_table", &["cli/"]),
