@@ -230,14 +230,32 @@ fn path(values: &[Option<f64>], top: f64) -> String {
     path
 }
 
-/// What lies below the line, values that are missing counted as nothing.
-fn area(values: &[Option<f64>], top: f64) -> String {
-    let mut path = format!("M0 {HEIGHT}");
-    for (step, value) in values.iter().enumerate() {
-        let (x, y) = point(step, values.len(), value.unwrap_or(0.0), top);
-        let _ = write!(path, "L{x:.1} {y:.1}");
+/// Ends a part of an area at its last value.
+fn closed(path: &mut String, last: Option<f64>) -> Option<f64> {
+    if let Some(x) = last {
+        // Writing to a string cannot fail.
+        let _ = write!(path, "L{x:.1} {HEIGHT}Z");
     }
-    let _ = write!(path, "L{WIDTH} {HEIGHT}Z");
+    None
+}
+
+/// What lies below the line, with gaps where there is no value.
+fn area(values: &[Option<f64>], top: f64) -> String {
+    let mut path = String::new();
+    let mut last = None;
+    for (step, value) in values.iter().enumerate() {
+        let Some(value) = value else {
+            last = closed(&mut path, last);
+            continue;
+        };
+        let (x, y) = point(step, values.len(), *value, top);
+        if last.is_none() {
+            let _ = write!(path, "M{x:.1} {HEIGHT}");
+        }
+        let _ = write!(path, "L{x:.1} {y:.1}");
+        last = Some(x);
+    }
+    closed(&mut path, last);
     path
 }
 

@@ -192,6 +192,16 @@ impl Fields<'_> {
         self.around(name, label, hint, &input)
     }
 
+    /// A line of text in a row of filters, an example in its place while it is empty.
+    pub(super) fn filter(&self, name: &str, label: &str, example: &str) -> Markup {
+        let wrong = (!self.faults(name).is_empty()).then_some("true");
+        let input = html! {
+            input id=(name) name=(name) type="text" value=(self.value(name)) placeholder=(example)
+                autocomplete="off" list=(format!("{name}-known")) aria-invalid=[wrong];
+        };
+        self.around(name, label, "", &input)
+    }
+
     /// Several lines.
     pub(super) fn lines(&self, name: &str, label: &str, hint: &str, rows: u8) -> Markup {
         let described = (!hint.is_empty()).then(|| format!("{name}-hint"));

@@ -104,9 +104,9 @@ fn filters(visit: &Visit, invalid: &Invalid) -> Markup {
                 (fields.choice("reason", "Reason", "", &why))
                 (fields.choice("fault", "Whose fault", "", &[("", "any"), ("receiver", "the receiver's"), ("system", "the gateway's")]))
                 (fields.choice("application", "Application", "", &of))
-                (fields.line("subscription", "Subscription id", "", "text"))
-                (fields.line("from", "From (UTC)", "", "text"))
-                (fields.line("to", "To (UTC)", "", "text"))
+                (fields.filter("subscription", "Subscription id", "0192f0c1-…"))
+                (fields.filter("from", "From (UTC)", "2026-03-04T05:06:07Z"))
+                (fields.filter("to", "To (UTC)", "2026-03-04T06:00:00Z"))
                 div.field.submit { button type="submit" { "Filter" } }
             }
         }
@@ -147,7 +147,7 @@ fn selection(visit: &Visit, api: &Api, letters: &[DeadLetter], is_filtered: bool
                             tr {
                                 @if may { td { input type="checkbox" name="delivery" value=(letter.delivery) aria-label=(format!("Delivery {}", letter.delivery)); } }
                                 th scope="row" { a href=(format!("{ROOT}/apis/{}/logs/{}", letter.api, letter.delivery)) { (parts::time(letter.at)) } }
-                                td { (letter.reason.as_str().replace('_', " ")) small { (text_of(&letter.fault)) } }
+                                td { (letter.reason.as_str().replace('_', " ")) " " span.muted { "(" (text_of(&letter.fault)) ")" } }
                                 td { (parts::status(letter.status)) }
                                 td.number { (letter.attempts) }
                                 td { @match &letter.error { Some(error) => (error), None => "–" } }

@@ -77,9 +77,9 @@ async fn list(visit: &Visit) -> Result<Answer, Trouble> {
         (layout::head("Events", &note, &layout::nothing()))
         form.filters method="get" action=(visit.path()) role="search" aria-label="Events" {
             div.filter-row {
-                (fields.line("from", "From position", "", "number"))
+                (fields.filter("from", "From position", "1"))
                 (fields.choice("type", "Type", "", &types))
-                (fields.line("stream", "Stream", "", "text"))
+                (fields.filter("stream", "Stream", "subscription/0192f0c1-…"))
                 div.field.submit { button type="submit" { "Show" } }
             }
         }

@@ -145,7 +145,7 @@ async fn list(visit: &Visit) -> Result<Answer, Trouble> {
         (layout::head("Logs", &layout::nothing(), &configure))
         nav.tabs aria-label="Logs" { a href=(visit.path()) aria-current="page" { "Webhook logs" } }
         (summary(visit, &api))
-        (filters(visit, &invalid))
+        (filters(visit, &callbacks(visit, &api)?, &invalid))
         div id="log" data-live=[is_live.then_some("deliveries")] {
             @if page.deliveries.is_empty() { (nothing(visit, &api, is_filtered, page.next.is_some())) } @else { (table(visit, &page.deliveries)) }
         }
@@ -212,7 +212,7 @@ fn sampling_told(analytics: &Analytics) -> String {
     }
 }
 
-fn filters(visit: &Visit, invalid: &Invalid) -> Markup {
+fn filters(visit: &Visit, callbacks: &[String], invalid: &Invalid) -> Markup {
     let query = &visit.query;
     let fields = Fields {
         form: query,
@@ -257,8 +257,9 @@ fn filters(visit: &Visit, invalid: &Invalid) -> Markup {
     html! {
         form.filters method="get" action=(visit.path()) role="search" aria-label="Webhook logs" {
             div.filter-row {
-                (fields.line("status", "Status", "", "text"))
-                (fields.line("callback", "Callback URL", "", "text"))
+                (fields.filter("status", "Status", "503, 5xx or 0"))
+                (fields.filter("callback", "Callback URL", "https://…"))
+                datalist id="callback-known" { @for url in callbacks { option value=(url) {} } }
                 (fields.choice("application", "Application", "", &of))
                 (fields.choice("period", "Period", "", &periods))
                 div.field.submit { button type="submit" { "Filter" } }
@@ -269,17 +270,36 @@ fn filters(visit: &Visit, invalid: &Invalid) -> Markup {
                     (fields.choice("outcome", "Outcome", "", &outcomes))
                     (fields.choice("dlq", "Sent to DLQ", "", &[("", "any"), ("yes", "yes"), ("no", "no")]))
                     (fields.choice("error", "Error", "", &errors))
-                    (fields.line("min_ms", "At least, in ms", "", "number"))
-                    (fields.line("from", "From (UTC)", "", "text"))
-                    (fields.line("to", "To (UTC)", "", "text"))
-                    (fields.line("subscription", "Subscription id", "", "text"))
-                    (fields.line("message", "Message id", "", "text"))
+                    (fields.filter("min_ms", "At least, in ms", "250"))
+                    (fields.filter("from", "From (UTC)", "2026-03-04T05:06:07Z"))
+                    (fields.filter("to", "To (UTC)", "2026-03-04T06:00:00Z"))
+                    (fields.filter("subscription", "Subscription id", "0192f0c1-…"))
+                    (fields.filter("message", "Message id", "0192f0c1-…"))
                 }
             }
             @if query.is_on("live") { input type="hidden" name="live" value="1"; }
         }
         (chips(visit, &known))
     }
+}
+
+/// The callback URLs that the subscriptions of an API name, as the log shows them.
+fn callbacks(visit: &Visit, api: &Api) -> Result<Vec<String>, Trouble> {
+    /// Most subscriptions that are looked at.
+    const LOOKED_AT_MAX: usize = 200;
+    let view = visit.handle().subscriptions();
+    let rows = view.of_api(api.id, None, LOOKED_AT_MAX)?;
+    let own = rows
+        .into_iter()
+        .map(|row| row.state.definition.configuration.callback_url);
+    let mut urls: Vec<_> = own
+        .chain([api.entrypoint.callback_url.clone()])
+        .flatten()
+        .map(|url| url.redacted().to_string())
+        .collect();
+    urls.sort_unstable();
+    urls.dedup();
+    Ok(urls)
 }
 
 /// The filters that hold, each with a way to take it off.

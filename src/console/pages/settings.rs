@@ -69,7 +69,7 @@ fn page(
                         ("viewer", "viewer: reads everything"), ("operator", "operator: reads, pauses, redelivers"),
                         ("publisher", "publisher: publishes"), ("admin", "admin: everything"),
                     ]))
-                    (fields.line("/expiresAt", "Expires (UTC)", "Empty: never.", "text"))
+                    (fields.filter("/expiresAt", "Expires (UTC)", "never"))
                     button type="submit" { "Make a token" }
                 }
             } @else { p.muted { "Tokens are for admins to see." } }
