@@ -6,6 +6,7 @@
 
 mod api;
 mod application;
+mod bulk;
 mod client;
 mod completions;
 mod config;
@@ -14,8 +15,12 @@ mod dead_letters;
 mod demo;
 mod error;
 mod events;
+mod events_export;
+mod events_import;
+mod explain;
 mod import;
 mod input;
+mod jobs;
 mod logs;
 mod named;
 mod openapi;
@@ -84,7 +89,11 @@ enum Command {
     Logs(Box<logs::LogsArgs>),
     /// Show dead letters; redeliver or discard them.
     DeadLetters(Box<dead_letters::DeadLettersArgs>),
-    /// Show the events of the log.
+    /// Explain why a message stands where it stands with a subscription.
+    Explain(explain::ExplainArgs),
+    /// The jobs of a gateway: many deliveries redelivered or discarded.
+    Jobs(jobs::JobsArgs),
+    /// Show the events of the log; write them to a file, and make a data directory of one.
     Events(events::EventsArgs),
     /// Take in what another gateway was told.
     Import(import::ImportArgs),
@@ -124,6 +133,8 @@ pub fn main() -> ExitCode {
         Command::Subscription(args) => subscription::run(&args, &mut output),
         Command::Logs(args) => logs::run(&args, &mut output),
         Command::DeadLetters(args) => dead_letters::run(&args, &mut output),
+        Command::Explain(args) => explain::run(&args, &mut output),
+        Command::Jobs(args) => jobs::run(&args, &mut output),
         Command::Events(args) => events::run(args, &mut output),
         Command::Import(args) => import::run(args, &mut output),
         Command::Replay(args) => replay::run(&args, &mut output),

@@ -6,7 +6,9 @@
 )]
 
 mod cli;
+mod cli_jobs;
 mod cli_server;
+mod cli_transfer;
 mod delivery_calls;
 mod delivery_egress;
 mod delivery_faults;
