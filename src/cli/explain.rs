@@ -61,23 +61,12 @@ pub(super) fn run(args: &ExplainArgs, output: &mut Output) -> Result<(), CliErro
 
 fn ask<'a>(args: &ExplainArgs, client: &'a Client) -> Result<Ask<'a>, CliError> {
     let id = args.id.to_string();
-    Ok(match args.subscription {
-        Some(subscription) => {
-            let subscription = subscription.to_string();
-            client.get(&[
-                "v1",
-                "subscriptions",
-                &subscription,
-                "messages",
-                &id,
-                "explain",
-            ])
-        }
-        None => {
-            let api = client.api_or_only(args.api.as_deref())?.to_string();
-            client.get(&["v1", "apis", &api, "logs", &id, "explain"])
-        }
-    })
+    let Some(subscription) = args.subscription else {
+        let api = client.api_or_only(args.api.as_deref())?.to_string();
+        return Ok(client.get(&["v1", "apis", &api, "logs", &id, "explain"]));
+    };
+    let of = subscription.to_string();
+    Ok(client.get(&["v1", "subscriptions", &of, "messages", &id, "explain"]))
 }
 
 fn describe(explained: &Explained, output: &mut Output) -> Result<(), CliError> {

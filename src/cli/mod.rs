@@ -36,6 +36,7 @@ mod serve;
 mod sse;
 mod subscribe;
 mod subscription;
+mod telemetry;
 mod token;
 mod verify;
 mod what_if;
@@ -120,7 +121,10 @@ enum Command {
 /// Does what the command line says.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    init_tracing();
+    // A gateway says by its configuration what it tells of its work.
+    if !matches!(cli.command, Command::Serve(_) | Command::Demo(_)) {
+        telemetry::tell_errors();
+    }
     let mut output = Output::new(cli.output);
     let done = match cli.command {
         Command::Serve(args) => serve::run(&args, &mut output),
@@ -151,15 +155,4 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => error.report(),
     }
-}
-
-/// Warnings go to standard error; `HOOKLOG_LOG` asks for more or less, in the form of
-/// `tracing_subscriber`'s filter.
-fn init_tracing() {
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_env("HOOKLOG_LOG").unwrap_or_else(|_| EnvFilter::new("error"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
 }

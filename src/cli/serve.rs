@@ -15,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{
     CliError, Output,
     config::{Config, ConfigArgs},
+    telemetry::Telemetry,
 };
 use crate::{
     http::{Gateway, Server},
@@ -48,6 +49,19 @@ async fn serve(config: &Config, output: &mut Output) -> Result<(), CliError> {
         CliError::config(format!("cannot listen on {}: {error}", config.listen))
     })?;
     let address = listener.local_addr()?;
+    let telemetry = Telemetry::start(&config.tracing)?;
+    let served = serve_on(config, listener, address, &telemetry, output).await;
+    telemetry.end().await;
+    served
+}
+
+async fn serve_on(
+    config: &Config,
+    listener: TcpListener,
+    address: SocketAddr,
+    telemetry: &Telemetry,
+    output: &mut Output,
+) -> Result<(), CliError> {
     let mut builder = Runtime::builder(&config.data)
         .log_options(config.log.options())
         .egress(config.egress.guard(vec![address]))
@@ -61,7 +75,9 @@ async fn serve(config: &Config, output: &mut Output) -> Result<(), CliError> {
     let stopped = stop_signal()?;
     let runtime = builder.start().await?;
     let token = first_token(&runtime.handle()).await?;
-    let gateway = Gateway::new(runtime.handle()).with_open_metrics(config.metrics.open);
+    let gateway = Gateway::new(runtime.handle())
+        .with_open_metrics(config.metrics.open)
+        .with_watched_traces(telemetry.is_exporting());
     let gateway = Arc::new(gateway);
     let workers = thread::available_parallelism().map_or(1, NonZero::get);
     let server = Server::listen(gateway, listener, workers)?;

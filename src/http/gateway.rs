@@ -25,6 +25,7 @@ pub struct Gateway {
     handle: Handle,
     closing: watch::Sender<bool>,
     open_metrics: bool,
+    watched_traces: bool,
     strangers: Strangers,
     lanes: Lanes,
     streams: Arc<Mutex<HashMap<TokenId, usize>>>,
@@ -61,6 +62,7 @@ impl Gateway {
             handle,
             closing: watch::Sender::new(false),
             open_metrics: false,
+            watched_traces: false,
             strangers: Strangers::default(),
             lanes: Lanes::default(),
             streams: Arc::default(),
@@ -72,6 +74,19 @@ impl Gateway {
     pub const fn with_open_metrics(mut self, open: bool) -> Self {
         self.open_metrics = open;
         self
+    }
+
+    /// The same, with traces that somebody watches: that of a request is stored with the messages it
+    /// publishes, also where it begins here.
+    #[must_use]
+    pub const fn with_watched_traces(mut self, watched: bool) -> Self {
+        self.watched_traces = watched;
+        self
+    }
+
+    /// Whether somebody watches traces.
+    pub(super) const fn has_watched_traces(&self) -> bool {
+        self.watched_traces
     }
 
     /// Whether anybody may scrape its metrics.

@@ -26,5 +26,6 @@ mod operations;
 mod problem;
 mod reply;
 mod server;
+mod trace;
 
 pub use self::{gateway::Gateway, openapi::document, server::Server};

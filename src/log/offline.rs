@@ -251,7 +251,9 @@ mod tests {
     fn written(events: &[RecordedEvent]) -> (tempfile::TempDir, EventLog) {
         let directory = tempfile::tempdir().unwrap();
         let mut sequence = Sequence::default();
-        events.iter().for_each(|e| sequence.follow(e).unwrap());
+        for event in events {
+            sequence.follow(event).unwrap();
+        }
         let mut writer =
             OfflineWriter::create(directory.path(), sequence.start().unwrap()).unwrap();
         for event in events {

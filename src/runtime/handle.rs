@@ -13,7 +13,7 @@ use crate::{
     clock::SharedClock,
     delivery::{Egress, Transport},
     log::{EventLog, SnapshotStore},
-    model::{Api, ApiState, Position, SubscriptionId, Timestamp},
+    model::{Api, ApiState, Moment, Position, SubscriptionId, Timestamp},
     projection::{
         Projection, ProjectionStatus, Projections, View, ViewError, dead_letters::DeadLetters,
         deliveries::Deliveries, idempotency_keys::IdempotencyKeys, jobs::Jobs, metrics::Metrics,
@@ -79,6 +79,11 @@ impl Handle {
     /// Time since some fixed start. It never runs backwards.
     pub fn elapsed(&self) -> Duration {
         self.0.clock.elapsed()
+    }
+
+    /// Now, with fresh entropy.
+    pub fn moment(&self) -> Moment {
+        self.0.clock.moment()
     }
 
     /// The event log: read it, follow it, verify it.

@@ -48,4 +48,5 @@ mod subscription_flight;
 mod subscription_lives;
 mod subscription_rules;
 mod support;
+mod telemetry;
 mod walls;

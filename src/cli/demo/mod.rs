@@ -16,7 +16,11 @@ use self::{
     callbacks::{Temper, url},
     summary::{Figures, Live},
 };
-use super::{CliError, Output, data::temporary_directory};
+use super::{
+    CliError, Output,
+    data::temporary_directory,
+    telemetry::{Telemetry, TracingArgs, TracingConfig},
+};
 use crate::{
     delivery::Egress,
     log::StreamId,
@@ -48,6 +52,8 @@ pub(super) struct DemoArgs {
     /// Call callbacks under this URL instead of starting them (see `hooklog receiver`).
     #[arg(long, value_name = "URL", hide = true)]
     callbacks: Option<String>,
+    #[command(flatten)]
+    tracing: TracingArgs,
 }
 
 pub(super) fn run(args: DemoArgs, output: &mut Output) -> Result<(), CliError> {
@@ -58,7 +64,13 @@ pub(super) fn run(args: DemoArgs, output: &mut Output) -> Result<(), CliError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let figures = runtime.block_on(demo(&args, &data))?;
+    let tracing = TracingConfig::default().with(&args.tracing)?;
+    let figures = runtime.block_on(async {
+        let telemetry = Telemetry::start(&tracing)?;
+        let figures = demo(&args, &data).await;
+        telemetry.end().await;
+        figures
+    })?;
     figures.show(&data, output)?;
     if args.messages.is_some() {
         figures.check()
