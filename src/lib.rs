@@ -137,6 +137,7 @@
 //! | [`actor`] | subscriptions live, on threads of their own |
 //! | [`runtime`] | all of it put together: what a program embeds |
 //! | `http` | the HTTP interfaces: one table of operations, read by routes, access and description |
+//! | `console` | the web console: pages rendered here, styles, a little script |
 //! | `gravitee` | import of Gravitee v4 definitions and subscriptions |
 //! | `testing` | manual clock, fake transport, test runtime, callbacks, storage that forgets |
 //! | `cli` | the `hooklog` command, a file for each command |
@@ -155,6 +156,8 @@ pub mod actor;
 #[cfg(feature = "server")]
 pub mod cli;
 pub mod clock;
+#[cfg(feature = "server")]
+pub mod console;
 pub mod delivery;
 pub mod filter;
 #[cfg(feature = "server")]

@@ -33,6 +33,7 @@ mod receiver;
 mod replay;
 mod schema;
 mod serve;
+mod site;
 mod sse;
 mod subscribe;
 mod subscription;

@@ -2,9 +2,6 @@
 
 use std::{
     net::{SocketAddr, TcpListener},
-    num::NonZero,
-    sync::Arc,
-    thread,
     time::Duration,
 };
 
@@ -15,19 +12,16 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{
     CliError, Output,
     config::{Config, ConfigArgs},
+    site::Site,
     telemetry::Telemetry,
 };
 use crate::{
-    http::{Gateway, Server},
-    model::{Role, Token},
-    runtime::{Handle, Runtime, TokenSecret},
+    http::Gateway,
+    runtime::{Runtime, TokenSecret},
 };
 
 /// How long calls may take to end when the gateway is stopped.
 const DRAIN: Duration = Duration::from_secs(8);
-
-/// Longest wait for the tokens of a large log to be known, when their rows are built again.
-const RECOVERY_MAX: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
@@ -74,15 +68,12 @@ async fn serve_on(
     }
     let stopped = stop_signal()?;
     let runtime = builder.start().await?;
-    let token = first_token(&runtime.handle()).await?;
     let gateway = Gateway::new(runtime.handle())
         .with_open_metrics(config.metrics.open)
         .with_watched_traces(telemetry.is_exporting());
-    let gateway = Arc::new(gateway);
-    let workers = thread::available_parallelism().map_or(1, NonZero::get);
-    let server = Server::listen(gateway, listener, workers)?;
-    say(config, address, token.as_ref(), output)?;
-    let ended = server.run(stopped).await;
+    let site = Site::open(&runtime.handle(), listener, gateway).await?;
+    say(config, &site, output)?;
+    let ended = site.server.run(stopped).await;
     let report = runtime.shutdown(DRAIN).await;
     if report.unfinished > 0 {
         let count = report.unfinished;
@@ -94,28 +85,17 @@ async fn serve_on(
     Ok(ended?)
 }
 
-/// Makes the first token of a new data directory.
-async fn first_token(handle: &Handle) -> Result<Option<TokenSecret>, CliError> {
-    let access = handle.access();
-    access.at(handle.log().head(), RECOVERY_MAX).await?;
-    if !access.tokens()?.is_empty() {
-        return Ok(None);
-    }
-    let first = Token::named("first admin", Role::Admin);
-    let (_, secret) = handle.create_token(first).await?;
-    Ok(Some(secret))
-}
-
-fn say(
-    config: &Config,
-    address: SocketAddr,
-    token: Option<&TokenSecret>,
-    output: &mut Output,
-) -> Result<(), CliError> {
-    let url = format!("http://{address}");
+fn say(config: &Config, site: &Site, output: &mut Output) -> Result<(), CliError> {
+    let Site {
+        url,
+        token,
+        sign_in,
+        ..
+    } = site;
     if output.is_json() {
-        let token = token.map(TokenSecret::reveal);
-        output.json(&json!({"url": url, "data": config.data, "token": token}))?;
+        let token = token.as_ref().map(TokenSecret::reveal);
+        output
+            .json(&json!({"url": url, "data": config.data, "token": token, "console": sign_in}))?;
     } else {
         output.line(format!("hooklog {}", env!("CARGO_PKG_VERSION")))?;
         output.line(format!("data     {}", config.data.display()))?;
@@ -126,6 +106,9 @@ fn say(
             ))?;
         }
         output.line(format!("serving  {url}"))?;
+        if let Some(link) = sign_in {
+            output.line(format!("console  {link}  (signs in once, within an hour)"))?;
+        }
     }
     Ok(output.flush()?)
 }

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::{
     gate::Strangers,
+    pages::Pages,
     problem::{Kind, Problem},
 };
 use crate::{
@@ -26,6 +27,7 @@ pub struct Gateway {
     closing: watch::Sender<bool>,
     open_metrics: bool,
     watched_traces: bool,
+    pages: Option<Arc<dyn Pages>>,
     strangers: Strangers,
     lanes: Lanes,
     streams: Arc<Mutex<HashMap<TokenId, usize>>>,
@@ -63,6 +65,7 @@ impl Gateway {
             closing: watch::Sender::new(false),
             open_metrics: false,
             watched_traces: false,
+            pages: None,
             strangers: Strangers::default(),
             lanes: Lanes::default(),
             streams: Arc::default(),
@@ -87,6 +90,18 @@ impl Gateway {
     /// Whether somebody watches traces.
     pub(super) const fn has_watched_traces(&self) -> bool {
         self.watched_traces
+    }
+
+    /// The same, with these pages beside the API.
+    #[must_use]
+    pub fn with_pages(mut self, pages: Arc<dyn Pages>) -> Self {
+        self.pages = Some(pages);
+        self
+    }
+
+    /// The pages that this path is one of.
+    pub(super) fn pages(&self, path: &str) -> Option<&Arc<dyn Pages>> {
+        self.pages.as_ref().filter(|pages| pages.takes(path))
     }
 
     /// Whether anybody may scrape its metrics.

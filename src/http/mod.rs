@@ -23,9 +23,16 @@ mod idempotency;
 mod openapi;
 mod operation;
 mod operations;
+mod pages;
 mod problem;
 mod reply;
 mod server;
 mod trace;
 
-pub use self::{gateway::Gateway, openapi::document, server::Server};
+pub use self::{
+    gateway::Gateway,
+    openapi::document,
+    pages::{PageRequest, Pages},
+    reply::Reply,
+    server::Server,
+};

@@ -16,10 +16,12 @@ pub(super) enum Body {
     Stream(BoxStream<'static, Bytes>),
 }
 
-/// What an operation answers.
-pub(super) struct Reply {
+/// What an operation or a page answers.
+pub struct Reply {
     pub(super) status: u16,
     pub(super) content_type: &'static str,
+    /// Whether it may be kept by who asked: it never changes under its path.
+    pub(super) is_lasting: bool,
     /// Further headers.
     pub(super) headers: Vec<(&'static str, String)>,
     pub(super) body: Body,
@@ -33,23 +35,38 @@ impl Reply {
     }
 
     /// These bytes.
-    pub(super) fn bytes(status: u16, content_type: &'static str, body: impl Into<Bytes>) -> Self {
+    pub(crate) fn bytes(status: u16, content_type: &'static str, body: impl Into<Bytes>) -> Self {
         Self {
             status,
             content_type,
+            is_lasting: false,
             headers: Vec::new(),
             body: Body::Whole(body.into()),
         }
     }
 
     /// Bytes as they come.
-    pub(super) fn stream(content_type: &'static str, body: BoxStream<'static, Bytes>) -> Self {
+    pub(crate) fn stream(content_type: &'static str, body: BoxStream<'static, Bytes>) -> Self {
         Self {
             status: 200,
             content_type,
+            is_lasting: false,
             headers: Vec::new(),
             body: Body::Stream(body),
         }
+    }
+
+    /// Another page is to be asked for.
+    pub(crate) fn redirect(to: String) -> Self {
+        let mut reply = Self::done().header("location", to);
+        reply.status = 303;
+        reply
+    }
+
+    /// The same, to be kept by who asked: it never changes under its path.
+    pub(crate) const fn lasting(mut self) -> Self {
+        self.is_lasting = true;
+        self
     }
 
     /// Done, and nothing to say.
@@ -57,6 +74,7 @@ impl Reply {
         Self {
             status: 204,
             content_type: "",
+            is_lasting: false,
             headers: Vec::new(),
             body: Body::Empty,
         }
@@ -68,9 +86,18 @@ impl Reply {
     }
 
     /// The same with one more header.
-    pub(super) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+    pub(crate) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
+    }
+}
+
+impl std::fmt::Debug for Reply {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reply")
+            .field("status", &self.status)
+            .field("content_type", &self.content_type)
+            .finish_non_exhaustive()
     }
 }
 

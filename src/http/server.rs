@@ -21,7 +21,7 @@ use super::{
     call::Headers,
     gate::{self, Incoming},
     gateway::Gateway,
-    operation::Operation,
+    pages::{PageRequest, Pages},
     problem::{Kind, Problem},
     reply::{Body, Reply},
     trace::RequestTrace,
@@ -34,6 +34,8 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an idle connection is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// Largest form that a page takes: a message of a mebibyte, spelled in escapes.
+const PAGE_BYTES_MAX: usize = 4 << 20;
 /// Most connections of one worker.
 const CONNECTIONS_MAX: usize = 10_000;
 
@@ -126,6 +128,11 @@ async fn respond(
     trace: RequestTrace,
 ) -> Reply {
     let path = request.path();
+    if let Some(pages) = gateway.pages(path) {
+        // Which one is for the path to tell, and a path may hold what is not to be told.
+        Span::current().record("route", "(page)");
+        return show(request, payload, Arc::clone(pages), gateway).await;
+    }
     let context_of = |path: &str| gateway.handle().context_of(path);
     let found = match gate::find(request.method().as_str(), path, context_of) {
         Ok(found) => found,
@@ -152,10 +159,41 @@ async fn respond(
         Ok(bearer) => bearer,
         Err(problem) => return problem.into(),
     };
-    match read(payload, operation).await {
+    match read(payload, operation.body_bytes_max()).await {
         Ok(body) => gate::answer(Arc::clone(gateway), incoming, bearer, body).await,
         Err(problem) => problem.into(),
     }
+}
+
+/// Answers with a page.
+async fn show(
+    request: &HttpRequest,
+    payload: web::Payload,
+    pages: Arc<dyn Pages>,
+    gateway: &Gateway,
+) -> Reply {
+    let body = match read(payload, PAGE_BYTES_MAX).await {
+        Ok(body) => body,
+        Err(problem) => return problem.into(),
+    };
+    let of = |name: &'static str| text(request, &header::HeaderName::from_static(name));
+    let asked = PageRequest {
+        method: request.method().as_str().to_owned(),
+        path: request.path().to_owned(),
+        query: request.query_string().to_owned(),
+        cookie: of("cookie"),
+        host: of("host"),
+        origin: of("origin"),
+        fetch_site: of("sec-fetch-site"),
+        last_event_id: of("last-event-id"),
+        peer: request.peer_addr().map(|peer| peer.ip()),
+        body,
+    };
+    let mut reply = pages.answer(asked).await;
+    if let Body::Stream(stream) = reply.body {
+        reply.body = Body::Stream(stream.take_until(gateway.closed()).boxed());
+    }
+    reply
 }
 
 fn text(request: &HttpRequest, name: &header::HeaderName) -> Option<String> {
@@ -163,9 +201,8 @@ fn text(request: &HttpRequest, name: &header::HeaderName) -> Option<String> {
     Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
 }
 
-/// Reads a body up to what the operation takes.
-async fn read(mut payload: web::Payload, operation: &Operation) -> Result<Bytes, Problem> {
-    let bytes_max = operation.body_bytes_max();
+/// Reads a body up to so many bytes.
+async fn read(mut payload: web::Payload, bytes_max: usize) -> Result<Bytes, Problem> {
     let whole = async {
         let mut body = BytesMut::new();
         while let Some(chunk) = payload.next().await {
@@ -190,8 +227,13 @@ async fn read(mut payload: web::Payload, operation: &Operation) -> Result<Bytes,
 fn written(reply: Reply) -> HttpResponse {
     let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = HttpResponse::build(status);
+    let kept = if reply.is_lasting {
+        "public, max-age=31536000, immutable"
+    } else {
+        "no-store"
+    };
     response
-        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .insert_header((header::CACHE_CONTROL, kept))
         .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"));
     if !reply.content_type.is_empty() {
         response.insert_header((header::CONTENT_TYPE, reply.content_type));

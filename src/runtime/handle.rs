@@ -76,14 +76,14 @@ impl Handle {
         self.0.clock.now()
     }
 
+    /// A moment: the time, and randomness that nothing else was given.
+    pub fn moment(&self) -> Moment {
+        self.0.clock.moment()
+    }
+
     /// Time since some fixed start. It never runs backwards.
     pub fn elapsed(&self) -> Duration {
         self.0.clock.elapsed()
-    }
-
-    /// Now, with fresh entropy.
-    pub fn moment(&self) -> Moment {
-        self.0.clock.moment()
     }
 
     /// The event log: read it, follow it, verify it.

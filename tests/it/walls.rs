@@ -64,11 +64,16 @@ const ROOMS: &[(&str, &[&str])] = &[
             "nearest",
         ],
     ),
+    (
+        "console",
+        &["http", "model", "log", "projection", "runtime", "nearest"],
+    ),
     ("gravitee", &["model", "delivery", "projection", "runtime"]),
     (
         "cli",
         &[
             "http",
+            "console",
             "nearest",
             "model",
             "clock",
@@ -109,6 +114,7 @@ const CRATES: &[(&str, &[&str])] = &[
         &["delivery/", "cli/client", "cli/telemetry/otlp"],
     ),
     ("rustls", &["delivery/"]),
+    ("maud", &["console/"]),
     ("clap", &["cli/"]),
     ("clap_complete", &["cli/completions"]),
     ("comfy_table", &["cli/"]),

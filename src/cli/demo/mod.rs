@@ -4,12 +4,17 @@ mod callbacks;
 mod summary;
 
 use std::{
+    net::{SocketAddr, TcpListener},
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use clap::Args;
-use futures_util::future::{self, Either};
+use futures_util::{
+    FutureExt,
+    future::{self, Either},
+};
+use tokio::sync::oneshot;
 
 pub(super) use self::callbacks::{ANY_PORT, Callbacks};
 use self::{
@@ -19,10 +24,12 @@ use self::{
 use super::{
     CliError, Output,
     data::temporary_directory,
+    site::Site,
     telemetry::{Telemetry, TracingArgs, TracingConfig},
 };
 use crate::{
     delivery::Egress,
+    http::Gateway,
     log::StreamId,
     model::{
         Api, ApiId, Application, Logging, MockSource, Retry, Source, Subscription, SubscriptionId,
@@ -49,6 +56,10 @@ pub(super) struct DemoArgs {
     /// Time between two messages, in milliseconds. Default 1 with --messages, else 100.
     #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=60_000))]
     interval_ms: Option<u64>,
+    /// Where the console and the API are served; 127.0.0.1:8080 when absent, or another port of
+    /// 127.0.0.1 where that is taken.
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<SocketAddr>,
     /// Call callbacks under this URL instead of starting them (see `hooklog receiver`).
     #[arg(long, value_name = "URL", hide = true)]
     callbacks: Option<String>,
@@ -67,7 +78,7 @@ pub(super) fn run(args: DemoArgs, output: &mut Output) -> Result<(), CliError> {
     let tracing = TracingConfig::default().with(&args.tracing)?;
     let figures = runtime.block_on(async {
         let telemetry = Telemetry::start(&tracing)?;
-        let figures = demo(&args, &data).await;
+        let figures = demo(&args, &data, telemetry.is_exporting()).await;
         telemetry.end().await;
         figures
     })?;
@@ -79,7 +90,7 @@ pub(super) fn run(args: DemoArgs, output: &mut Output) -> Result<(), CliError> {
     }
 }
 
-async fn demo(args: &DemoArgs, data: &Path) -> Result<Figures, CliError> {
+async fn demo(args: &DemoArgs, data: &Path, watches_traces: bool) -> Result<Figures, CliError> {
     let own = match &args.callbacks {
         Some(_) => None,
         None => Some(Callbacks::start().await?),
@@ -94,17 +105,35 @@ async fn demo(args: &DemoArgs, data: &Path) -> Result<Figures, CliError> {
         .start()
         .await?;
     let handle = runtime.handle();
+    let gateway = Gateway::new(handle.clone()).with_watched_traces(watches_traces);
+    let site = Site::open(&handle, listener(args.listen)?, gateway).await?;
     let stage = Stage::set(&handle, args, &base).await?;
-    let live = Live::new(args.messages, data, &base);
-    let interrupted = Box::pin(tokio::signal::ctrl_c());
-    let figures =
-        match future::select(Box::pin(stage.watch(&handle, args, &live)), interrupted).await {
-            Either::Left((figures, _)) => figures?,
-            Either::Right(_) => stage.figures(&handle)?,
-        };
+    let live = Live::new(args.messages, data, &base, site.sign_in.as_deref());
+    let (shown_to_the_end, end) = oneshot::channel::<()>();
+    let watched = async {
+        let figures = stage.played(&handle, args, &live).await;
+        drop(shown_to_the_end);
+        figures
+    };
+    let served = site.server.run(end.map(drop));
+    let (figures, served) = future::join(watched, served).await;
     live.end();
     runtime.shutdown(DRAIN).await;
-    Ok(figures)
+    served?;
+    figures
+}
+
+/// Where the console is shown: on any port of this machine where the usual one is taken.
+fn listener(asked: Option<SocketAddr>) -> Result<TcpListener, CliError> {
+    let usual = SocketAddr::from(([127, 0, 0, 1], 8080));
+    let bound = match asked {
+        Some(address) => TcpListener::bind(address),
+        None => TcpListener::bind(usual).or_else(|_| TcpListener::bind("127.0.0.1:0")),
+    };
+    bound.map_err(|error| {
+        let address = asked.unwrap_or(usual);
+        CliError::config(format!("cannot listen on {address}: {error}"))
+    })
 }
 
 /// What the demo plays with.
@@ -166,6 +195,20 @@ impl Stage {
             clock_started: crate::clock::Clock::elapsed(&clock),
             clock,
         })
+    }
+
+    /// What came of it, when it ended by itself or was interrupted.
+    async fn played(
+        &self,
+        handle: &Handle,
+        args: &DemoArgs,
+        live: &Live,
+    ) -> Result<Figures, CliError> {
+        let interrupted = Box::pin(tokio::signal::ctrl_c());
+        match future::select(Box::pin(self.watch(handle, args, live)), interrupted).await {
+            Either::Left((figures, _)) => figures,
+            Either::Right(_) => self.figures(handle),
+        }
     }
 
     /// Draws the live summary until every message has its fate, or for ever.

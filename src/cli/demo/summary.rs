@@ -158,8 +158,16 @@ pub(super) struct Live {
 }
 
 impl Live {
-    pub(super) fn new(messages: Option<u64>, data: &Path, base: &str) -> Self {
+    pub(super) fn new(
+        messages: Option<u64>,
+        data: &Path,
+        base: &str,
+        sign_in: Option<&str>,
+    ) -> Self {
         eprintln!("data       {}", data.display());
+        if let Some(link) = sign_in {
+            eprintln!("console    {link}");
+        }
         eprintln!("callbacks  {base}/healthy  {base}/flaky  {base}/broken");
         if messages.is_none() {
             eprintln!("Ctrl-C ends the demo; what is in flight ends first.");

@@ -1,0 +1,108 @@
+//! The web console: what the gateway does, seen and steered in a browser.
+//!
+//! ```text
+//! browser ─▶ http (limits) ─▶ Console ─▶ session (who is it) ─▶ one table: pages::all() ─▶ Handle
+//! ```
+//!
+//! Pages are rendered here, whole, and work without script; a little script of our own keeps parts
+//! of them live, asks in dialogs and copies. Whatever comes from outside is text, never markup, and
+//! the content security policy lets nothing in from elsewhere.
+//!
+//! Everybody comes in with a token, and may do with the pages what the token's role may do with the
+//! API. A change is put on record with the token before it is made, as through the API.
+
+mod answer;
+mod assets;
+mod chart;
+mod form;
+mod format;
+mod layout;
+mod live;
+mod pages;
+mod parts;
+mod session;
+mod timeline;
+mod visit;
+
+use std::sync::Arc;
+
+use futures_util::{FutureExt, future::BoxFuture};
+
+use self::{answer::Answer, session::Sessions, visit::Visit};
+use crate::{
+    http::{PageRequest, Pages, Reply},
+    model::TokenId,
+    runtime::Handle,
+};
+
+/// Where all pages are.
+const ROOT: &str = "/console";
+
+/// The console of a runtime.
+pub struct Console {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    handle: Handle,
+    sessions: Sessions,
+}
+
+impl std::fmt::Debug for Console {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Console").field(&self.inner.handle).finish()
+    }
+}
+
+impl Console {
+    /// The console of this runtime.
+    pub fn new(handle: Handle) -> Self {
+        let inner = Inner {
+            handle,
+            sessions: Sessions::default(),
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// A path that signs in once, as the bearer of this token, within the next hour.
+    pub fn sign_in_path(&self, token: TokenId) -> String {
+        let moment = self.inner.handle.moment();
+        let ticket = self.inner.sessions.ticket(token, &moment);
+        format!("{ROOT}/login?ticket={}", ticket.reveal())
+    }
+}
+
+impl Pages for Console {
+    fn takes(&self, path: &str) -> bool {
+        path == "/"
+            || path == ROOT
+            || path
+                .strip_prefix(ROOT)
+                .is_some_and(|rest| rest.starts_with('/'))
+    }
+
+    fn answer(&self, request: PageRequest) -> BoxFuture<'static, Reply> {
+        let inner = Arc::clone(&self.inner);
+        async move { respond(inner, request).await.into_reply() }.boxed()
+    }
+}
+
+async fn respond(inner: Arc<Inner>, request: PageRequest) -> Answer {
+    if let Some(asset) = request.path.strip_prefix(assets::ROOT) {
+        return assets::find(asset);
+    }
+    let Some((page, parameters)) = pages::find(&request.method, &request.path) else {
+        let visit = Visit::new(inner, request, Vec::new());
+        return layout::missing(&visit);
+    };
+    let visit = Visit::new(inner, request, parameters);
+    match visit.admit(page).await {
+        Err(answer) => answer,
+        Ok(visit) => {
+            let shown = (page.run)(Arc::new(visit.clone())).await;
+            shown.unwrap_or_else(|trouble| layout::trouble(&visit, &trouble))
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! The event log itself, newest first, live.
+
+use maud::{Markup, html};
+
+use super::{
+    super::{
+        answer::{Answer, Trouble},
+        layout::{self, Place},
+        parts::{self, Fields},
+        visit::{Page, Visit},
+    },
+    run, shows,
+};
+use crate::{
+    log::{FeedItem, FeedStart, Filter, RecordedEvent, StreamId},
+    model::{Event, EventType, Invalid, Position},
+};
+
+pub(super) const PAGES: &[Page] = &[shows("/events", run!(list))];
+
+/// Events on a page.
+const PAGE: usize = 100;
+/// Most events that are looked at for one page.
+const EXAMINED_MAX: u64 = 20_000;
+
+/// What the address asks for.
+fn asked(visit: &Visit, invalid: &mut Invalid) -> Filter {
+    let mut filter = Filter::all();
+    if let Some(stream) = visit.query.parsed::<StreamId>("stream", invalid) {
+        filter = filter.streams([stream]);
+    }
+    let known = |text: &str| Event::known_types().any(|(name, _)| name == text);
+    let wanted = visit.query.read("type", invalid, |text| {
+        if known(text) {
+            Ok(EventType::from_text(text))
+        } else {
+            Err(format!("{text:?} is no type of event"))
+        }
+    });
+    match wanted {
+        Some(wanted) => filter.types([wanted]),
+        None => filter,
+    }
+}
+
+/// Some events, in order, and where they end.
+struct Found {
+    events: Vec<std::sync::Arc<RecordedEvent>>,
+    next: Position,
+    fault: Option<String>,
+}
+
+async fn list(visit: &Visit) -> Result<Answer, Trouble> {
+    let mut invalid = Invalid::none();
+    let filter = asked(visit, &mut invalid);
+    let from = visit.query.parsed::<Position>("from", &mut invalid);
+    let head = visit.handle().log().head();
+    // The last ones where nothing else is asked for.
+    let start = from.map_or_else(
+        || Position::new(head.get().saturating_sub(PAGE as u64)),
+        Position::previous,
+    );
+    let feed = visit.handle().log().follow(FeedStart::After(start), filter);
+    let read = tokio::task::spawn_blocking(move || read(feed));
+    let found = read
+        .await
+        .map_err(|error| Trouble::Failed(error.to_string()))?;
+    let fields = Fields {
+        form: &visit.query,
+        invalid: &invalid,
+    };
+    let mut types: Vec<_> = Event::known_types().map(|(name, _)| (name, name)).collect();
+    types.sort_unstable();
+    types.insert(0, ("", "any"));
+    let note = html! { "Everything that happened, in one order. Position " (head) " is the last." };
+    let content = html! {
+        (layout::head("Events", &note, &layout::nothing()))
+        form.filters method="get" action=(visit.path()) role="search" aria-label="Events" {
+            div.filter-row {
+                (fields.line("from", "From position", "", "number"))
+                (fields.choice("type", "Type", "", &types))
+                (fields.line("stream", "Stream", "", "text"))
+                div.field.submit { button type="submit" { "Show" } }
+            }
+        }
+        @if let Some(fault) = &found.fault { div.notice.fault role="alert" { p { (fault) } } }
+        div id="events" data-live=[from.is_none().then_some("deliveries")] {
+            @if found.events.is_empty() {
+                (parts::empty("No event here", &html! { p { "Change what is asked for, or wait for what comes." } }))
+            } @else { (table(&found.events)) }
+        }
+        nav.pager aria-label="Pages" {
+            @let first = found.events.first().map_or(start.next(), |event| event.position);
+            @if first > Position::FIRST {
+                @let earlier = first.get().saturating_sub(PAGE as u64).max(1).to_string();
+                a.button href=(format!("{}{}", visit.path(), visit.query.changed(&[], &[("from", &earlier)]))) { "Earlier" }
+            }
+            @if found.next <= head {
+                a.button href=(format!("{}{}", visit.path(), visit.query.changed(&[], &[("from", &found.next.to_string())]))) { "Later" }
+            }
+            @if from.is_some() { a.button href=(format!("{}{}", visit.path(), visit.query.changed(&["from"], &[]))) { "Live" } }
+        }
+    };
+    Ok(Answer::page(layout::page(
+        visit,
+        Place::Events,
+        "Events",
+        &content,
+    )))
+}
+
+fn read(mut feed: crate::log::Feed) -> Found {
+    let begun = feed.position();
+    let mut events = Vec::new();
+    let mut fault = None;
+    while events.len() < PAGE && feed.position().distance_from(begun) < EXAMINED_MAX {
+        match feed.next_now() {
+            Ok(Some(FeedItem::Event(event))) => events.push(event),
+            Ok(Some(FeedItem::Progress(_))) => {}
+            Ok(None) => break,
+            Err(crate::log::ReadError::Gone { first }) => feed.seek(first.previous()),
+            Err(error) => {
+                fault = Some(error.to_string());
+                break;
+            }
+        }
+    }
+    let next = feed.position().next();
+    Found {
+        events,
+        next,
+        fault,
+    }
+}
+
+fn table(events: &[std::sync::Arc<RecordedEvent>]) -> Markup {
+    html! {
+        div.table-wrap {
+            table.list.events {
+                thead { tr { th.number scope="col" { "Position" } th scope="col" { "Time (UTC)" } th scope="col" { "Type" } th scope="col" { "Stream" } th scope="col" { "Data" } } }
+                tbody {
+                    @for event in events.iter().rev() {
+                        tr {
+                            th.number scope="row" { (event.position) }
+                            td { (parts::time(event.time)) }
+                            td { code { (event.event.event_type()) } }
+                            td { a href=(format!("?stream={}&from=1", event.stream)) title=(event.stream) { (event.stream.kind().as_str()) " " (parts::id(&event.stream.uuid())) } small { "version " (event.version) } }
+                            td { details { summary { (brief(event)) } pre tabindex="0" { (whole(event)) } } }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn data(event: &RecordedEvent) -> serde_json::Value {
+    let whole = serde_json::to_value(event).unwrap_or_default();
+    whole.get("data").cloned().unwrap_or_default()
+}
+
+fn whole(event: &RecordedEvent) -> String {
+    serde_json::to_string_pretty(&data(event)).unwrap_or_default()
+}
+
+/// The beginning of what it says.
+fn brief(event: &RecordedEvent) -> String {
+    const CHARS: usize = 90;
+    let text = data(event).to_string();
+    if text.chars().count() <= CHARS {
+        return text;
+    }
+    text.chars().take(CHARS).chain(['…']).collect()
+}

@@ -1,0 +1,193 @@
+//! Settings of the gateway: tokens, and how the log is kept.
+
+use maud::{Markup, html};
+
+use super::{
+    super::{
+        ROOT,
+        answer::{Answer, Trouble},
+        form::Form,
+        format,
+        layout::{self, Place},
+        parts::{self, Fields, Tone},
+        visit::{Page, Visit},
+    },
+    configuration::choice,
+    does, run, shows, shows_to,
+};
+use crate::{
+    model::{Invalid, Permission, Role, Token, TokenId},
+    projection::access::TokenRow,
+    runtime::ControlError,
+};
+
+pub(super) const PAGES: &[Page] = &[
+    shows("/settings", run!(async |visit| show(visit))),
+    does(Permission::Manage, "/settings/tokens", run!(create)),
+    shows_to(
+        Permission::Manage,
+        "/settings/tokens/{token}/revoke",
+        run!(async |visit| ask_revoke(visit)),
+    ),
+    does(
+        Permission::Manage,
+        "/settings/tokens/{token}/revoke",
+        run!(revoke),
+    ),
+];
+
+fn show(visit: &Visit) -> Result<Answer, Trouble> {
+    page(
+        visit,
+        &Form::default().with("/role", "viewer"),
+        &Invalid::none(),
+        None,
+    )
+}
+
+fn page(
+    visit: &Visit,
+    form: &Form,
+    invalid: &Invalid,
+    secret: Option<&str>,
+) -> Result<Answer, Trouble> {
+    let fields = Fields { form, invalid };
+    let content = html! {
+        (layout::head("Settings", &layout::nothing(), &layout::nothing()))
+        (fields.summary())
+        @if let Some(secret) = secret {
+            div.notice role="status" { p { strong { "The new token:" } " keep it now, it is never shown again." } p { (parts::copyable(secret)) } }
+        }
+        section.card {
+            h2 { "Tokens" }
+            @if visit.may(Permission::Manage) {
+                (tokens(visit, &visit.handle().access().tokens()?))
+                form.row method="post" action=(format!("{ROOT}/settings/tokens")) {
+                    input type="hidden" name="form_key" value=(visit.form_key());
+                    (fields.line("/name", "What it is for", "", "text"))
+                    (fields.choice("/role", "Role", "", &[
+                        ("viewer", "viewer: reads everything"), ("operator", "operator: reads, pauses, redelivers"),
+                        ("publisher", "publisher: publishes"), ("admin", "admin: everything"),
+                    ]))
+                    (fields.line("/expiresAt", "Expires (UTC)", "Empty: never.", "text"))
+                    button type="submit" { "Make a token" }
+                }
+            } @else { p.muted { "Tokens are for admins to see." } }
+        }
+        (log(visit))
+    };
+    let status = if invalid.problems.is_empty() {
+        200
+    } else {
+        422
+    };
+    Ok(Answer::with_status(
+        status,
+        layout::page(visit, Place::Settings, "Settings", &content),
+    ))
+}
+
+fn tokens(visit: &Visit, rows: &[TokenRow]) -> Markup {
+    let now = visit.now();
+    let own = visit.token().map(|token| token.id);
+    let of_people = rows.iter().filter(|row| row.token.role != Role::Consumer);
+    html! {
+        div.table-wrap { table.list {
+            thead { tr { th scope="col" { "Name" } th scope="col" { "Role" } th scope="col" { "Created (UTC)" } th scope="col" { "Expires (UTC)" } th scope="col" { "State" } th {} } }
+            tbody { @for row in of_people { tr {
+                th scope="row" { (row.token.name) @if Some(row.token.id) == own { small { "this session" } } }
+                td { (row.token.role) }
+                td { (parts::time(row.created_at)) }
+                td { @match row.token.expires_at { Some(at) => (parts::time(at)), None => "never" } }
+                td { (state(row, now)) }
+                td { @if row.is_valid(now) { (parts::asking(&format!("{ROOT}/settings/tokens/{}/revoke", row.token.id), "Revoke", "button small quiet-danger")) } }
+            } } }
+        } }
+    }
+}
+
+fn state(row: &TokenRow, now: crate::model::Timestamp) -> Markup {
+    if row.is_valid(now) {
+        parts::badge(Tone::Good, "in force")
+    } else if row.revoked_at.is_some() {
+        parts::badge(Tone::Quiet, "revoked")
+    } else {
+        parts::badge(Tone::Quiet, "expired")
+    }
+}
+
+/// How the log stands, and what of it goes when.
+fn log(visit: &Visit) -> Markup {
+    let log = visit.handle().log();
+    html! {
+        section.card {
+            h2 { "Event log" }
+            dl.pairs {
+                div { dt { "Last position" } dd { (format::count(log.head().get())) } }
+                div { dt { "First position kept" } dd { (format::count(log.first_position().get())) } }
+            }
+        }
+    }
+}
+
+async fn create(visit: &Visit) -> Result<Answer, Trouble> {
+    let mut invalid = Invalid::none();
+    let form = &visit.form;
+    let role = choice::<Role>(form, "/role", &mut invalid).unwrap_or(Role::Viewer);
+    let token = Token {
+        expires_at: form.parsed("/expiresAt", &mut invalid),
+        ..Token::named(form.get("/name").unwrap_or_default().trim(), role)
+    };
+    let made = match invalid.into_result() {
+        Ok(()) => visit.handle().create_token(token).await,
+        Err(invalid) => Err(ControlError::Invalid(invalid)),
+    };
+    match made {
+        Ok((_, secret)) => page(
+            visit,
+            &Form::default().with("/role", "viewer"),
+            &Invalid::none(),
+            Some(secret.reveal()),
+        ),
+        Err(ControlError::Invalid(invalid)) => page(visit, form, &invalid, None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn ask_revoke(visit: &Visit) -> Result<Answer, Trouble> {
+    let id: TokenId = visit.parameter("token")?;
+    let row = visit.handle().access().token(id)?;
+    let missing = || Trouble::Missing(format!("there is no token {id}."));
+    let row = row.ok_or_else(missing)?;
+    let back = format!("{ROOT}/settings");
+    let text = html! {
+        p { "Nobody comes in with " strong { (row.token.name) } " any more, from now on and for good." }
+        @if visit.token().is_some_and(|own| own.id == id) { p { "It is the token of this session: you will be signed out." } }
+    };
+    let content = parts::question(
+        visit,
+        "Revoke this token?",
+        &text,
+        &format!("{back}/tokens/{id}/revoke"),
+        "Revoke",
+        &back,
+    );
+    Ok(Answer::page(layout::page(
+        visit,
+        Place::Settings,
+        "Revoke",
+        &content,
+    )))
+}
+
+async fn revoke(visit: &Visit) -> Result<Answer, Trouble> {
+    let id: TokenId = visit.parameter("token")?;
+    let row = visit.handle().access().token(id)?;
+    visit.handle().revoke_token(id).await?;
+    visit.say("The token was revoked.");
+    let application = row.and_then(|row| row.token.application);
+    Ok(Answer::see(application.map_or_else(
+        || format!("{ROOT}/settings"),
+        |id| format!("{ROOT}/applications/{id}"),
+    )))
+}

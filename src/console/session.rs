@@ -1,0 +1,264 @@
+//! Who is signed in.
+//!
+//! A session is known by 128 random bits in a cookie, of which the hash alone is kept. It ends after
+//! half an hour without a request, and after twelve hours in any case; with the process, too. It is
+//! worth no more than the token it was opened with: one that is revoked opens nothing any more.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use super::form::url_safe;
+use crate::model::{Moment, Timestamp, TokenId};
+
+/// Longest time between two requests of a session.
+const IDLE_MAX: Duration = Duration::from_mins(30);
+/// Longest life of a session.
+const LIFE_MAX: Duration = Duration::from_hours(12);
+/// How long a link signs in.
+const TICKET_LIFE: Duration = Duration::from_hours(1);
+/// Most sessions at a time; the one that was longest without a request goes first.
+const SESSIONS_MAX: usize = 1_000;
+/// Most links that were made and not used.
+const TICKETS_MAX: usize = 100;
+/// Most messages that wait for the next page.
+const NOTICES_MAX: usize = 4;
+/// Sign-ins that may fail from one address in a window.
+const FAILURES_MAX: u32 = 10;
+const FAILURE_WINDOW: Duration = Duration::from_mins(5);
+/// Most addresses whose failures are counted.
+const ADDRESSES_MAX: usize = 10_000;
+
+/// A hash of a secret.
+type Key = [u8; 32];
+
+/// The secret of a link that signs in once.
+pub(super) struct Ticket(String);
+
+impl Ticket {
+    /// The text that the link carries.
+    pub(super) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A message about what was just done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Notice {
+    /// What it says.
+    pub(super) text: String,
+    /// Whether it could not be done.
+    pub(super) is_fault: bool,
+}
+
+/// One that is open.
+#[derive(Debug, Clone)]
+struct Session {
+    token: TokenId,
+    /// Every form of the session carries it.
+    form_key: String,
+    opened_at: Timestamp,
+    used_at: Timestamp,
+    notices: Vec<Notice>,
+}
+
+impl Session {
+    fn is_over(&self, now: Timestamp) -> bool {
+        now.since(self.used_at) > IDLE_MAX || now.since(self.opened_at) > LIFE_MAX
+    }
+}
+
+/// Who asks.
+#[derive(Debug, Clone)]
+pub(super) struct SignedIn {
+    pub(super) token: TokenId,
+    pub(super) form_key: String,
+    key: Key,
+}
+
+#[derive(Default)]
+struct State {
+    sessions: HashMap<Key, Session>,
+    tickets: HashMap<Key, (TokenId, Timestamp)>,
+    failures: HashMap<IpAddr, (Timestamp, u32)>,
+}
+
+/// Every session.
+#[derive(Default)]
+pub(super) struct Sessions(Mutex<State>);
+
+impl Sessions {
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A link that signs in once as the bearer of this token.
+    pub(super) fn ticket(&self, token: TokenId, moment: &Moment) -> Ticket {
+        let text = url_safe(&moment.entropy.to_be_bytes());
+        let mut state = self.state();
+        state
+            .tickets
+            .retain(|_, (_, made_at)| moment.now.since(*made_at) <= TICKET_LIFE);
+        if state.tickets.len() < TICKETS_MAX {
+            state.tickets.insert(key(&text), (token, moment.now));
+        }
+        Ticket(text)
+    }
+
+    /// Whose link this is, if it was not used yet. It is used up by this.
+    pub(super) fn use_ticket(&self, text: &str, now: Timestamp) -> Option<TokenId> {
+        let (token, made_at) = self.state().tickets.remove(&key(text))?;
+        (now.since(made_at) <= TICKET_LIFE).then_some(token)
+    }
+
+    /// Opens a session, and gives what its cookie holds.
+    pub(super) fn open(&self, token: TokenId, moment: &Moment, other: &Moment) -> String {
+        let text = url_safe(&moment.entropy.to_be_bytes());
+        let session = Session {
+            token,
+            form_key: url_safe(&other.entropy.to_be_bytes()),
+            opened_at: moment.now,
+            used_at: moment.now,
+            notices: Vec::new(),
+        };
+        let mut state = self.state();
+        state.sessions.retain(|_, open| !open.is_over(moment.now));
+        if state.sessions.len() >= SESSIONS_MAX {
+            let oldest = state.sessions.iter().min_by_key(|(_, open)| open.used_at);
+            let oldest = oldest.map(|(key, _)| *key);
+            oldest.map(|key| state.sessions.remove(&key));
+        }
+        state.sessions.insert(key(&text), session);
+        text
+    }
+
+    /// Whose session this cookie is.
+    pub(super) fn find(&self, cookie: &str, now: Timestamp) -> Option<SignedIn> {
+        let key = key(cookie);
+        let mut state = self.state();
+        let session = state.sessions.get_mut(&key)?;
+        if session.is_over(now) {
+            state.sessions.remove(&key);
+            return None;
+        }
+        session.used_at = now;
+        Some(SignedIn {
+            token: session.token,
+            form_key: session.form_key.clone(),
+            key,
+        })
+    }
+
+    /// Ends a session.
+    pub(super) fn close(&self, signed_in: &SignedIn) {
+        self.state().sessions.remove(&signed_in.key);
+    }
+
+    /// Keeps a message for the next page of a session.
+    pub(super) fn notice(&self, signed_in: &SignedIn, notice: Notice) {
+        if let Some(session) = self.state().sessions.get_mut(&signed_in.key)
+            && session.notices.len() < NOTICES_MAX
+        {
+            session.notices.push(notice);
+        }
+    }
+
+    /// The messages for the page that is shown now.
+    pub(super) fn take_notices(&self, signed_in: &SignedIn) -> Vec<Notice> {
+        let mut state = self.state();
+        let session = state.sessions.get_mut(&signed_in.key);
+        session.map_or_else(Vec::new, |session| std::mem::take(&mut session.notices))
+    }
+
+    /// Whether an address may try to sign in.
+    pub(super) fn may_try(&self, peer: Option<IpAddr>, now: Timestamp) -> bool {
+        let state = self.state();
+        let known = peer.and_then(|peer| state.failures.get(&peer));
+        known.is_none_or(|(since, failures)| {
+            now.since(*since) >= FAILURE_WINDOW || *failures < FAILURES_MAX
+        })
+    }
+
+    /// Notes that an address failed to sign in.
+    pub(super) fn failed(&self, peer: Option<IpAddr>, now: Timestamp) {
+        let Some(peer) = peer else { return };
+        let mut state = self.state();
+        if state.failures.len() >= ADDRESSES_MAX {
+            state
+                .failures
+                .retain(|_, (since, _)| now.since(*since) < FAILURE_WINDOW);
+        }
+        if state.failures.len() >= ADDRESSES_MAX && !state.failures.contains_key(&peer) {
+            return;
+        }
+        let (since, failures) = state.failures.entry(peer).or_insert((now, 0));
+        if now.since(*since) >= FAILURE_WINDOW {
+            (*since, *failures) = (now, 0);
+        }
+        *failures += 1;
+    }
+}
+
+fn key(text: &str) -> Key {
+    *blake3::hash(text.as_bytes()).as_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(minutes: i64, entropy: u128) -> Moment {
+        Moment::new(Timestamp::from_millis(minutes * 60_000), entropy)
+    }
+
+    fn token() -> TokenId {
+        TokenId::from_uuid(uuid::Uuid::from_u128(1))
+    }
+
+    #[test]
+    fn a_session_ends_when_it_rests_and_when_it_is_old() {
+        let sessions = Sessions::default();
+        let cookie = sessions.open(token(), &at(0, 7), &at(0, 8));
+        let now = |minutes: i64| Timestamp::from_millis(minutes * 60_000);
+        assert!(sessions.find("other", now(0)).is_none());
+        for minutes in (0..=720).step_by(30) {
+            assert!(sessions.find(&cookie, now(minutes)).is_some(), "{minutes}");
+        }
+        assert!(sessions.find(&cookie, now(721)).is_none(), "it is old");
+        let cookie = sessions.open(token(), &at(0, 9), &at(0, 10));
+        assert!(sessions.find(&cookie, now(31)).is_none(), "it rested");
+        let cookie = sessions.open(token(), &at(0, 11), &at(0, 12));
+        let signed_in = sessions.find(&cookie, now(1)).unwrap();
+        sessions.close(&signed_in);
+        assert!(sessions.find(&cookie, now(1)).is_none());
+    }
+
+    #[test]
+    fn a_link_signs_in_once_and_for_an_hour() {
+        let sessions = Sessions::default();
+        let ticket = sessions.ticket(token(), &at(0, 1));
+        let now = Timestamp::from_millis(1);
+        assert_eq!(sessions.use_ticket("other", now), None);
+        assert_eq!(sessions.use_ticket(ticket.reveal(), now), Some(token()));
+        assert_eq!(sessions.use_ticket(ticket.reveal(), now), None);
+        let late = sessions.ticket(token(), &at(0, 2));
+        assert_eq!(sessions.use_ticket(late.reveal(), at(61, 0).now), None);
+    }
+
+    #[test]
+    fn an_address_that_fails_too_often_waits() {
+        let sessions = Sessions::default();
+        let peer = Some(IpAddr::from([192, 0, 2, 1]));
+        for _ in 0..FAILURES_MAX {
+            assert!(sessions.may_try(peer, at(0, 0).now));
+            sessions.failed(peer, at(0, 0).now);
+        }
+        assert!(!sessions.may_try(peer, at(4, 0).now));
+        assert!(sessions.may_try(peer, at(5, 0).now));
+        let other = Some(IpAddr::from([192, 0, 2, 2]));
+        assert!(sessions.may_try(other, at(0, 0).now));
+    }
+}

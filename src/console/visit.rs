@@ -1,0 +1,263 @@
+//! A request for a page, with who asks.
+
+use std::{net::IpAddr, str::FromStr, sync::Arc};
+
+use futures_util::future::BoxFuture;
+use percent_encoding::percent_decode_str;
+
+use super::{
+    Inner, ROOT,
+    answer::{Answer, Trouble},
+    form::Form,
+    layout,
+    session::{Notice, SignedIn},
+};
+use crate::{
+    http::PageRequest,
+    model::{Api, ApiId, Permission, Timestamp, Token},
+    projection::{Projection, View},
+    runtime::Handle,
+};
+
+/// Name of the cookie.
+const COOKIE: &str = "hooklog_session";
+/// Longest wait for a view to show everything that is in the log.
+const VIEW_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// What a page does.
+pub(super) type Run = fn(Arc<Visit>) -> BoxFuture<'static, Result<Answer, Trouble>>;
+
+/// A page or a step, as the table names it.
+#[derive(Clone, Copy)]
+pub(super) struct Page {
+    /// Its method: GET shows, POST does.
+    pub(super) method: &'static str,
+    /// Its path, with `{name}` for what varies.
+    pub(super) path: &'static str,
+    /// Who may; everybody where it is absent.
+    pub(super) needs: Option<Permission>,
+    /// Does it.
+    pub(super) run: Run,
+}
+
+/// A request for a page.
+#[derive(Clone)]
+pub(super) struct Visit {
+    inner: Arc<Inner>,
+    request: PageRequest,
+    parameters: Vec<(&'static str, String)>,
+    /// The query.
+    pub(super) query: Form,
+    /// What was sent with the form.
+    pub(super) form: Form,
+    session: Option<(SignedIn, Token)>,
+}
+
+impl Visit {
+    pub(super) fn new(
+        inner: Arc<Inner>,
+        request: PageRequest,
+        parameters: Vec<(&'static str, String)>,
+    ) -> Self {
+        let mut visit = Self {
+            query: Form::parse(request.query.as_bytes()),
+            form: Form::parse(&request.body),
+            inner,
+            request,
+            parameters,
+            session: None,
+        };
+        visit.session = visit.signed_in();
+        visit
+    }
+
+    fn signed_in(&self) -> Option<(SignedIn, Token)> {
+        let now = self.now();
+        let cookies = self.request.cookie.as_deref()?.split(';');
+        let mut values = cookies.filter_map(|pair| pair.trim().split_once('='));
+        let (_, value) = values.find(|(name, _)| *name == COOKIE)?;
+        let signed_in = self.inner.sessions.find(value, now)?;
+        let row = self.handle().access().token(signed_in.token).ok()??;
+        let is_good = row.is_valid(now) && row.token.role.may(Permission::Read);
+        is_good.then_some((signed_in, row.token))
+    }
+
+    /// The same visit, if who asks may see the page, and asked for it on a page of ours.
+    pub(super) async fn admit(self, page: &Page) -> Result<Self, Answer> {
+        if page.method == "POST" && !self.is_ours() {
+            let trouble = Trouble::Refused("The form did not come from this console.".to_owned());
+            return Err(layout::trouble(&self, &trouble));
+        }
+        let Some(permission) = page.needs else {
+            return Ok(self);
+        };
+        let Some((signed_in, token)) = &self.session else {
+            return Err(Answer::see(self.login_path()));
+        };
+        if !token.role.may(permission) {
+            let trouble = Trouble::Forbidden(permission.as_str());
+            return Err(layout::trouble(&self, &trouble));
+        }
+        if page.method == "POST" {
+            if self.form.get("form_key") != Some(signed_in.form_key.as_str()) {
+                let text = "This form is from an earlier session. Open the page again.";
+                return Err(layout::trouble(&self, &Trouble::Refused(text.to_owned())));
+            }
+            let operation = format!("console:{}", page.path.trim_start_matches(ROOT));
+            let recorded =
+                self.handle()
+                    .record_request(token.id, &operation, &self.request.path, None);
+            if let Err(error) = recorded.await {
+                return Err(layout::trouble(&self, &error.into()));
+            }
+        }
+        Ok(self)
+    }
+
+    /// Whether the browser says that the request was made by a page of ours.
+    fn is_ours(&self) -> bool {
+        match (&self.request.fetch_site, &self.request.origin) {
+            (Some(site), _) => site == "same-origin",
+            (None, Some(origin)) => {
+                let host = origin.split_once("://").map(|(_, host)| host);
+                host.is_some() && host == self.request.host.as_deref()
+            }
+            (None, None) => false,
+        }
+    }
+
+    /// Where to sign in and come back from.
+    fn login_path(&self) -> String {
+        let mut path = format!("{ROOT}/login");
+        if self.request.method == "GET" && self.request.path != ROOT && self.request.path != "/" {
+            path.push_str("?next=");
+            path.extend(url::form_urlencoded::byte_serialize(
+                self.address().as_bytes(),
+            ));
+        }
+        path
+    }
+
+    /// Path and query as they were asked for.
+    pub(super) fn address(&self) -> String {
+        if self.request.query.is_empty() {
+            return self.request.path.clone();
+        }
+        format!("{}?{}", self.request.path, self.request.query)
+    }
+
+    /// The path as it was asked for.
+    pub(super) fn path(&self) -> &str {
+        &self.request.path
+    }
+
+    /// The runtime.
+    pub(super) fn handle(&self) -> &Handle {
+        &self.inner.handle
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.handle().now()
+    }
+
+    pub(super) const fn peer(&self) -> Option<IpAddr> {
+        self.request.peer
+    }
+
+    /// The position after which a stream goes on.
+    pub(super) fn last_event_id(&self) -> Option<&str> {
+        self.request.last_event_id.as_deref()
+    }
+
+    pub(super) fn sessions(&self) -> &super::session::Sessions {
+        &self.inner.sessions
+    }
+
+    /// The token of who asks.
+    pub(super) fn token(&self) -> Option<&Token> {
+        self.session.as_ref().map(|(_, token)| token)
+    }
+
+    /// What every form carries.
+    pub(super) fn form_key(&self) -> &str {
+        let session = self.session.as_ref();
+        session.map_or("", |(signed_in, _)| &signed_in.form_key)
+    }
+
+    /// Whether who asks may do this.
+    pub(super) fn may(&self, permission: Permission) -> bool {
+        self.token().is_some_and(|token| token.role.may(permission))
+    }
+
+    /// A part of the path.
+    pub(super) fn parameter<T: FromStr>(&self, name: &str) -> Result<T, Trouble> {
+        let found = self.parameters.iter().find(|(known, _)| *known == name);
+        let text = found.map_or("", |(_, value)| value);
+        let text = percent_decode_str(text).decode_utf8_lossy();
+        let missing = || Trouble::Missing(format!("There is no {name} {text:?}."));
+        text.parse().map_err(|_| missing())
+    }
+
+    /// The API of the path.
+    pub(super) fn api(&self) -> Result<Arc<Api>, Trouble> {
+        Ok(self.handle().api(self.parameter::<ApiId>("api")?)?)
+    }
+
+    /// A view that has seen what is in the log by now, or nearly.
+    pub(super) async fn fresh<P: Projection>(&self, view: View<P>) -> View<P> {
+        // One that is far behind is shown as it is; the page of projections tells why.
+        let _ = view.at(self.handle().log().head(), VIEW_WAIT).await;
+        view
+    }
+
+    /// Tells, on the next page, what was done.
+    pub(super) fn say(&self, text: impl Into<String>) {
+        self.notice(text.into(), false);
+    }
+
+    /// Tells, on the next page, what could not be done.
+    pub(super) fn warn(&self, text: impl Into<String>) {
+        self.notice(text.into(), true);
+    }
+
+    fn notice(&self, text: String, is_fault: bool) {
+        if let Some((signed_in, _)) = &self.session {
+            let notice = Notice { text, is_fault };
+            self.inner.sessions.notice(signed_in, notice);
+        }
+    }
+
+    pub(super) fn take_notices(&self) -> Vec<Notice> {
+        let session = self.session.as_ref();
+        session.map_or_else(Vec::new, |(signed_in, _)| {
+            self.inner.sessions.take_notices(signed_in)
+        })
+    }
+
+    /// A cookie that opens the session.
+    pub(super) fn cookie(&self, value: &str) -> String {
+        let secure = if self.is_loopback() { "" } else { "; Secure" };
+        format!("{COOKIE}={value}; Path=/; HttpOnly; SameSite=Strict{secure}")
+    }
+
+    /// A cookie that ends it.
+    pub(super) fn no_cookie(&self) -> String {
+        format!("{}; Max-Age=0", self.cookie(""))
+    }
+
+    pub(super) fn sign_out(&self) {
+        if let Some((signed_in, _)) = &self.session {
+            self.inner.sessions.close(signed_in);
+        }
+    }
+
+    /// Whether it came to this machine by its own name: then nobody can listen on the way.
+    fn is_loopback(&self) -> bool {
+        let host = self.request.host.as_deref().unwrap_or_default();
+        let name = match host.strip_prefix('[') {
+            Some(rest) => rest.split(']').next().unwrap_or_default(),
+            None => host.split(':').next().unwrap_or_default(),
+        };
+        name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    }
+}
