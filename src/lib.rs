@@ -148,6 +148,7 @@
 //! - `server` (default): the `hooklog` command, with `cli`, `http`, `gravitee` and `callback`. A program that embeds
 //!   the runtime does without: `default-features = false`.
 //! - `callback`: callback servers with scripted answers, on loopback, in `testing::callback`.
+//! - `otlp`: the command sends spans to a collector of OpenTelemetry.
 //! - `testing`: everything else of `testing`, and `callback`.
 
 pub mod activity;

@@ -3,7 +3,7 @@
 //! It asks one thing after the other. What the gateway refuses is told as a person reads it; a
 //! gateway that is not there, with what would start one.
 
-use std::{fmt::Write as _, fs, io, path::PathBuf, time::Duration};
+use std::{fmt::Write as _, fs, io, ops::ControlFlow, path::PathBuf, time::Duration};
 
 use clap::Args;
 use reqwest::{Method, Response, StatusCode, header};
@@ -276,14 +276,27 @@ impl Ask<'_> {
         self,
         mut show: impl AsyncFnMut(&Frame) -> Result<(), CliError>,
     ) -> Result<(), CliError> {
+        self.follow_until(async |frame| {
+            show(frame).await?;
+            Ok(ControlFlow::Continue(()))
+        })
+    }
+
+    /// As [`follow`](Self::follow), until `show` breaks.
+    pub(super) fn follow_until(
+        self,
+        mut show: impl AsyncFnMut(&Frame) -> Result<ControlFlow<()>, CliError>,
+    ) -> Result<(), CliError> {
         let client = self.client;
         client.tasks.block_on(async {
             let mut last = None;
             let mut wait = AGAIN_FIRST;
             let mut response = self.open(None).await?;
             loop {
-                if self::show(&mut response, &mut last, &mut show).await? {
-                    wait = AGAIN_FIRST;
+                match self::show(&mut response, &mut last, &mut show).await? {
+                    Told::Enough => return Ok(()),
+                    Told::Something => wait = AGAIN_FIRST,
+                    Told::Nothing => {}
                 }
                 loop {
                     tracing::warn!(?wait, "the stream was cut; it is opened again");
@@ -353,18 +366,27 @@ impl From<NotOpened> for CliError {
     }
 }
 
-/// Shows what a stream tells until it is cut. Gives whether it told anything.
+/// What a stream told before it was cut, or before that was enough.
+enum Told {
+    Nothing,
+    Something,
+    Enough,
+}
+
+/// Shows what a stream tells until it is cut, or until that is enough.
 async fn show(
     response: &mut Response,
     last: &mut Option<String>,
-    show: &mut impl AsyncFnMut(&Frame) -> Result<(), CliError>,
-) -> Result<bool, CliError> {
+    show: &mut impl AsyncFnMut(&Frame) -> Result<ControlFlow<()>, CliError>,
+) -> Result<Told, CliError> {
     let mut frames = Frames::default();
-    let mut told = false;
+    let mut told = Told::Nothing;
     while let Ok(Ok(Some(chunk))) = tokio::time::timeout(SILENCE_MAX, response.chunk()).await {
         for frame in frames.take_in(&chunk) {
-            told = true;
-            show(&frame).await?;
+            told = Told::Something;
+            if show(&frame).await?.is_break() {
+                return Ok(Told::Enough);
+            }
             if frame.id.is_some() {
                 *last = frame.id;
             }

@@ -10,7 +10,10 @@ use clap::{Args, Subcommand};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use super::{CliError, Output};
+use super::{
+    CliError, Output,
+    telemetry::{TracingArgs, TracingConfig},
+};
 use crate::{
     delivery::{CaptureOptions, Egress},
     log::{Durability, LogOptions},
@@ -32,6 +35,8 @@ pub(super) struct ConfigArgs {
     /// The file of the key that secrets are sealed with. Default: secret.key in the data directory
     #[arg(long, value_name = "FILE", env = "HOOKLOG_SECRET_KEY_FILE")]
     secret_key_file: Option<PathBuf>,
+    #[command(flatten)]
+    tracing: TracingArgs,
 }
 
 /// Everything that can be configured.
@@ -52,6 +57,7 @@ pub(super) struct Config {
     pub(super) egress: EgressConfig,
     pub(super) capture: CaptureConfig,
     pub(super) metrics: MetricsConfig,
+    pub(super) tracing: TracingConfig,
 }
 
 /// The event log.
@@ -113,6 +119,7 @@ impl Default for Config {
             egress: EgressConfig::default(),
             capture: CaptureConfig::default(),
             metrics: MetricsConfig::default(),
+            tracing: TracingConfig::default(),
         }
     }
 }
@@ -191,6 +198,7 @@ impl ConfigArgs {
         if let Some(key) = &self.secret_key_file {
             config.secret_key_file = Some(key.clone());
         }
+        config.tracing = config.tracing.with(&self.tracing)?;
         Ok(config)
     }
 }
@@ -255,6 +263,7 @@ mod tests {
         for (text, near) in [
             ("listn = \"127.0.0.1:1\"", "listen"),
             ("[egress]\nallow_htp = true", "allow_http"),
+            ("[tracing]\nlevl = \"info\"", "level"),
             ("[log]\ndurabilty = \"synced\"", "durability"),
         ] {
             let refused = parse(text).unwrap_err();

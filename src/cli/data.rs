@@ -12,7 +12,7 @@ use clap::Args;
 use super::{CliError, output::progress};
 use crate::{
     clock::{Clock, SharedClock, SystemClock},
-    log::EventLog,
+    log::{EventLog, OpenError, StorageError},
     projection::{Folding, OnBadEvent, Projection, SharedHistory, Storage, View, copy_rows},
     runtime::{Handle, PROJECTIONS_DIRECTORY, Runtime},
 };
@@ -33,6 +33,35 @@ pub(super) struct DataArgs {
         default_value = "./data"
     )]
     data: PathBuf,
+}
+
+/// Names a data directory, for what a gateway that runs cannot be asked.
+#[derive(Debug, Clone, Args)]
+pub(super) struct AtRestArgs {
+    #[command(flatten)]
+    data: DataArgs,
+    /// Taken to say what to do instead: other commands have it.
+    #[arg(long, hide = true)]
+    server: Option<String>,
+}
+
+impl AtRestArgs {
+    /// Opens it.
+    pub(super) fn open(&self) -> Result<Data, CliError> {
+        let advice = "stop the gateway and name its directory with --data, or look at a copy of its \
+                      log: `hooklog events export FILE`, then `hooklog events import FILE --data NEW`";
+        if self.server.is_some() {
+            return Err(CliError::usage(format!(
+                "a gateway that runs cannot be asked for this; {advice}"
+            )));
+        }
+        match EventLog::open_read_only(&self.data.data) {
+            Err(OpenError::Storage(error @ StorageError::Locked { .. })) => {
+                Err(CliError::config(format!("{error}; {advice}")))
+            }
+            opened => Ok(self.data.reading(opened?)),
+        }
+    }
 }
 
 /// A data directory that was opened for reading.
@@ -85,12 +114,16 @@ impl DataArgs {
     }
 
     pub(super) fn open(&self) -> Result<Data, CliError> {
-        Ok(Data {
+        Ok(self.reading(EventLog::open_read_only(&self.data)?))
+    }
+
+    fn reading(&self, log: EventLog) -> Data {
+        Data {
             path: self.data.clone(),
-            log: EventLog::open_read_only(&self.data)?,
+            log,
             clock: SystemClock::shared(),
             scratch: OnceCell::new(),
-        })
+        }
     }
 }
 

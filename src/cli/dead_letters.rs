@@ -1,13 +1,12 @@
 //! `hooklog dead-letters`: what was given up and kept.
 
-use std::fmt::Display;
-
 use clap::{Args, Subcommand};
 use serde::{Deserialize, de::DeserializeOwned};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     CliError, Output,
+    bulk::JobArgs,
     client::{Client, ServerArgs},
     logs::PeriodArgs,
     output::{Rows, Tone},
@@ -15,7 +14,9 @@ use super::{
 };
 use crate::{
     clock::{Clock, SystemClock},
-    model::{DeadLetterReason, DeliveryId, Fault, Position, SubscriptionId},
+    model::{
+        DeadLetterFilter, DeadLetterReason, DeliveryId, Fault, JobKind, Position, SubscriptionId,
+    },
     projection::{dead_letters::DeadLetter, deliveries::Cursor},
 };
 
@@ -43,6 +44,17 @@ struct ListArgs {
     /// The API, by id or name; may be left out where there is one.
     #[arg(long)]
     api: Option<String>,
+    #[command(flatten)]
+    which: WhichArgs,
+    #[command(flatten)]
+    page: PageArgs,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// Which dead letters; each flag narrows the answer.
+#[derive(Debug, Args)]
+struct WhichArgs {
     /// Only those given up for this reason: `refused`, `attempts_spent`, `deadline_passed`,
     /// `blocked`, `unsendable` or `filter_failed`.
     #[arg(long, value_parser = word::<DeadLetterReason>)]
@@ -58,20 +70,39 @@ struct ListArgs {
     application: Option<String>,
     #[command(flatten)]
     period: PeriodArgs,
-    #[command(flatten)]
-    page: PageArgs,
-    #[command(flatten)]
-    server: ServerArgs,
+}
+
+impl WhichArgs {
+    /// The same for a gateway, with names resolved.
+    fn filter(&self, client: &Client) -> Result<DeadLetterFilter, CliError> {
+        let application = self.application.as_ref();
+        let application = application.map(|name| client.application(name));
+        let now = SystemClock::new().now();
+        Ok(DeadLetterFilter {
+            reason: self.reason,
+            fault: self.fault,
+            subscription: self.subscription,
+            application: application.transpose()?,
+            from: self.period.from(now),
+            to: self.period.to(),
+        })
+    }
 }
 
 #[derive(Debug, Args)]
 struct SomeArgs {
-    /// The deliveries, by id.
-    #[arg(required = true)]
+    /// The deliveries, by id. Without one, those that the filters hold for.
     delivery: Vec<DeliveryId>,
+    /// Every dead letter of the API.
+    #[arg(long, conflicts_with = "delivery")]
+    all: bool,
     /// Their API, by id or name; may be left out where there is one.
     #[arg(long)]
     api: Option<String>,
+    #[command(flatten)]
+    which: WhichArgs,
+    #[command(flatten)]
+    job: JobArgs,
     #[command(flatten)]
     server: ServerArgs,
 }
@@ -99,38 +130,24 @@ pub(super) fn run(args: &DeadLettersArgs, output: &mut Output) -> Result<(), Cli
     match &args.command {
         None => list(&args.list, output),
         Some(DeadLettersCommand::List(args)) => list(args, output),
-        Some(DeadLettersCommand::Redeliver(args)) => {
-            each(args, output, "is delivered again", |client, api, id| {
-                let path = ["v1", "apis", api, "logs", id, "_redeliver"];
-                client.post(&path).send()?.parse()
-            })
-        }
-        Some(DeadLettersCommand::Discard(args)) => {
-            each(args, output, "is discarded", |client, api, id| {
-                let path = ["v1", "apis", api, "dead-letters", id];
-                client.delete(&path).send()?.parse()
-            })
-        }
+        Some(DeadLettersCommand::Redeliver(args)) => some(args, JobKind::Redeliver, output),
+        Some(DeadLettersCommand::Discard(args)) => some(args, JobKind::Discard, output),
     }
 }
 
 fn list(args: &ListArgs, output: &mut Output) -> Result<(), CliError> {
     let client = args.server.client()?;
     let api = client.api_or_only(args.api.as_deref())?.to_string();
-    let application = args.application.as_ref();
-    let application = application
-        .map(|name| client.application(name))
-        .transpose()?;
-    let now = SystemClock::new().now();
+    let which = args.which.filter(&client)?;
     let ask = |cursor: Option<&Cursor>, limit: u16| {
         let page: Answered = client
             .get(&["v1", "apis", &api, "dead-letters"])
-            .query("reason", args.reason)
-            .query("fault", args.fault.map(fault))
-            .query("subscription", args.subscription)
-            .query("application", application)
-            .query("from", args.period.from(now))
-            .query("to", args.period.to())
+            .query("reason", which.reason)
+            .query("fault", which.fault.map(fault))
+            .query("subscription", which.subscription)
+            .query("application", which.application)
+            .query("from", which.from)
+            .query("to", which.to)
             .query("cursor", cursor)
             .query("limit", Some(limit))
             .send()?
@@ -148,22 +165,61 @@ fn list(args: &ListArgs, output: &mut Output) -> Result<(), CliError> {
     })
 }
 
-/// Does this with each of them. The first that cannot be done ends it.
-fn each(
-    args: &SomeArgs,
-    output: &mut Output,
-    what: impl Display,
-    step: impl Fn(&Client, &str, &str) -> Result<Done, CliError>,
-) -> Result<(), CliError> {
+/// Redelivers or discards: one delivery at once, several or what a filter holds for in a job.
+fn some(args: &SomeArgs, kind: JobKind, output: &mut Output) -> Result<(), CliError> {
     let client = args.server.client()?;
-    let api = client.api_or_only(args.api.as_deref())?.to_string();
-    for id in &args.delivery {
-        let Done { position } = step(&client, &api, &id.to_string())?;
-        if output.is_json() {
-            output.json(&serde_json::json!({"id": id, "position": position}))?;
-        } else {
-            output.line(format!("{id} {what}, as position {position} says"))?;
+    let which = args.which.filter(&client)?;
+    let is_filtered = which != DeadLetterFilter::default();
+    let selection = match args.delivery.as_slice() {
+        [] if args.all || is_filtered => json!({"filter": which}),
+        [] => {
+            return Err(CliError::usage(
+                "say which dead letters: name deliveries, narrow them down with --reason, --last \
+                 or another filter, or take --all of them",
+            ));
         }
+        _ if is_filtered => {
+            return Err(CliError::usage(
+                "deliveries that are named are taken as they are; leave out the filters, or the \
+                 deliveries",
+            ));
+        }
+        [one] if args.job.is_plain() => return single(args, &client, *one, kind, output),
+        several => json!({"deliveries": several}),
+    };
+    let api = client.api_or_only(args.api.as_deref())?.to_string();
+    let step = match kind {
+        JobKind::Redeliver => "_redeliver",
+        JobKind::Discard => "_discard",
+    };
+    let path = ["v1", "apis", &api, "dead-letters", step];
+    args.job.run(&client, &path, selection, output)
+}
+
+fn single(
+    args: &SomeArgs,
+    client: &Client,
+    delivery: DeliveryId,
+    kind: JobKind,
+    output: &mut Output,
+) -> Result<(), CliError> {
+    let api = client.api_or_only(args.api.as_deref())?.to_string();
+    let id = delivery.to_string();
+    let (ask, what) = match kind {
+        JobKind::Redeliver => {
+            let ask = client.post(&["v1", "apis", &api, "logs", &id, "_redeliver"]);
+            (ask, "is delivered again")
+        }
+        JobKind::Discard => {
+            let ask = client.delete(&["v1", "apis", &api, "dead-letters", &id]);
+            (ask, "is discarded")
+        }
+    };
+    let Done { position } = ask.send()?.parse()?;
+    if output.is_json() {
+        output.json(&json!({"id": id, "position": position}))?;
+    } else {
+        output.line(format!("{id} {what}, as position {position} says"))?;
     }
     Ok(output.flush()?)
 }

@@ -7,7 +7,9 @@ use serde_json::{Value, value::RawValue};
 use super::{
     CliError, Output,
     client::{Ask, Client},
-    data::{Data, DataArgs},
+    data::Data,
+    events_export::{self, ExportArgs},
+    events_import::{self, ImportArgs},
     output::Rows,
     place::{Place, PlaceArgs},
 };
@@ -37,6 +39,10 @@ enum EventsCommand {
     /// Show events as they are written, a line each. What a cut connection missed is shown when
     /// it is there again.
     Follow(FollowArgs),
+    /// Write every event that is kept to a file, one a line of JSON.
+    Export(ExportArgs),
+    /// Make a new data directory of an export: the same events, positions, versions and times.
+    Import(ImportArgs),
 }
 
 #[derive(Debug, Args)]
@@ -64,7 +70,7 @@ struct FollowArgs {
     from: Option<u64>,
 }
 
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 struct WhichArgs {
     /// Only this stream, as `kind/id`; may be repeated.
     #[arg(long, value_name = "STREAM")]
@@ -103,18 +109,20 @@ pub(super) fn run(args: EventsArgs, output: &mut Output) -> Result<(), CliError>
     match args.command {
         Some(EventsCommand::Read(args)) => read(&args, output),
         Some(EventsCommand::Follow(args)) => follow(&args, output),
+        Some(EventsCommand::Export(args)) => events_export::run(&args, output),
+        Some(EventsCommand::Import(args)) => events_import::run(&args, output),
         None => read(&args.read, output),
     }
 }
 
 /// Where events are read from, one after the other.
-enum Source {
+pub(super) enum Source {
     Data { _data: Data, feed: Feed },
     Server(Pages),
 }
 
 /// The events of a gateway, page by page.
-struct Pages {
+pub(super) struct Pages {
     client: Client,
     which: WhichArgs,
     from: Option<Position>,
@@ -129,7 +137,32 @@ struct Page {
 }
 
 impl Source {
-    fn next(&mut self) -> Result<Option<Box<RawValue>>, CliError> {
+    /// Every event that is kept, from the first on.
+    pub(super) fn everything(place: Place) -> Result<Self, CliError> {
+        Self::open(place, &WhichArgs::default(), None)
+    }
+
+    fn open(place: Place, which: &WhichArgs, from: Option<Position>) -> Result<Self, CliError> {
+        let client = match place {
+            Place::Server(client) => client,
+            Place::Data(data) => {
+                let data = data.open()?;
+                let start = from.map_or(FeedStart::Beginning, |from| {
+                    FeedStart::After(from.previous())
+                });
+                let feed = data.log.follow(start, which.filter());
+                return Ok(Self::Data { _data: data, feed });
+            }
+        };
+        Ok(Self::Server(Pages {
+            client,
+            which: which.clone(),
+            from,
+            left: Vec::new(),
+        }))
+    }
+
+    pub(super) fn next(&mut self) -> Result<Option<Box<RawValue>>, CliError> {
         match self {
             Self::Server(pages) => pages.next(),
             Self::Data { feed, .. } => loop {
@@ -165,15 +198,7 @@ impl Pages {
 
 fn read(args: &ReadArgs, output: &mut Output) -> Result<(), CliError> {
     let from = args.from.map(Position::new);
-    let mut source = match args.place.place()? {
-        Place::Data(data) => open(&data, args, from)?,
-        Place::Server(client) => Source::Server(Pages {
-            client,
-            which: args.which.clone(),
-            from,
-            left: Vec::new(),
-        }),
-    };
+    let mut source = Source::open(args.place.place()?, &args.which, from)?;
     let mut left = args.limit.unwrap_or(usize::MAX);
     let mut table = new_table();
     let mut rows = 0;
@@ -194,15 +219,6 @@ fn read(args: &ReadArgs, output: &mut Output) -> Result<(), CliError> {
         output.table(&table, "No event matches.")?;
     }
     Ok(output.flush()?)
-}
-
-fn open(data: &DataArgs, args: &ReadArgs, from: Option<Position>) -> Result<Source, CliError> {
-    let data = data.open()?;
-    let start = from.map_or(FeedStart::Beginning, |from| {
-        FeedStart::After(from.previous())
-    });
-    let feed = data.log.follow(start, args.which.filter());
-    Ok(Source::Data { _data: data, feed })
 }
 
 fn follow(args: &FollowArgs, output: &mut Output) -> Result<(), CliError> {

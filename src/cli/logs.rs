@@ -165,7 +165,7 @@ impl PeriodArgs {
     }
 }
 
-fn parse_period(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_period(text: &str) -> Result<Duration, String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (count, unit) = text.split_at(digits);
     let minutes = match unit.trim_start() {
@@ -383,28 +383,36 @@ fn tail(args: &TailArgs, output: &mut Output) -> Result<(), CliError> {
     tell(&first.deliveries, &known, output)?;
     let changes = client.get(&["v1", "projections", "deliveries", "stream"]);
     changes.follow(async |_| {
-        let rows = newer(&ask, after).await?;
+        let is_new = |row: &DeliveryRow| after.is_none_or(|after| row.ordinal > after);
+        let rows = newer(is_new, async |cursor| {
+            let page = ask.clone().query("cursor", cursor);
+            let page = page.query("limit", Some(TAIL_PAGE)).answer().await?;
+            let Answered { deliveries, next } = page.parse()?;
+            Ok(Page {
+                rows: deliveries,
+                next,
+            })
+        });
+        let rows = rows.await?;
         after = rows.first().map(|row| row.ordinal).or(after);
         tell(&rows, &known, output)
     })
 }
 
-/// The deliveries that entered the log after this one, newest first.
-async fn newer(ask: &Ask<'_>, after: Option<u64>) -> Result<Vec<DeliveryRow>, CliError> {
-    let is_new = |row: &DeliveryRow| after.is_none_or(|after| row.ordinal > after);
+/// The new rows of a list that comes newest first: page by page, up to one that ends in old rows
+/// or is the last.
+async fn newer<T>(
+    is_new: impl Fn(&T) -> bool,
+    ask: impl AsyncFn(Option<&Cursor>) -> Result<Page<T>, CliError>,
+) -> Result<Vec<T>, CliError> {
     let mut rows = Vec::new();
     let mut cursor = None;
     loop {
-        let page = ask.clone().query("cursor", cursor.as_ref());
-        let page: Answered = page
-            .query("limit", Some(TAIL_PAGE))
-            .answer()
-            .await?
-            .parse()?;
-        let is_whole = page.deliveries.iter().all(is_new);
-        rows.extend(page.deliveries.into_iter().filter(is_new));
+        let page = ask(cursor.as_ref()).await?;
+        let is_whole = page.rows.iter().all(&is_new);
+        rows.extend(page.rows.into_iter().filter(&is_new));
         match page.next {
-            Some(next) if is_whole && after.is_some() => cursor = Some(next),
+            Some(next) if is_whole => cursor = Some(next),
             _ => return Ok(rows),
         }
     }
@@ -634,6 +642,39 @@ fn cut_note(body: &CapturedBody) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The new rows of a list of numbers in pages of three, newest first, above `after`.
+    fn newer_than(after: Option<u64>, newest: u64) -> Vec<u64> {
+        let rows: Vec<u64> = (1..=newest).rev().collect();
+        let page_at = |from: usize| {
+            let next = (from + 3 < rows.len()).then(|| (from + 3).to_string());
+            Page {
+                rows: rows.iter().skip(from).take(3).copied().collect(),
+                next: next.map(|next| serde_json::from_value(next.into()).unwrap()),
+            }
+        };
+        let asked = std::cell::Cell::new(0);
+        let found = newer(
+            |row| after.is_none_or(|after| *row > after),
+            async |cursor| {
+                assert_eq!(cursor.is_some(), asked.get() > 0);
+                let page = page_at(asked.get());
+                asked.set(asked.get() + 3);
+                Ok(page)
+            },
+        );
+        futures_util::FutureExt::now_or_never(found)
+            .expect("nothing is waited for")
+            .unwrap()
+    }
+
+    #[test]
+    fn a_burst_of_several_pages_is_shown_whole() {
+        let whole: Vec<u64> = (1..=8).rev().collect();
+        assert_eq!(newer_than(None, 8), whole, "after an empty list");
+        assert_eq!(newer_than(Some(2), 8), whole[..6]);
+        assert_eq!(newer_than(Some(8), 8), [0; 0]);
+    }
 
     #[test]
     fn a_period_is_a_number_and_a_unit() {

@@ -6,6 +6,7 @@
 
 mod api;
 mod application;
+mod bulk;
 mod client;
 mod completions;
 mod config;
@@ -14,8 +15,12 @@ mod dead_letters;
 mod demo;
 mod error;
 mod events;
+mod events_export;
+mod events_import;
+mod explain;
 mod import;
 mod input;
+mod jobs;
 mod logs;
 mod named;
 mod openapi;
@@ -32,6 +37,7 @@ mod site;
 mod sse;
 mod subscribe;
 mod subscription;
+mod telemetry;
 mod token;
 mod verify;
 mod what_if;
@@ -85,7 +91,11 @@ enum Command {
     Logs(Box<logs::LogsArgs>),
     /// Show dead letters; redeliver or discard them.
     DeadLetters(Box<dead_letters::DeadLettersArgs>),
-    /// Show the events of the log.
+    /// Explain why a message stands where it stands with a subscription.
+    Explain(explain::ExplainArgs),
+    /// The jobs of a gateway: many deliveries redelivered or discarded.
+    Jobs(jobs::JobsArgs),
+    /// Show the events of the log; write them to a file, and make a data directory of one.
     Events(events::EventsArgs),
     /// Take in what another gateway was told.
     Import(import::ImportArgs),
@@ -112,7 +122,10 @@ enum Command {
 /// Does what the command line says.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    init_tracing();
+    // A gateway says by its configuration what it tells of its work.
+    if !matches!(cli.command, Command::Serve(_) | Command::Demo(_)) {
+        telemetry::tell_errors();
+    }
     let mut output = Output::new(cli.output);
     let done = match cli.command {
         Command::Serve(args) => serve::run(&args, &mut output),
@@ -125,6 +138,8 @@ pub fn main() -> ExitCode {
         Command::Subscription(args) => subscription::run(&args, &mut output),
         Command::Logs(args) => logs::run(&args, &mut output),
         Command::DeadLetters(args) => dead_letters::run(&args, &mut output),
+        Command::Explain(args) => explain::run(&args, &mut output),
+        Command::Jobs(args) => jobs::run(&args, &mut output),
         Command::Events(args) => events::run(args, &mut output),
         Command::Import(args) => import::run(args, &mut output),
         Command::Replay(args) => replay::run(&args, &mut output),
@@ -141,15 +156,4 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => error.report(),
     }
-}
-
-/// Warnings go to standard error; `HOOKLOG_LOG` asks for more or less, in the form of
-/// `tracing_subscriber`'s filter.
-fn init_tracing() {
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_env("HOOKLOG_LOG").unwrap_or_else(|_| EnvFilter::new("error"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .init();
 }

@@ -278,6 +278,14 @@ pub(super) fn progress(len: u64, what: &'static str) -> ProgressBar {
         .with_prefix(what)
 }
 
+/// Counts on standard error, where that is a terminal and nobody knows how far it will go.
+pub(super) fn counter(what: &'static str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, draw_target());
+    let style = ProgressStyle::with_template("{prefix} {human_pos}");
+    bar.with_style(style.expect("the template is well formed"))
+        .with_prefix(what)
+}
+
 /// Where progress is drawn.
 pub(super) fn draw_target() -> ProgressDrawTarget {
     if stderr().is_terminal() {

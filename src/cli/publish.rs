@@ -110,11 +110,19 @@ fn type_of(content: &[u8]) -> &'static str {
 
 fn many(args: &PublishArgs, file: &Path, output: &mut Output) -> Result<(), CliError> {
     let bytes = input::bytes(file)?;
+    let batches = batches(&bytes);
+    if batches.is_empty() {
+        return Err(CliError::failure(format!(
+            "there is no message in {}: nothing was published; put an envelope such as {{\"text\": \"hello\"}} on each \
+             line",
+            file.display()
+        )));
+    }
     let client = args.server.client()?;
     let api = client.api(&args.api)?.to_string();
     let bar = progress(bytes.len() as u64, "bytes");
     let mut accepted = 0;
-    for (number, batch) in batches(&bytes).into_iter().enumerate() {
+    for (number, batch) in batches.into_iter().enumerate() {
         let key = args.idempotency_key.as_ref();
         let key = key.map(|key| format!("{key}-{number}"));
         let sent = client

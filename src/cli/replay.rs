@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{
     CliError, Output,
-    data::{Data, DataArgs},
+    data::{AtRestArgs, Data},
     dead_letters, logs,
     output::Rows,
 };
@@ -29,7 +29,7 @@ const PAGE: usize = 1_000;
 #[derive(Debug, Args)]
 pub(super) struct ReplayArgs {
     #[command(flatten)]
-    data: DataArgs,
+    data: AtRestArgs,
     /// Up to and with this position, or the last event at or before this time (RFC 3339).
     /// Default: the end of the log.
     #[arg(long, value_name = "POSITION|TIME", value_parser = parse_until)]

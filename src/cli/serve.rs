@@ -1,6 +1,9 @@
 //! `hooklog serve`: the gateway.
 
-use std::{net::TcpListener, time::Duration};
+use std::{
+    net::{SocketAddr, TcpListener},
+    time::Duration,
+};
 
 use clap::Args;
 use serde_json::json;
@@ -10,8 +13,12 @@ use super::{
     CliError, Output,
     config::{Config, ConfigArgs},
     site::Site,
+    telemetry::Telemetry,
 };
-use crate::runtime::{Runtime, TokenSecret};
+use crate::{
+    http::Gateway,
+    runtime::{Runtime, TokenSecret},
+};
 
 /// How long calls may take to end when the gateway is stopped.
 const DRAIN: Duration = Duration::from_secs(8);
@@ -36,6 +43,19 @@ async fn serve(config: &Config, output: &mut Output) -> Result<(), CliError> {
         CliError::config(format!("cannot listen on {}: {error}", config.listen))
     })?;
     let address = listener.local_addr()?;
+    let telemetry = Telemetry::start(&config.tracing)?;
+    let served = serve_on(config, listener, address, &telemetry, output).await;
+    telemetry.end().await;
+    served
+}
+
+async fn serve_on(
+    config: &Config,
+    listener: TcpListener,
+    address: SocketAddr,
+    telemetry: &Telemetry,
+    output: &mut Output,
+) -> Result<(), CliError> {
     let mut builder = Runtime::builder(&config.data)
         .log_options(config.log.options())
         .egress(config.egress.guard(vec![address]))
@@ -48,7 +68,10 @@ async fn serve(config: &Config, output: &mut Output) -> Result<(), CliError> {
     }
     let stopped = stop_signal()?;
     let runtime = builder.start().await?;
-    let site = Site::open(&runtime.handle(), listener, config.metrics.open).await?;
+    let gateway = Gateway::new(runtime.handle())
+        .with_open_metrics(config.metrics.open)
+        .with_watched_traces(telemetry.is_exporting());
+    let site = Site::open(&runtime.handle(), listener, gateway).await?;
     say(config, &site, output)?;
     let ended = site.server.run(stopped).await;
     let report = runtime.shutdown(DRAIN).await;

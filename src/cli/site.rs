@@ -32,20 +32,18 @@ pub(super) struct Site {
 }
 
 impl Site {
-    /// Prepares to serve this runtime, its tokens known.
+    /// Prepares to serve this gateway of a runtime, its tokens known.
     pub(super) async fn open(
         handle: &Handle,
         listener: TcpListener,
-        open_metrics: bool,
+        gateway: Gateway,
     ) -> Result<Self, CliError> {
         let address: SocketAddr = listener.local_addr()?;
         let url = format!("http://{address}");
         let token = first_token(handle).await?;
         let console = Arc::new(Console::new(handle.clone()));
         let sign_in = sign_in_path(handle, &console)?.map(|path| format!("{url}{path}"));
-        let gateway = Gateway::new(handle.clone())
-            .with_open_metrics(open_metrics)
-            .with_pages(console);
+        let gateway = gateway.with_pages(console);
         let workers = thread::available_parallelism().map_or(1, NonZero::get);
         Ok(Self {
             server: Server::listen(Arc::new(gateway), listener, workers)?,

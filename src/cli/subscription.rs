@@ -1,18 +1,23 @@
 //! `hooklog subscription`: the subscriptions of an API.
 
+use std::time::Duration;
+
 use clap::{Args, Subcommand};
 use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde_json::{Map, Value, json, value::RawValue};
 
 use super::{
     CliError, Output,
+    bulk::JobArgs,
     client::{Answer, ServerArgs},
-    output::{Rows, Tone},
+    logs::parse_period,
+    output::{Rows, Tone, duration},
 };
 use crate::{
+    clock::{Clock, SystemClock},
     model::{
-        ApiId, ApplicationId, ConsumerStatus, DeliveryMode, FailureCause, SubscriptionId,
-        SubscriptionStatus,
+        ApiId, ApplicationId, AttemptError, ConsumerStatus, DeliveryMode, FailureCause,
+        SubscriptionId, SubscriptionStatus, Timestamp, Timings,
     },
     projection::subscriptions::SubscriptionHealth,
 };
@@ -39,6 +44,10 @@ enum SubscriptionCommand {
     ResumeFailure(OneArgs),
     /// End a subscription. What waits for a retry is discarded, on record.
     Close(OneArgs),
+    /// Send a test message to the callback, once, and tell what came of it. It is no delivery.
+    Test(TestArgs),
+    /// Send everything since a time again, delivered or not, in a job.
+    Redeliver(RedeliverArgs),
 }
 
 #[derive(Debug, Args)]
@@ -58,6 +67,49 @@ struct OneArgs {
     subscription: SubscriptionId,
     #[command(flatten)]
     server: ServerArgs,
+}
+
+#[derive(Debug, Args)]
+struct TestArgs {
+    #[command(flatten)]
+    one: OneArgs,
+    /// The content: JSON, or text. Default: a small object that says that it is a test
+    content: Option<String>,
+    /// What kind of event it tells of. Default: hooklog.test
+    #[arg(long = "type", value_name = "TYPE")]
+    event_type: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct RedeliverArgs {
+    #[command(flatten)]
+    one: OneArgs,
+    /// Messages that were accepted at or after this time (RFC 3339), or in the last 30min, 12h
+    /// or 7d.
+    #[arg(long, value_name = "TIME|PERIOD", value_parser = parse_since)]
+    since: Since,
+    /// Of them, those that were accepted before this time (RFC 3339).
+    #[arg(long, value_name = "TIME")]
+    until: Option<Timestamp>,
+    #[command(flatten)]
+    job: JobArgs,
+}
+
+/// Since when.
+#[derive(Debug, Clone, Copy)]
+enum Since {
+    Time(Timestamp),
+    Ago(Duration),
+}
+
+fn parse_since(text: &str) -> Result<Since, String> {
+    if let Ok(time) = text.parse() {
+        return Ok(Since::Time(time));
+    }
+    parse_period(text).map(Since::Ago).map_err(|_| {
+        "expected a time such as 2026-03-04T05:06:07Z, or a period such as 30min, 12h or 7d"
+            .to_owned()
+    })
 }
 
 /// A page of them, as they come.
@@ -139,7 +191,83 @@ pub(super) fn run(args: &SubscriptionArgs, output: &mut Output) -> Result<(), Cl
             client.delete(&["v1", "subscriptions", &id]).send()?;
             output.done("closed", &id)
         }
+        SubscriptionCommand::Test(args) => test(args, output),
+        SubscriptionCommand::Redeliver(args) => redeliver(args, output),
     }
+}
+
+/// What came of a test message.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Tested {
+    message: String,
+    method: String,
+    callback_url: Option<String>,
+    status: u16,
+    delivered: bool,
+    error: Option<AttemptError>,
+    timings: Timings,
+}
+
+fn test(args: &TestArgs, output: &mut Output) -> Result<(), CliError> {
+    let client = args.one.server.client()?;
+    let id = args.one.subscription.to_string();
+    let content = args.content.as_ref();
+    let content = content.map(|text| serde_json::from_str(text).unwrap_or_else(|_| json!(text)));
+    let asked: Map<String, Value> = [
+        ("content", content),
+        ("type", args.event_type.as_ref().map(|kind| json!(kind))),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+    .collect();
+    let ask = client.post(&["v1", "subscriptions", &id, "_test"]);
+    let answer = ask.json(&asked)?.send()?;
+    let tested: Tested = answer.parse()?;
+    if output.is_json() {
+        output.json(&answer.raw()?)?;
+    } else {
+        tested.describe(output)?;
+    }
+    output.flush()?;
+    if tested.delivered {
+        Ok(())
+    } else {
+        Err(CliError::failure("the callback did not take the message"))
+    }
+}
+
+impl Tested {
+    fn describe(&self, output: &mut Output) -> Result<(), CliError> {
+        let took = Duration::from_micros(u64::from(self.timings.total_us));
+        let url = self.callback_url.as_deref().unwrap_or("(no callback URL)");
+        output.line(format!("Message  {}", self.message))?;
+        output.line(format!("Request  {} {url}", self.method))?;
+        output.line(format!(
+            "Response status {}, {}",
+            self.status,
+            duration(took)
+        ))?;
+        if let Some(error) = &self.error {
+            output.line(format!("Error    {error}"))?;
+        }
+        Ok(())
+    }
+}
+
+fn redeliver(args: &RedeliverArgs, output: &mut Output) -> Result<(), CliError> {
+    let client = args.one.server.client()?;
+    let id = args.one.subscription.to_string();
+    let since = match args.since {
+        Since::Time(time) => time,
+        Since::Ago(period) => SystemClock::new().now().minus(period),
+    };
+    let selection = match args.until {
+        Some(until) => json!({"since": since, "until": until}),
+        None => json!({"since": since}),
+    };
+    let path = ["v1", "subscriptions", &id, "_redeliver"];
+    args.job.run(&client, &path, selection, output)
 }
 
 fn step(one: &OneArgs, step: &str, output: &mut Output) -> Result<(), CliError> {

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::{
     CliError, Output,
-    data::{Data, DataArgs},
+    data::{AtRestArgs, Data},
     output::progress,
 };
 use crate::projection::{
@@ -21,7 +21,7 @@ const PAGE: usize = 4_096;
 #[derive(Debug, Args)]
 pub(super) struct VerifyArgs {
     #[command(flatten)]
-    data: DataArgs,
+    data: AtRestArgs,
     /// Check the log alone, not the views.
     #[arg(long)]
     log_only: bool,

@@ -222,7 +222,7 @@ mod tests {
     fn a_session_ends_when_it_rests_and_when_it_is_old() {
         let sessions = Sessions::default();
         let cookie = sessions.open(token(), &at(0, 7), &at(0, 8));
-        let now = |minutes| Timestamp::from_millis(minutes * 60_000);
+        let now = |minutes: i64| Timestamp::from_millis(minutes * 60_000);
         assert!(sessions.find("other", now(0)).is_none());
         for minutes in (0..=720).step_by(30) {
             assert!(sessions.find(&cookie, now(minutes)).is_some(), "{minutes}");

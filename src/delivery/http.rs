@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 use http::HeaderValue;
+use tracing::Instrument as _;
 use url::Url;
 
 use super::{
@@ -14,6 +15,7 @@ use super::{
     exchange::{Answer, Wire},
     request, retry_after, tls,
     tokens::Tokens,
+    trace,
 };
 use crate::{
     clock::{SharedClock, SystemClock},
@@ -130,7 +132,12 @@ impl HttpTransportBuilder {
 impl Transport for HttpTransport {
     fn send(&self, request: AttemptRequest) -> BoxFuture<'static, AttemptReport> {
         let transport = self.clone();
-        Box::pin(async move { transport.attempt(request).await })
+        let span = trace::span(&request);
+        Box::pin(async move {
+            let report = transport.attempt(request).instrument(span.clone()).await;
+            trace::ended(&span, &report);
+            report
+        })
     }
 
     fn for_worker(self: Arc<Self>) -> Arc<dyn Transport> {

@@ -21,8 +21,8 @@
 //! need one at the same time wait for the same request. A token endpoint that gives none fails the
 //! attempt with the class `auth` and what it said: its status and its error code, nothing else of it.
 //!
-//! This room imports `model` and `clock` alone. Beside the command line's client of a
-//! gateway it is the only one that sees the HTTP client, and shows no type of it.
+//! This room imports `model` and `clock` alone. Beside the command line's clients of a
+//! gateway and of a collector it is the only one that sees the HTTP client, and shows no type of it.
 
 mod assertion;
 mod auth;
@@ -43,6 +43,7 @@ mod sign;
 mod tls;
 mod token_endpoint;
 mod tokens;
+mod trace;
 mod transport;
 
 #[cfg(feature = "server")]

@@ -6,9 +6,14 @@ use http::{
 };
 use url::Url;
 
-use super::{AttemptRequest, auth, cloud_events::Payload, sign};
+use super::{
+    AttemptRequest, auth,
+    cloud_events::Payload,
+    sign,
+    trace::{AttemptTrace, is_traceparent},
+};
 use crate::model::{
-    AttemptError, AttemptNumber, CustomHeader, DeliveryId, ErrorClass, Secret, Secrets, Timestamp,
+    AttemptError, CustomHeader, ErrorClass, Secret, Secrets, TRACEPARENT, Timestamp,
 };
 
 /// `user-agent` of every call that chooses none.
@@ -18,14 +23,15 @@ const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const WEBHOOK_SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 const WEBHOOK_ATTEMPT: HeaderName = HeaderName::from_static("webhook-attempt");
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACE: HeaderName = HeaderName::from_static(TRACEPARENT);
 const CLIENT_IDENTIFIER: HeaderName = HeaderName::from_static("x-gravitee-client-identifier");
 
 /// The headers of this call made now.
 ///
 /// A message's headers win over the policy's of the same name, and both over the gateway's
-/// `user-agent` and `traceparent`. `content-type`, attributes of CloudEvents, `authorization` from credentials, and what the
-/// callback trusts (`webhook-*`, the client identifier) are the gateway's alone.
+/// `user-agent` and `traceparent`; but a trace that came with the message goes on under the call's
+/// own span. `content-type`, attributes of CloudEvents, `authorization` from credentials, and what
+/// the callback trusts (`webhook-*`, the client identifier) are the gateway's alone.
 pub(super) fn headers(
     request: &AttemptRequest,
     payload: &Payload,
@@ -51,8 +57,12 @@ pub(super) fn headers(
     }
     let agent = HeaderValue::from_static(AGENT);
     map.entry(USER_AGENT).or_insert(agent);
-    let trace = value(&traceparent(request.delivery, request.attempt))?;
-    map.entry(TRACEPARENT).or_insert(trace);
+    let trace = value(&AttemptTrace::of(request).context.to_string())?;
+    if message.headers.iter().any(is_traceparent) {
+        map.insert(TRACE, trace);
+    } else {
+        map.entry(TRACE).or_insert(trace);
+    }
     map.insert(CONTENT_TYPE, value(&payload.content_type)?);
     for (name, attribute) in &payload.attributes {
         map.insert(name, attribute.clone());
@@ -101,14 +111,6 @@ fn webhook_headers(
     Ok(())
 }
 
-/// The trace context of a call (W3C): one trace per delivery, one span per attempt, the same on
-/// every run, so what a callback logged can be found from the delivery's id alone.
-fn traceparent(delivery: DeliveryId, attempt: AttemptNumber) -> String {
-    let (_, low) = delivery.as_uuid().as_u64_pair();
-    let span = low.wrapping_add(u64::from(attempt.get())).max(1);
-    format!("00-{}-{span:016x}-01", delivery.as_uuid().as_simple())
-}
-
 fn append_custom(
     map: &mut HeaderMap,
     header: &CustomHeader,
@@ -151,8 +153,9 @@ mod tests {
     use crate::{
         delivery::NoSecrets,
         model::{
-            ApiId, ConsumerConfiguration, Header, MessageId, MessagePublished, Policy, Secret,
-            Signing, SigningKey, SubscriptionId, WebhookEntrypoint,
+            ApiId, AttemptNumber, ConsumerConfiguration, DeliveryId, Header, MessageId,
+            MessagePublished, Policy, Secret, Signing, SigningKey, SubscriptionId,
+            WebhookEntrypoint,
         },
     };
 
@@ -208,6 +211,22 @@ mod tests {
         assert_eq!(map["traceparent"], trace);
         assert_eq!(map["authorization"], "Bearer t");
         assert_eq!(map.len(), 7);
+    }
+
+    #[test]
+    fn a_trace_that_came_with_the_message_goes_on_under_the_calls_own_span() {
+        let came = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
+        let own = "00-123456789abcdef01111222233334444-1111222233334447-01";
+        let sent = |value: &str| of(&request(&[], &[Header::new("TraceParent", value)]));
+        let went = "00-4bf92f3577b34da6a3ce929d0e0e4736-1111222233334447-00";
+        let map = sent(came);
+        assert_eq!(
+            map.get_all("traceparent").iter().collect::<Vec<_>>(),
+            [went]
+        );
+        assert_eq!(sent("nonsense")["traceparent"], own);
+        let chosen = CustomHeader::new("traceparent", came);
+        assert_eq!(of(&request(&[chosen], &[]))["traceparent"], came);
     }
 
     #[test]

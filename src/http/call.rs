@@ -9,6 +9,7 @@ use super::{
     gateway::Gateway,
     operation::Operation,
     problem::{Kind, Problem, as_query},
+    trace::RequestTrace,
 };
 use crate::{
     model::{Invalid, Position, RequestKey, Token},
@@ -44,6 +45,8 @@ pub(super) struct Call {
     pub(super) query: String,
     /// What headers say.
     pub(super) headers: Headers,
+    /// The trace it belongs to.
+    pub(super) trace: RequestTrace,
     /// The body.
     pub(super) body: Bytes,
 }

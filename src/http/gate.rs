@@ -17,6 +17,7 @@ use super::{
     operations,
     problem::{Kind, Problem},
     reply::Reply,
+    trace::RequestTrace,
 };
 use crate::{
     model::{Timestamp, Token},
@@ -99,6 +100,7 @@ pub(super) struct Incoming {
     pub(super) authorization: Option<String>,
     pub(super) peer: Option<IpAddr>,
     pub(super) headers: Headers,
+    pub(super) trace: RequestTrace,
 }
 
 /// Whose request it is, if they may ask for it.
@@ -164,6 +166,7 @@ pub(super) async fn answer(
         parameters: incoming.found.parameters,
         query: incoming.query,
         headers: incoming.headers,
+        trace: incoming.trace,
         body,
     };
     run(call).await.unwrap_or_else(Into::into)

@@ -26,6 +26,7 @@ pub struct Gateway {
     handle: Handle,
     closing: watch::Sender<bool>,
     open_metrics: bool,
+    watched_traces: bool,
     pages: Option<Arc<dyn Pages>>,
     strangers: Strangers,
     lanes: Lanes,
@@ -63,6 +64,7 @@ impl Gateway {
             handle,
             closing: watch::Sender::new(false),
             open_metrics: false,
+            watched_traces: false,
             pages: None,
             strangers: Strangers::default(),
             lanes: Lanes::default(),
@@ -75,6 +77,19 @@ impl Gateway {
     pub const fn with_open_metrics(mut self, open: bool) -> Self {
         self.open_metrics = open;
         self
+    }
+
+    /// The same, with traces that somebody watches: that of a request is stored with the messages it
+    /// publishes, also where it begins here.
+    #[must_use]
+    pub const fn with_watched_traces(mut self, watched: bool) -> Self {
+        self.watched_traces = watched;
+        self
+    }
+
+    /// Whether somebody watches traces.
+    pub(super) const fn has_watched_traces(&self) -> bool {
+        self.watched_traces
     }
 
     /// The same, with these pages beside the API.

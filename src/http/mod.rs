@@ -27,6 +27,7 @@ mod pages;
 mod problem;
 mod reply;
 mod server;
+mod trace;
 
 pub use self::{
     gateway::Gateway,

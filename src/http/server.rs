@@ -15,6 +15,7 @@ use actix_web::{
 };
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
+use tracing::{Instrument as _, Span};
 
 use super::{
     call::Headers,
@@ -23,7 +24,9 @@ use super::{
     pages::{PageRequest, Pages},
     problem::{Kind, Problem},
     reply::{Body, Reply},
+    trace::RequestTrace,
 };
+use crate::model::TRACEPARENT;
 
 /// Longest wait for the whole body of a request.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -106,16 +109,28 @@ async fn serve(
 ) -> HttpResponse {
     let gateway = gateway.into_inner();
     let began = gateway.handle().elapsed();
-    let path = request.path().to_owned();
-    let reply = respond(&request, payload, &gateway).await;
+    let came = text(&request, &header::HeaderName::from_static(TRACEPARENT));
+    let moment = gateway.handle().moment();
+    let trace = RequestTrace::new(came.as_deref(), gateway.has_watched_traces(), &moment);
+    let span = trace.span(request.method().as_str());
+    let answering = respond(&request, payload, &gateway, trace);
+    let reply = answering.instrument(span.clone()).await;
     let took = gateway.handle().elapsed().saturating_sub(began);
-    tracing::debug!(method = %request.method(), path, status = reply.status, took_us = took.as_micros(), "served");
-    written(reply)
+    span.record("status", reply.status);
+    span.in_scope(|| tracing::info!(took_us = took.as_micros(), "served"));
+    written(reply.header("x-request-id", trace.request.to_string()))
 }
 
-async fn respond(request: &HttpRequest, payload: web::Payload, gateway: &Arc<Gateway>) -> Reply {
+async fn respond(
+    request: &HttpRequest,
+    payload: web::Payload,
+    gateway: &Arc<Gateway>,
+    trace: RequestTrace,
+) -> Reply {
     let path = request.path();
     if let Some(pages) = gateway.pages(path) {
+        // Which one is for the path to tell, and a path may hold what is not to be told.
+        Span::current().record("route", "(page)");
         return show(request, payload, Arc::clone(pages), gateway).await;
     }
     let context_of = |path: &str| gateway.handle().context_of(path);
@@ -124,6 +139,7 @@ async fn respond(request: &HttpRequest, payload: web::Payload, gateway: &Arc<Gat
         Err(reply) => return reply,
     };
     let operation = found.operation;
+    Span::current().record("route", operation.path);
     let incoming = Incoming {
         found,
         path: path.to_owned(),
@@ -136,6 +152,7 @@ async fn respond(request: &HttpRequest, payload: web::Payload, gateway: &Arc<Gat
             idempotency_key: text(request, &header::HeaderName::from_static("idempotency-key")),
             last_event_id: text(request, &header::HeaderName::from_static("last-event-id")),
         },
+        trace,
     };
     let admitted = gate::admit(gateway, &incoming);
     let bearer = match admitted {

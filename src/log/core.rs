@@ -297,12 +297,21 @@ impl LogCore {
     ///
     /// What is not refused becomes visible to readers before this returns.
     pub fn commit(&mut self, requests: Vec<AppendRequest>) -> Vec<AppendAnswer> {
+        self.commit_at(self.options.clock.now(), requests)
+    }
+
+    /// [`commit`](Self::commit) at this time, or the last one written when that is later.
+    pub(crate) fn commit_at(
+        &mut self,
+        now: Timestamp,
+        requests: Vec<AppendRequest>,
+    ) -> Vec<AppendAnswer> {
         if let Err(error) = self.ready() {
             return requests.iter().map(|_| Err(error.clone())).collect();
         }
         let free = self.storage.bytes_free();
         let first = self.view.head().next();
-        let time = self.options.clock.now().max(self.last_time);
+        let time = now.max(self.last_time);
         let mut commit = Commit {
             view: &self.view,
             builder: PageBuilder::default(),
@@ -512,6 +521,14 @@ impl LogCore {
             .map_or(Ok(()), |active| active.store.flush());
         if let Err(error) = result {
             self.fail(&error);
+        }
+    }
+
+    /// Makes everything that was written durable.
+    pub(crate) fn sync(&mut self) -> Result<(), StorageError> {
+        match &self.active {
+            Some(active) => active.store.sync().inspect_err(|error| self.fail(error)),
+            None => Ok(()),
         }
     }
 

@@ -24,6 +24,7 @@ mod event_log;
 mod feed;
 mod head_file;
 mod health;
+mod offline;
 mod options;
 mod page;
 mod reader;
@@ -49,6 +50,7 @@ pub use self::{
     event_log::{EventLog, HeadWatch},
     feed::{Feed, FeedItem, FeedStart, Filter},
     health::{Health, HealthWatch},
+    offline::{LogStart, OfflineError, OfflineWriter, Sequence},
     options::{Durability, LogOptions},
     reader::ReadLimit,
     retention::{RetentionError, RetentionPlan, RetentionPolicy, RetiredSegment},

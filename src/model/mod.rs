@@ -29,6 +29,7 @@ mod secret;
 mod source;
 mod subscription;
 mod time;
+mod trace;
 mod url;
 mod validation;
 
@@ -83,6 +84,7 @@ pub use self::{
         SubscriptionStatus,
     },
     time::Timestamp,
+    trace::{ForeignTrace, SpanId, TRACEPARENT, TraceContext, TraceId},
     url::CallbackUrl,
     validation::{Invalid, Problem},
 };

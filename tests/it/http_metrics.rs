@@ -19,6 +19,7 @@ use crate::support::gateway::Served;
 #[derive(Debug, Default)]
 struct Scrape {
     types: BTreeMap<String, String>,
+    helps: BTreeSet<String>,
     samples: BTreeMap<String, f64>,
 }
 
@@ -29,8 +30,9 @@ impl Scrape {
         assert!(text.ends_with('\n'));
         for line in text.lines() {
             if let Some(help) = line.strip_prefix("# HELP ") {
-                let (_, help) = help.split_once(' ').unwrap();
+                let (name, help) = help.split_once(' ').unwrap();
                 assert!(!help.is_empty(), "{line}");
+                assert!(scrape.helps.insert(name.to_owned()), "{line} comes twice");
             } else if let Some(of) = line.strip_prefix("# TYPE ") {
                 let (name, kind) = of.split_once(' ').unwrap();
                 let before = scrape.types.insert(name.to_owned(), kind.to_owned());
@@ -131,6 +133,19 @@ async fn names_and_labels_are_those_that_are_promised_and_there_from_the_start()
     ];
     let types = scrape.types.iter().map(|(a, b)| (a.as_str(), b.as_str()));
     assert_eq!(types.collect::<Vec<_>>(), expected);
+    assert!(scrape.helps.iter().eq(scrape.types.keys()), "{scrape:#?}");
+    let without_labels = [
+        "hooklog_attempt_duration_seconds_count",
+        "hooklog_attempt_duration_seconds_sum",
+        "hooklog_backlog_messages",
+        "hooklog_backlog_oldest_seconds",
+        "hooklog_dead_letters",
+        "hooklog_delivery_e2e_seconds_count",
+        "hooklog_delivery_e2e_seconds_sum",
+        "hooklog_messages_accepted_total",
+        "hooklog_retries_scheduled",
+    ];
+    assert_eq!(scrape.values(without_labels), [0; 9]);
     let with_labels = scrape.samples.keys().filter(|sample| {
         sample.contains('{') && !sample.contains("_bucket{") && !sample.contains("projection")
     });

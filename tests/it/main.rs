@@ -6,7 +6,9 @@
 )]
 
 mod cli;
+mod cli_jobs;
 mod cli_server;
+mod cli_transfer;
 mod delivery_calls;
 mod delivery_egress;
 mod delivery_faults;
@@ -46,4 +48,5 @@ mod subscription_flight;
 mod subscription_lives;
 mod subscription_rules;
 mod support;
+mod telemetry;
 mod walls;

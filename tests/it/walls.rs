@@ -109,7 +109,10 @@ const CRATES: &[(&str, &[&str])] = &[
     ("actix_web", &["http/server"]),
     ("regex", &["filter/"]),
     ("prometheus_client", &["http/exposition"]),
-    ("reqwest", &["delivery/", "cli/client"]),
+    (
+        "reqwest",
+        &["delivery/", "cli/client", "cli/telemetry/otlp"],
+    ),
     ("rustls", &["delivery/"]),
     ("maud", &["console/"]),
     ("clap", &["cli/"]),
@@ -117,6 +120,11 @@ const CRATES: &[(&str, &[&str])] = &[
     ("comfy_table", &["cli/"]),
     ("indicatif", &["cli/"]),
     ("saphyr_parser", &["gravitee/yaml"]),
+    ("tracing_subscriber", &["cli/telemetry/"]),
+    ("opentelemetry", &["cli/telemetry/"]),
+    ("opentelemetry_http", &["cli/telemetry/"]),
+    ("opentelemetry_otlp", &["cli/telemetry/"]),
+    ("opentelemetry_sdk", &["cli/telemetry/"]),
 ];
 
 /// What the pure core must not touch, beside the rooms it may not import.

@@ -21,9 +21,15 @@ use self::{
     callbacks::{Temper, url},
     summary::{Figures, Live},
 };
-use super::{CliError, Output, data::temporary_directory, site::Site};
+use super::{
+    CliError, Output,
+    data::temporary_directory,
+    site::Site,
+    telemetry::{Telemetry, TracingArgs, TracingConfig},
+};
 use crate::{
     delivery::Egress,
+    http::Gateway,
     log::StreamId,
     model::{
         Api, ApiId, Application, Logging, MockSource, Retry, Source, Subscription, SubscriptionId,
@@ -57,6 +63,8 @@ pub(super) struct DemoArgs {
     /// Call callbacks under this URL instead of starting them (see `hooklog receiver`).
     #[arg(long, value_name = "URL", hide = true)]
     callbacks: Option<String>,
+    #[command(flatten)]
+    tracing: TracingArgs,
 }
 
 pub(super) fn run(args: DemoArgs, output: &mut Output) -> Result<(), CliError> {
@@ -67,7 +75,13 @@ pub(super) fn run(args: DemoArgs, output: &mut Output) -> Result<(), CliError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let figures = runtime.block_on(demo(&args, &data))?;
+    let tracing = TracingConfig::default().with(&args.tracing)?;
+    let figures = runtime.block_on(async {
+        let telemetry = Telemetry::start(&tracing)?;
+        let figures = demo(&args, &data, telemetry.is_exporting()).await;
+        telemetry.end().await;
+        figures
+    })?;
     figures.show(&data, output)?;
     if args.messages.is_some() {
         figures.check()
@@ -76,7 +90,7 @@ pub(super) fn run(args: DemoArgs, output: &mut Output) -> Result<(), CliError> {
     }
 }
 
-async fn demo(args: &DemoArgs, data: &Path) -> Result<Figures, CliError> {
+async fn demo(args: &DemoArgs, data: &Path, watches_traces: bool) -> Result<Figures, CliError> {
     let own = match &args.callbacks {
         Some(_) => None,
         None => Some(Callbacks::start().await?),
@@ -91,7 +105,8 @@ async fn demo(args: &DemoArgs, data: &Path) -> Result<Figures, CliError> {
         .start()
         .await?;
     let handle = runtime.handle();
-    let site = Site::open(&handle, listener(args.listen)?, false).await?;
+    let gateway = Gateway::new(handle.clone()).with_watched_traces(watches_traces);
+    let site = Site::open(&handle, listener(args.listen)?, gateway).await?;
     let stage = Stage::set(&handle, args, &base).await?;
     let live = Live::new(args.messages, data, &base, site.sign_in.as_deref());
     let (shown_to_the_end, end) = oneshot::channel::<()>();

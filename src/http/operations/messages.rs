@@ -142,6 +142,9 @@ async fn publish(call: &Call) -> Result<Reply, Problem> {
     let api: ApiId = call.parameter("api")?;
     call.handle().api(api)?;
     let (mut messages, is_batch) = messages(call)?;
+    for message in &mut messages {
+        call.trace.send_along(message);
+    }
     let mut receipts = Vec::new();
     let key = call.idempotency_key()?;
     if let Some(key) = key {

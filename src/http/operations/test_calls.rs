@@ -103,7 +103,8 @@ async fn test(call: &Call) -> Result<Reply, Problem> {
         .content
         .unwrap_or_else(|| value!({"test": true, "subscription": id}));
     let event_type = asked.event_type.unwrap_or_else(|| TYPE.to_owned());
-    let message = Message::json(&content)?.with_type(event_type);
+    let mut message = Message::json(&content)?.with_type(event_type);
+    call.trace.send_along(&mut message);
     let tested = call.handle().test_callback(id, message).await?;
     Reply::json(200, &Tested::from(tested))
 }

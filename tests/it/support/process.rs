@@ -61,6 +61,13 @@ impl Process {
         self.child.wait().unwrap();
     }
 
+    /// Asks it to end, and waits until it has.
+    pub(crate) fn terminate(&mut self) {
+        let id = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+        assert!(self.child.wait().unwrap().success());
+    }
+
     /// A command against it.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = client(&self.directory);
@@ -104,6 +111,17 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Looks again and again until something is as it should be.
+pub(crate) fn until<T>(look: impl Fn() -> Option<T>) -> T {
+    for _ in 0..600 {
+        if let Some(found) = look() {
+            return found;
+        }
+        wait();
+    }
+    panic!("it never was as it should be");
 }
 
 /// Between two looks at another process, which tells nobody when it is done.
