@@ -166,7 +166,7 @@ impl Chart {
         html! {
             details.behind {
                 summary { "As a table" }
-                div.table-wrap {
+                div.table-wrap tabindex="0" {
                     table {
                         thead { tr { th scope="col" { "Time (UTC)" } @for line in &self.lines { th.number scope="col" { (line.name) } } } }
                         tbody {

@@ -12,8 +12,8 @@ use crate::{
     clock::SharedClock,
     delivery::{AttemptRequest, Transport},
     model::{
-        AttemptError, AttemptNumber, AttemptReport, AttemptResult, ErrorClass, MessageId,
-        RetryAfter, SubscriptionId, Timings,
+        AttemptError, AttemptNumber, AttemptReport, AttemptResult, Captured, CapturedBody,
+        CapturedHeader, CapturedPart, ErrorClass, MessageId, RetryAfter, SubscriptionId, Timings,
     },
 };
 
@@ -26,6 +26,10 @@ pub enum FakeAnswer {
     RetryAfter(u16, u32),
     /// No response, for this reason.
     Error(ErrorClass),
+    /// No response, for this reason, in these words.
+    Failed(ErrorClass, String),
+    /// This status; all that was captured of both sides holds this text, whatever logging says.
+    Captured(u16, String),
     /// The caller's thread panics: a fault of the gateway itself.
     Panic,
 }
@@ -155,6 +159,25 @@ impl Drop for Waiting {
     }
 }
 
+/// Headers and bodies that hold this text.
+fn everywhere(text: &str) -> Captured {
+    let part = CapturedPart {
+        headers: Some(vec![CapturedHeader {
+            name: text.to_owned(),
+            value: text.to_owned(),
+        }]),
+        body: Some(CapturedBody {
+            bytes: text.as_bytes().to_vec(),
+            size: text.len() as u64,
+            truncated: false,
+        }),
+    };
+    Captured {
+        request: part.clone(),
+        response: part,
+    }
+}
+
 impl Transport for FakeTransport {
     fn send(&self, request: AttemptRequest) -> BoxFuture<'static, AttemptReport> {
         let inner = Arc::clone(&self.0);
@@ -177,7 +200,18 @@ impl Transport for FakeTransport {
                 let mut rule = inner.rule.lock().unwrap_or_else(PoisonError::into_inner);
                 rule(&request)
             };
+            let mut captured = None;
             let result = match answer {
+                FakeAnswer::Captured(status, text) => {
+                    captured = Some(Box::new(everywhere(&text)));
+                    AttemptResult::Responded {
+                        status,
+                        retry_after: None,
+                    }
+                }
+                FakeAnswer::Failed(class, detail) => {
+                    AttemptResult::Failed(AttemptError::new(class, detail))
+                }
                 FakeAnswer::Status(status) => AttemptResult::Responded {
                     status,
                     retry_after: None,
@@ -199,7 +233,7 @@ impl Transport for FakeTransport {
                 started_at,
                 timings,
                 result,
-                captured: None,
+                captured,
             }
         })
     }

@@ -9,6 +9,7 @@ mod cli;
 mod cli_jobs;
 mod cli_server;
 mod cli_transfer;
+mod console;
 mod delivery_calls;
 mod delivery_egress;
 mod delivery_faults;

@@ -38,6 +38,8 @@
     for (const name of names) {
       const source = new EventSource('/console/live/' + encodeURIComponent(name));
       source.onmessage = changed;
+      // What came between the page and the stream.
+      source.onopen = changed;
       addEventListener('pagehide', () => source.close());
     }
     document.addEventListener('visibilitychange', () => { if (!document.hidden && again) { again = false; changed(); } });

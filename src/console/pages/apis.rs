@@ -130,7 +130,7 @@ async fn list(visit: &Visit) -> Result<Answer, Trouble> {
 
 fn table(rows: &[(&std::sync::Arc<Api>, Figures)]) -> Markup {
     html! {
-        div.table-wrap {
+        div.table-wrap tabindex="0" {
             table.list {
                 thead { tr {
                     th scope="col" { "Name" } th scope="col" { "State" }

@@ -66,7 +66,7 @@ async fn list(visit: &Visit) -> Result<Answer, Trouble> {
                 @if visit.may(Permission::Manage) { p { a."button primary" href=(format!("{ROOT}/applications/new")) { "Add the first application" } } }
             }))
         } @else {
-            div.table-wrap { table.list {
+            div.table-wrap tabindex="0" { table.list {
                 thead { tr { th scope="col" { "Name" } th scope="col" { "Description" } th scope="col" { "Created (UTC)" } } }
                 tbody { @for row in &applications { tr {
                     th scope="row" { a href=(place(row.application.id)) { (row.application.name) } }
@@ -184,7 +184,7 @@ async fn page(
         section.card {
             h2 { "Subscriptions" }
             @if subscriptions.is_empty() { p.muted { "None." } } @else {
-                div.table-wrap { table {
+                div.table-wrap tabindex="0" { table {
                     thead { tr { th scope="col" { "Callback" } th scope="col" { "API" } th scope="col" { "Status" } } }
                     tbody { @for row in &subscriptions { tr {
                         th scope="row" { a href=(address(row.state.definition.id)) { (callback(row)) } }
@@ -230,7 +230,7 @@ async fn page(
 fn key_table(visit: &Visit, keys: &[TokenRow]) -> Markup {
     let now = visit.now();
     html! {
-        div.table-wrap { table {
+        div.table-wrap tabindex="0" { table {
             thead { tr { th scope="col" { "Name" } th scope="col" { "Created (UTC)" } th scope="col" { "State" } th {} } }
             tbody { @for row in keys { tr {
                 th scope="row" { (row.token.name) }

@@ -79,7 +79,7 @@ fn entrypoints(visit: &Visit) -> Result<Answer, Trouble> {
         (layout::head("Configuration", &layout::nothing(), &layout::nothing()))
         (tabs(&api, false))
         (layout::head("Entrypoints", &html! { "How consumers get the messages of this API." }, &add))
-        div.table-wrap {
+        div.table-wrap tabindex="0" {
             table.list {
                 thead { tr { th scope="col" { "Entrypoint" } th scope="col" { "Context path" } th scope="col" { "Default callback" }
                     th scope="col" { "Retries" } th scope="col" { "Dead letters" } th scope="col" { "Logging" } } }

@@ -135,7 +135,7 @@ fn selection(visit: &Visit, api: &Api, letters: &[DeadLetter], is_filtered: bool
                     }
                 }
             }
-            div.table-wrap {
+            div.table-wrap tabindex="0" {
                 table.list {
                     thead { tr {
                         @if may { th { span.visually-hidden { "Ticked" } input type="checkbox" data-tick-all hidden aria-label="Tick all"; } }

@@ -221,7 +221,7 @@ fn retries(visit: &Visit, detail: &DeliveryDetail) -> Markup {
 
 fn attempts(attempts: &[AttemptDetail]) -> Markup {
     html! {
-        div.table-wrap {
+        div.table-wrap tabindex="0" {
             table {
                 thead { tr { th.number scope="col" { "Attempt" } th scope="col" { "Status" } th scope="col" { "Date (UTC)" } th.number scope="col" { "Waited" } th.number scope="col" { "Duration" } th scope="col" { "Parts" } th scope="col" { "Reason" } } }
                 tbody {

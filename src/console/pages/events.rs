@@ -62,9 +62,13 @@ async fn list(visit: &Visit) -> Result<Answer, Trouble> {
     );
     let feed = visit.handle().log().follow(FeedStart::After(start), filter);
     let read = tokio::task::spawn_blocking(move || read(feed));
-    let found = read
+    let mut found = read
         .await
         .map_err(|error| Trouble::Failed(error.to_string()))?;
+    if !invalid.problems.is_empty() {
+        // Showing what was not asked for would mislead.
+        found.events.clear();
+    }
     let fields = Fields {
         form: &visit.query,
         invalid: &invalid,
@@ -135,7 +139,7 @@ fn read(mut feed: crate::log::Feed) -> Found {
 
 fn table(events: &[std::sync::Arc<RecordedEvent>]) -> Markup {
     html! {
-        div.table-wrap {
+        div.table-wrap tabindex="0" {
             table.list.events {
                 thead { tr { th.number scope="col" { "Position" } th scope="col" { "Time (UTC)" } th scope="col" { "Type" } th scope="col" { "Stream" } th scope="col" { "Data" } } }
                 tbody {

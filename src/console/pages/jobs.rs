@@ -64,7 +64,7 @@ async fn list(visit: &Visit) -> Result<Answer, Trouble> {
 
 fn table(visit: &Visit, jobs: &[JobRow]) -> Markup {
     html! {
-        div.table-wrap {
+        div.table-wrap tabindex="0" {
             table.list {
                 thead { tr { th scope="col" { "Created (UTC)" } th scope="col" { "What" } th scope="col" { "API" } th scope="col" { "Status" } th scope="col" { "Progress" } th.number scope="col" { "Failed" } } }
                 tbody {

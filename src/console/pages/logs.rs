@@ -120,6 +120,14 @@ async fn page(visit: &Visit, api: &Api, limit: usize) -> Result<(DeliveryPage, I
     let (filter, mut invalid) = asked(&visit.query, visit.now());
     let cursor = visit.query.parsed("cursor", &mut invalid);
     let view = visit.fresh(visit.handle().deliveries()).await;
+    if !invalid.problems.is_empty() {
+        // Showing what was not asked for would mislead.
+        let nothing = DeliveryPage {
+            deliveries: Vec::new(),
+            next: None,
+        };
+        return Ok((nothing, invalid));
+    }
     let query = DeliveryQuery {
         api: api.id,
         filter,
@@ -132,6 +140,7 @@ async fn page(visit: &Visit, api: &Api, limit: usize) -> Result<(DeliveryPage, I
 async fn list(visit: &Visit) -> Result<Answer, Trouble> {
     let api = visit.api()?;
     let (page, invalid) = page(visit, &api, PAGE).await?;
+    let is_asked = invalid.problems.is_empty();
     let is_filtered = FILTERS
         .iter()
         .any(|(name, _)| *name != "live" && visit.query.get(name).is_some());
@@ -147,7 +156,9 @@ async fn list(visit: &Visit) -> Result<Answer, Trouble> {
         (summary(visit, &api))
         (filters(visit, &callbacks(visit, &api)?, &invalid))
         div id="log" data-live=[is_live.then_some("deliveries")] {
-            @if page.deliveries.is_empty() { (nothing(visit, &api, is_filtered, page.next.is_some())) } @else { (table(visit, &page.deliveries)) }
+            @if !is_asked {
+                (parts::empty("Nothing is shown", &html! { p { "A filter cannot be read; look at what is marked." } }))
+            } @else if page.deliveries.is_empty() { (nothing(visit, &api, is_filtered, page.next.is_some())) } @else { (table(visit, &page.deliveries)) }
         }
         (parts::pager(visit, page.next.map(|next| next.to_string()).as_deref(), "deliveries"))
     };
@@ -186,7 +197,7 @@ fn summary(visit: &Visit, api: &Api) -> Markup {
                 span { "Headers and bodies: " (logging_told(api.entrypoint.logging)) }
             }
             p.log-actions {
-                a."button small" href=(format!("{root}{live}")) aria-pressed=(visit.query.is_on("live")) {
+                a class=(if visit.query.is_on("live") { "button small on" } else { "button small" }) href=(format!("{root}{live}")) {
                     @if visit.query.is_on("live") { "Stop live tail" } @else { "Live tail" }
                 }
                 a."button small" href=(format!("{root}/export.csv{query}")) { "CSV" }
@@ -356,7 +367,7 @@ fn table(visit: &Visit, rows: &[DeliveryRow]) -> Markup {
         found.map_or_else(|| format::brief(&row.application), |one| one.name.clone())
     };
     html! {
-        div.table-wrap {
+        div.table-wrap tabindex="0" {
             table.list.log {
                 caption.visually-hidden { "Deliveries, newest first" }
                 thead { tr {

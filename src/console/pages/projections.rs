@@ -39,7 +39,7 @@ fn list(visit: &Visit) -> Result<Answer, Trouble> {
     let content = html! {
         (layout::head("Projections", &note, &layout::nothing()))
         div id="projections" data-live="deliveries" {
-            div.table-wrap { table.list {
+            div.table-wrap tabindex="0" { table.list {
                 thead { tr { th scope="col" { "Name" } th.number scope="col" { "Version" } th.number scope="col" { "Position" } th.number scope="col" { "Lag, in events" } th.number scope="col" { "Skipped" } th scope="col" { "State" } th {} } }
                 tbody { @for status in &statuses { tr {
                     th scope="row" { (status.name) }

@@ -92,7 +92,7 @@ fn tokens(visit: &Visit, rows: &[TokenRow]) -> Markup {
     let own = visit.token().map(|token| token.id);
     let of_people = rows.iter().filter(|row| row.token.role != Role::Consumer);
     html! {
-        div.table-wrap { table.list {
+        div.table-wrap tabindex="0" { table.list {
             thead { tr { th scope="col" { "Name" } th scope="col" { "Role" } th scope="col" { "Created (UTC)" } th scope="col" { "Expires (UTC)" } th scope="col" { "State" } th {} } }
             tbody { @for row in of_people { tr {
                 th scope="row" { (row.token.name) @if Some(row.token.id) == own { small { "this session" } } }

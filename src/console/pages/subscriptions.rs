@@ -90,7 +90,7 @@ fn table(visit: &Visit, rows: &[SubscriptionRow]) -> Result<Markup, Trouble> {
         .collect::<Result<_, Trouble>>()?;
     let now = visit.now();
     Ok(html! {
-        div.table-wrap {
+        div.table-wrap tabindex="0" {
             table.list {
                 thead { tr { th scope="col" { "Callback" } th scope="col" { "Application" } th scope="col" { "Status" } th scope="col" { "Circuit" }
                     th.number scope="col" { "Backlog" } th scope="col" { "Success" } th scope="col" { "Last error" } } }

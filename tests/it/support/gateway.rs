@@ -3,6 +3,7 @@
 use std::{net::TcpListener, sync::Arc, thread};
 
 use hooklog::{
+    console::Console,
     http::{Gateway, Server},
     model::{ApplicationId, Role, Token},
     testing::TestRuntime,
@@ -16,6 +17,7 @@ pub(crate) struct Served {
     pub(crate) test: TestRuntime,
     pub(crate) base: String,
     pub(crate) admin: String,
+    pub(crate) console: Arc<Console>,
     client: reqwest::Client,
     end: Option<oneshot::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
@@ -90,7 +92,8 @@ impl Served {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
-        let gateway = Arc::new(gateway);
+        let console = Arc::new(Console::new(test.handle()));
+        let gateway = Arc::new(gateway.with_pages(Arc::clone(&console) as _));
         let (end, ended) = oneshot::channel::<()>();
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -108,6 +111,7 @@ impl Served {
         Self {
             admin: admin.unwrap().1.reveal().to_owned(),
             base,
+            console,
             client: reqwest::Client::new(),
             end: Some(end),
             thread: Some(thread),

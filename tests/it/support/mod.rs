@@ -1,5 +1,6 @@
 //! What several behaviours are tested with.
 
+pub(crate) mod browser;
 pub(crate) mod gateway;
 pub(crate) mod hostile;
 pub(crate) mod process;
