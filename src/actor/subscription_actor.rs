@@ -464,14 +464,15 @@ async fn read_messages(
         match shared.log.read_stream_async(stream, after, limit).await {
             Ok(events) => return Some((events, busy)),
             Err(ReadError::Closed) => return None,
-            Err(error) => match error.stream_goes_on_after() {
+            Err(error) => {
                 // The core sees the gap.
-                Some(resume) => after = resume,
-                None => {
+                if let Some(resume) = error.stream_goes_on_after() {
+                    after = resume;
+                } else {
                     tracing::error!(%stream, %error, "messages cannot be read yet");
                     busy = paused(&shared, busy).await;
                 }
-            },
+            }
         }
     }
 }

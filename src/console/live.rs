@@ -37,16 +37,12 @@ async fn next(
     (handle, name, after): (Handle, &'static str, Position),
 ) -> Option<(Bytes, (Handle, &'static str, Position))> {
     let changed = handle.projection_changed(name, after).fuse();
-    match tokio::time::timeout(HEARTBEAT, changed).await {
-        Ok(position) => {
-            let position = position?;
-            tokio::time::sleep(PAUSE).await;
-            let text = format!("id: {position}\ndata: {position}\n\n");
-            Some((text.into(), (handle, name, position)))
-        }
-        Err(_) => {
-            let text = Bytes::from_static(b": still here\n\n");
-            Some((text, (handle, name, after)))
-        }
-    }
+    let Ok(position) = tokio::time::timeout(HEARTBEAT, changed).await else {
+        let text = Bytes::from_static(b": still here\n\n");
+        return Some((text, (handle, name, after)));
+    };
+    let position = position?;
+    tokio::time::sleep(PAUSE).await;
+    let text = format!("id: {position}\ndata: {position}\n\n");
+    Some((text.into(), (handle, name, position)))
 }

@@ -59,7 +59,7 @@ impl Projection for IdempotencyKeys {
             }
         } else if recorded.version == Version::FIRST && is_keyed(&owner) {
             let key = id_key(b'r', &owner);
-            if let Some(mut row) = rows.get(&key)?.map(|row| row.to_vec()) {
+            if let Some(mut row) = rows.get(&key)? {
                 row[0] = CREATED;
                 rows.put(key, row);
             }
