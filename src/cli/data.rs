@@ -12,8 +12,10 @@ use clap::Args;
 use super::{CliError, output::progress};
 use crate::{
     clock::{Clock, SharedClock, SystemClock},
-    log::EventLog,
-    projection::{Folding, OnBadEvent, Projection, SharedHistory, Storage, View, copy_rows},
+    log::{EventLog, OriginStore},
+    projection::{
+        CutLog, Folding, OnBadEvent, Projection, SharedHistory, Storage, View, copy_rows,
+    },
     runtime::{Handle, PROJECTIONS_DIRECTORY, Runtime},
 };
 
@@ -39,6 +41,7 @@ pub(super) struct DataArgs {
 pub(super) struct Data {
     pub(super) path: PathBuf,
     pub(super) log: EventLog,
+    pub(super) origins: Arc<OriginStore>,
     pub(super) clock: SharedClock,
     scratch: OnceCell<Scratch>,
 }
@@ -88,6 +91,7 @@ impl DataArgs {
         Ok(Data {
             path: self.data.clone(),
             log: EventLog::open_read_only(&self.data)?,
+            origins: Arc::new(OriginStore::open(&self.data)?),
             clock: SystemClock::shared(),
             scratch: OnceCell::new(),
         })
@@ -96,7 +100,7 @@ impl DataArgs {
 
 impl Data {
     pub(super) fn history(&self) -> SharedHistory {
-        Arc::new(self.log.clone())
+        Arc::new(CutLog::new(self.log.clone(), Arc::clone(&self.origins)))
     }
 
     /// Where the gateway keeps its rows.

@@ -25,6 +25,7 @@ mod feed;
 mod head_file;
 mod health;
 mod options;
+mod origin;
 mod page;
 mod reader;
 mod recovery;
@@ -50,6 +51,7 @@ pub use self::{
     feed::{Feed, FeedItem, FeedStart, Filter},
     health::{Health, HealthWatch},
     options::{Durability, LogOptions},
+    origin::{Origin, OriginDraft, OriginStore, SectionRows, SectionWriter},
     reader::ReadLimit,
     retention::{RetentionError, RetentionPlan, RetentionPolicy, RetiredSegment},
     sled_storage::DirectoryStorage,
