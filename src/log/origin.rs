@@ -4,6 +4,7 @@
 //! ```text
 //! <data>/origin/<first>/manifest    what the origin holds: see `Manifest`
 //! <data>/origin/<first>/<section>   rows: length of key, length of value (u32 each), key, value
+//! <data>/origin/draft-<n>/          one that is being written, or never was to its end
 //! ```
 //!
 //! `first` is the position where the log begins for whoever reads it together with the origin;
@@ -14,9 +15,12 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    io::{BufReader, BufWriter, ErrorKind, Read, Write},
+    io::{self, BufReader, BufWriter, ErrorKind, Read, Write},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use serde::{Deserialize, Serialize};
@@ -30,7 +34,9 @@ use crate::model::Position;
 const ORIGIN_FORMAT: u32 = 1;
 const ORIGIN_DIRECTORY: &str = "origin";
 const MANIFEST: &str = "manifest";
-const DRAFT: &str = "draft";
+const DRAFT: &str = "draft-";
+/// Tells the drafts of one process apart: one that nobody waits for any more may still be written.
+static DRAFTS: AtomicU64 = AtomicU64::new(0);
 /// A row longer than this is damage: the longest hold the definition of a subscription.
 const PART_BYTES_MAX: u32 = 256 << 20;
 
@@ -39,6 +45,8 @@ const PART_BYTES_MAX: u32 = 256 << 20;
 pub struct OriginStore {
     directory: PathBuf,
     current: RwLock<Option<Arc<Origin>>>,
+    /// Held while something is changed.
+    is_closed: Mutex<bool>,
 }
 
 /// What stood just before a position.
@@ -79,6 +87,7 @@ impl OriginStore {
         Ok(Self {
             directory,
             current: RwLock::new(current.map(Arc::new)),
+            is_closed: Mutex::new(false),
         })
     }
 
@@ -88,9 +97,29 @@ impl OriginStore {
         current.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Begins an origin of a log that will begin here. Another draft is thrown away. Blocks.
+    /// Changes nothing any more: whoever is still at a cut is refused, and the directory may be
+    /// opened again. Waits for a change that is being made. Blocks.
+    pub fn close(&self) {
+        let is_closed = self.is_closed.lock();
+        *is_closed.unwrap_or_else(PoisonError::into_inner) = true;
+    }
+
+    /// The right to change something.
+    fn change(&self) -> Result<MutexGuard<'_, bool>, StorageError> {
+        let is_closed = self.is_closed.lock();
+        let is_closed = is_closed.unwrap_or_else(PoisonError::into_inner);
+        if *is_closed {
+            let closed = io::Error::other("it is closed");
+            return Err(StorageError::io(&self.directory, closed));
+        }
+        Ok(is_closed)
+    }
+
+    /// Begins an origin of a log that will begin here. Blocks.
     pub fn draft(&self, first: Position) -> Result<Arc<OriginDraft>, StorageError> {
-        let path = self.directory.join(DRAFT);
+        let _change = self.change()?;
+        let number = DRAFTS.fetch_add(1, Ordering::Relaxed);
+        let path = self.directory.join(format!("{DRAFT}{number}"));
         remove(&path)?;
         fs::create_dir_all(&path).map_err(|error| StorageError::io(&path, error))?;
         Ok(Arc::new(OriginDraft {
@@ -103,6 +132,7 @@ impl OriginStore {
     /// Makes a draft the present origin. From here on the log begins at its first position,
     /// over a crash too. Blocks.
     pub fn publish(&self, draft: &OriginDraft) -> Result<Arc<Origin>, StorageError> {
+        let _change = self.change()?;
         let manifest = draft.write_manifest()?;
         let path = self.directory.join(format!("{:020}", draft.first.get()));
         fs::rename(&draft.path, &path).map_err(|error| StorageError::io(&path, error))?;
@@ -113,9 +143,15 @@ impl OriginStore {
         Ok(origin)
     }
 
-    /// Removes the draft of a cut that was not made, and origins before the present one. Blocks.
+    /// Removes drafts of cuts that were not made, and origins before the present one. Blocks.
     pub fn tidy(&self) -> Result<(), StorageError> {
-        remove(&self.directory.join(DRAFT))?;
+        let _change = self.change()?;
+        let drafts = entries(&self.directory, |name| {
+            name.starts_with(DRAFT).then_some(())
+        })?;
+        for ((), path) in drafts {
+            remove(&path)?;
+        }
         let mut origins = whole(&self.directory)?;
         origins.pop();
         origins.iter().try_for_each(|(_, path)| remove(path))
@@ -253,6 +289,9 @@ fn length(part: &[u8]) -> [u8; 4] {
         .to_be_bytes()
 }
 
+/// Key and value of a row.
+type KeyAndValue = (Vec<u8>, Vec<u8>);
+
 /// The rows of one section.
 #[derive(Debug)]
 pub struct SectionRows {
@@ -265,7 +304,7 @@ pub struct SectionRows {
 }
 
 impl SectionRows {
-    fn row(&mut self) -> Result<Option<(Vec<u8>, Vec<u8>)>, StorageError> {
+    fn row(&mut self) -> Result<Option<KeyAndValue>, StorageError> {
         if self.left == 0 {
             let holds = self.crc32c == self.expected;
             return if holds {
@@ -303,7 +342,7 @@ impl SectionRows {
 }
 
 impl Iterator for SectionRows {
-    type Item = Result<(Vec<u8>, Vec<u8>), StorageError>;
+    type Item = Result<KeyAndValue, StorageError>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.is_over {
@@ -324,6 +363,16 @@ fn damaged(path: &Path, reason: impl Into<String>) -> StorageError {
 
 /// The origins that were published, the oldest first.
 fn whole(directory: &Path) -> Result<Vec<(u64, PathBuf)>, StorageError> {
+    let mut origins = entries(directory, |name| name.parse::<u64>().ok())?;
+    origins.sort_unstable();
+    Ok(origins)
+}
+
+/// What stands in a directory under names that mean something, with what they mean.
+fn entries<T>(
+    directory: &Path,
+    meaning: impl Fn(&str) -> Option<T>,
+) -> Result<Vec<(T, PathBuf)>, StorageError> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -333,10 +382,9 @@ fn whole(directory: &Path) -> Result<Vec<(u64, PathBuf)>, StorageError> {
     for entry in entries {
         let entry = entry.map_err(|error| StorageError::io(directory, error))?;
         let name = entry.file_name();
-        let first = name.to_str().and_then(|name| name.parse().ok());
-        found.extend(first.map(|first| (first, entry.path())));
+        let meant = name.to_str().and_then(&meaning);
+        found.extend(meant.map(|meant| (meant, entry.path())));
     }
-    found.sort_unstable();
     Ok(found)
 }
 
@@ -366,7 +414,7 @@ mod tests {
         store.publish(&draft).unwrap()
     }
 
-    fn read(origin: &Origin) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StorageError> {
+    fn read(origin: &Origin) -> Result<Vec<KeyAndValue>, StorageError> {
         origin.rows("things-1").unwrap().unwrap().collect()
     }
 

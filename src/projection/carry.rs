@@ -1,7 +1,10 @@
 //! What outlives a cut: the rows as they stood just before it are folded beside the live ones, and
 //! those that a projection carries are written to the origin.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use tokio::sync::oneshot;
 
@@ -18,6 +21,8 @@ use crate::{log::OriginDraft, model::Position};
 /// The generation of rows that are folded for an origin; it is never ready, so never served. Far
 /// above what rebuilds reach.
 const CARRIED_GENERATION: u64 = 1 << 62;
+/// Tells them apart: a store that is closed lets go of its directory a little later.
+static CARRIED: AtomicU64 = AtomicU64::new(0);
 
 /// Asks for what outlives a cut.
 pub(super) struct CarryOrder {
@@ -29,6 +34,7 @@ pub(super) struct CarryOrder {
 pub(super) struct Carrying {
     store: Box<dyn RowStore>,
     checkpoint: Checkpoint,
+    generation: u64,
     order: CarryOrder,
 }
 
@@ -64,10 +70,12 @@ impl Engine {
     }
 
     fn begin_carry(&self, order: CarryOrder) -> Result<Carrying, ()> {
-        match self.place.fresh(CARRIED_GENERATION, false) {
+        let generation = CARRIED_GENERATION + CARRIED.fetch_add(1, Ordering::Relaxed);
+        match self.place.fresh(generation, false) {
             Ok(opened) => Ok(Carrying {
                 store: opened.store,
                 checkpoint: opened.checkpoint,
+                generation,
                 order,
             }),
             Err(error) => {
@@ -132,7 +140,7 @@ impl Engine {
 
     fn end_carry(&self, carrying: Carrying, answer: Result<(), ViewError>) {
         drop(carrying.store);
-        self.place.remove(CARRIED_GENERATION);
+        self.place.remove(carrying.generation);
         // Whoever asked may have stopped waiting.
         let _ = carrying.order.answer.send(answer);
     }

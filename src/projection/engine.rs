@@ -262,13 +262,14 @@ impl Engine {
         }
         let position = self.checkpoint.position;
         let history = &self.shared.history;
+        let batch = history.read_after(position, self.batch_events)?;
+        // Looked at behind the read, which would pass over what a cut between the two took away.
         if let Some(origin) = history.origin()
             && position < origin.last()
         {
             self.begin_anew(&origin)?;
             return Ok(true);
         }
-        let batch = history.read_after(position, self.batch_events)?;
         if batch.reached <= position {
             self.caught_up();
             return Ok(false);
@@ -453,6 +454,9 @@ impl Engine {
         let at = beside.checkpoint.position;
         let failed = |reason: String| (at.next(), reason);
         let history = &self.shared.history;
+        let batch = history
+            .read_after(at, self.batch_events)
+            .map_err(|error| failed(error.to_string()))?;
         if let Some(origin) = history.origin()
             && at < origin.last()
         {
@@ -464,9 +468,6 @@ impl Engine {
             beside.checkpoint = filled.map_err(|trouble| failed(trouble.reason()))?;
             return Ok(true);
         }
-        let batch = history
-            .read_after(at, self.batch_events)
-            .map_err(|error| failed(error.to_string()))?;
         if batch.reached <= at {
             return Ok(false);
         }

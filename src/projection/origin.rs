@@ -25,13 +25,14 @@ pub(super) fn fill(
     origin: &Origin,
     empty: Checkpoint,
 ) -> Result<Checkpoint, Trouble> {
-    match carried(projection, origin)? {
-        Some(carried) => carried.fill(projection, store)?,
-        None => tracing::warn!(
+    if let Some(carried) = carried(projection, origin)? {
+        carried.fill(projection, store)?;
+    } else {
+        tracing::warn!(
             projection = projection.name(),
             first = %origin.first(),
             "retention has cut the log; this projection begins with what is left of it"
-        ),
+        );
     }
     let checkpoint = Checkpoint {
         position: origin.last(),

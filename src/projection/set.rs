@@ -194,11 +194,11 @@ impl Projections {
     /// Tells every projection that the log was cut, and waits until those that forget have built
     /// their rows again, or cannot.
     pub async fn forget(&self, first: Position) {
-        let told = self.running.values().map(|running| {
+        for running in self.running.values() {
             running.shared.orders.look();
-            running
-        });
-        let forgetting = told.filter(|running| running.forgets).map(|running| {
+        }
+        let running = self.running.values();
+        let forgetting = running.filter(|running| running.forgets).map(|running| {
             let mut progress = running.shared.progress.subscribe();
             async move {
                 let done =

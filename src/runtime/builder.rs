@@ -387,7 +387,7 @@ impl Inner {
     fn close(&self, snapshotter: Option<Snapshotter>) {
         self.sources.stop();
         self.jobs.abort();
-        self.retention.abort();
+        self.retention.close();
         self.registry.stop();
         if let Some(snapshotter) = snapshotter {
             snapshotter.stop();

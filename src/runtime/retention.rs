@@ -89,8 +89,10 @@ impl Retention {
         origin.map_or(Position::FIRST, |origin| origin.first())
     }
 
-    /// Ends the task that looks. What it was at is done by the next one.
-    pub(super) fn abort(&self) {
+    /// Ends the task that looks, and lets no cut be made any more. What was begun is done anew, or
+    /// to its end, by the next runtime. Blocks.
+    pub(super) fn close(&self) {
+        self.origins.close();
         let task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(task) = task.as_ref() {
             task.abort();
@@ -379,13 +381,12 @@ impl Handle {
     /// Does what is left to do of the last cut: nothing of it can be lost any more.
     async fn finish_cut(&self) -> Result<(), ControlError> {
         let origins = Arc::clone(&self.0.retention.origins);
-        let Some(origin) = origins.current() else {
-            return Ok(());
-        };
-        let (log, now, first) = (self.0.log.clone(), self.0.clock.now(), origin.first());
-        let dropped = spawn_blocking(move || drop_below(&log, first, now)).await;
-        joined(dropped)?;
-        self.0.projections.forget(first).await;
+        if let Some(origin) = origins.current() {
+            let (log, now, first) = (self.0.log.clone(), self.0.clock.now(), origin.first());
+            let dropped = spawn_blocking(move || drop_below(&log, first, now)).await;
+            joined(dropped)?;
+            self.0.projections.forget(first).await;
+        }
         let tidied = spawn_blocking(move || origins.tidy()).await;
         joined::<_, RetentionError>(tidied.map(|done| done.map_err(Into::into)))
     }

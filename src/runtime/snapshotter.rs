@@ -78,12 +78,12 @@ impl Snapshotter {
         let thread = thread::Builder::new()
             .name("hooklog-snapshots".to_owned())
             .spawn(move || {
-                let mut saved = saver.log.head();
+                let mut last_saved = saver.log.head();
                 let mut watch = saver.log.watch();
                 while !stopped.load(Ordering::Acquire) {
                     watch.wait_timeout(LOOK_EVERY);
-                    if saver.log.head().distance_from(saved) >= EVENTS_BETWEEN {
-                        saved = saver.log.head();
+                    if saver.log.head().distance_from(last_saved) >= EVENTS_BETWEEN {
+                        last_saved = saver.log.head();
                         saver.try_save();
                     }
                 }

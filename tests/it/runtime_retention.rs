@@ -6,11 +6,11 @@ use std::{collections::HashSet, fs, path::Path, time::Duration};
 use hooklog::{
     log::{Durability, LogOptions, RecordedEvent, RetentionPolicy},
     model::{
-        Api, ApiId, Application, Job, JobKind, JobSelection, JobStatus, Message, Role,
-        Subscription, SubscriptionId, Timestamp, Token, TokenId,
+        Api, ApiId, Application, DeadLetterFilter, Job, JobKind, JobSelection, JobStatus, Message,
+        Role, Subscription, SubscriptionId, Timestamp, Token, TokenId,
     },
     projection::{
-        ProjectError, Projection, ReadRows, Row, Rows, View,
+        Phase, ProjectError, Projection, ReadRows, Row, Rows, View,
         deliveries::DeliveryQuery,
         idempotency_keys::IdempotencyKeys,
         metrics::{Counter, Scope},
@@ -245,7 +245,12 @@ async fn what_is_old_and_dealt_with_goes_and_everything_else_stands() {
 
     let hooklog = |args: &[&str]| {
         let mut command = client(data.path());
-        command.args(args).arg("--data").arg(data.path()).output().unwrap()
+        command
+            .args(args)
+            .arg("--data")
+            .arg(data.path())
+            .output()
+            .unwrap()
     };
     let verified = hooklog(&["verify"]);
     assert!(verified.status.success(), "{verified:?}");
@@ -319,6 +324,54 @@ async fn a_projection_of_ones_own_keeps_what_it_knows_over_a_cut() {
     world.test.shutdown().await;
 }
 
+/// The same in another version.
+struct MessagesEverAnew {
+    adopts: bool,
+}
+
+impl Projection for MessagesEverAnew {
+    const NAME: &'static str = MessagesEver::NAME;
+    const VERSION: u32 = 2;
+
+    fn project(&self, rows: &mut Rows<'_>, recorded: &RecordedEvent) -> Result<(), ProjectError> {
+        MessagesEver.project(rows, recorded)
+    }
+
+    fn adopt(&self, _version: u32, row: Row) -> Result<Option<Row>, ProjectError> {
+        if self.adopts {
+            return Ok(Some(row));
+        }
+        Err(ProjectError::event("not these rows"))
+    }
+}
+
+#[tokio::test]
+async fn rows_of_another_version_are_taken_over_or_refused_and_never_left_out() {
+    let data = tempfile::tempdir().unwrap();
+    let with_own = |builder| on_demand(builder).projection(MessagesEver);
+    let world = with_history(data.path(), with_own).await;
+    world.handle().apply_retention().await.unwrap();
+    let clock = world.test.clock().clone();
+    world.test.shutdown().await;
+    for adopts in [false, true] {
+        let anew = move |builder: Builder| builder.projection(MessagesEverAnew { adopts });
+        let test = TestRuntime::start_at(data.path(), clock.clone(), anew)
+            .await
+            .unwrap();
+        test.settle().await;
+        let view = test.handle().projection::<MessagesEverAnew>().unwrap();
+        let seen = view
+            .at(test.handle().log().head(), Duration::from_hours(1))
+            .await;
+        match seen {
+            Ok(view) => assert_eq!(view.get(b"n").unwrap().unwrap(), [50]),
+            Err(error) => assert!(error.to_string().contains("not these rows"), "{error}"),
+        }
+        assert_eq!(view.phase() == Phase::Running, adopts);
+        test.shutdown().await;
+    }
+}
+
 #[tokio::test]
 async fn views_that_were_built_again_are_those_that_were_served() {
     let data = tempfile::tempdir().unwrap();
@@ -386,7 +439,7 @@ async fn a_retry_and_a_job_hold_what_they_need() {
             JobKind::Redeliver,
             JobSelection::DeadLetters {
                 api: world.api,
-                filter: Default::default(),
+                filter: DeadLetterFilter::default(),
             },
         )
     };
@@ -452,6 +505,34 @@ async fn a_crash_behind_the_cut_loses_nothing() {
 }
 
 #[tokio::test]
+async fn a_crash_in_the_middle_of_a_cut_is_made_up_for() {
+    for patience in 0..6_u32 {
+        let data = tempfile::tempdir().unwrap();
+        let mut world = with_history(data.path(), on_demand).await;
+        let handle = world.handle();
+        let cut = tokio::spawn(async move { handle.apply_retention().await });
+        // As far as it gets while others have their turn: further each time.
+        for _ in 0..patience * 40 {
+            tokio::task::yield_now().await;
+        }
+        let World { test, .. } = world;
+        world = World {
+            test: test.crash_and_reopen().await.unwrap(),
+            ..world
+        };
+        // It was done, or was refused because the runtime had ended.
+        drop(cut.await.unwrap());
+        world.test.settle().await;
+        world.handle().apply_retention().await.unwrap();
+        assert_eq!(world.log_entries(), 40, "patience {patience}");
+        world.assert_stands().await;
+        world.publish(5).await;
+        world.assert_nothing_sent_twice();
+        world.test.shutdown().await;
+    }
+}
+
+#[tokio::test]
 async fn a_crash_between_any_two_steps_of_a_cut_is_made_up_for() {
     let (data, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let world = with_history(data.path(), on_demand).await;
@@ -465,7 +546,7 @@ async fn a_crash_between_any_two_steps_of_a_cut_is_made_up_for() {
     test.shutdown().await;
 
     // What a crash before the origin was whole leaves: the log as it was, and a draft.
-    let draft = copy.path().join("origin/draft");
+    let draft = copy.path().join("origin/draft-7");
     fs::create_dir_all(&draft).unwrap();
     fs::write(draft.join("metrics-3"), "half").unwrap();
     let test = TestRuntime::start_at(copy.path(), clock.clone(), |builder| builder);

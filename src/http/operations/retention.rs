@@ -21,7 +21,7 @@ pub(in crate::http) const OPERATIONS: &[Operation] = &[
         "getRetention",
         "/v1/retention",
         "What retention would drop now, and who holds something back.",
-        schema::<Standing>,
+        schema::<Retention>,
         |call| async move { show(&call).await }.boxed(),
     ),
     Operation::change(
@@ -31,21 +31,21 @@ pub(in crate::http) const OPERATIONS: &[Operation] = &[
         "Drop now what the policy says and nobody needs. It is answered when that is done; settings, subscriptions, tokens, jobs and totals outlive it.",
         |call| async move { apply(&call).await }.boxed(),
     )
-    .answers(200, json(schema::<Applied>)),
+    .answers(200, json(schema::<AppliedRetention>)),
 ];
 
 /// How retention stands.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct Standing {
+struct Retention {
     /// What may be dropped; nothing where no limit is set.
-    policy: Policy,
+    policy: RetentionLimits,
     /// The position where the log begins.
     first: Position,
     /// Its last position.
     last: Position,
     /// What could be dropped now, the oldest first.
-    due: Vec<Segment>,
+    due: Vec<LogSegment>,
     #[serde(flatten)]
     held: Held,
 }
@@ -53,11 +53,11 @@ struct Standing {
 /// What came of retention.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct Applied {
+struct AppliedRetention {
     /// The position where the log begins now.
     first: Position,
     /// What was dropped, the oldest first.
-    dropped: Vec<Segment>,
+    dropped: Vec<LogSegment>,
     #[serde(flatten)]
     held: Held,
 }
@@ -65,7 +65,7 @@ struct Applied {
 /// What may be dropped.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct Policy {
+struct RetentionLimits {
     /// Segments whose newest event is older than this.
     #[serde(skip_serializing_if = "Option::is_none")]
     age_seconds_max: Option<u64>,
@@ -79,15 +79,15 @@ struct Policy {
 #[serde(rename_all = "camelCase")]
 struct Held {
     /// What the policy says as well, and somebody needs, the oldest first.
-    held: Vec<Segment>,
+    held: Vec<LogSegment>,
     /// Who needs it, whoever needs the oldest first.
-    held_by: Vec<HeldBy>,
+    held_by: Vec<RetentionHolder>,
 }
 
 /// A part of the log that is dropped whole.
 #[derive(Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-struct Segment {
+struct LogSegment {
     /// Its first position.
     first: Position,
     /// Its last position.
@@ -101,7 +101,7 @@ struct Segment {
 
 /// Who needs a part of the log, and why.
 #[derive(Serialize, JsonSchema)]
-struct HeldBy {
+struct RetentionHolder {
     #[serde(flatten)]
     kind: HolderKind,
     /// The first position that is needed.
@@ -110,7 +110,7 @@ struct HeldBy {
     reason: String,
 }
 
-impl From<RetentionPolicy> for Policy {
+impl From<RetentionPolicy> for RetentionLimits {
     fn from(policy: RetentionPolicy) -> Self {
         Self {
             age_seconds_max: policy.max_age.map(|age| age.as_secs()),
@@ -119,7 +119,7 @@ impl From<RetentionPolicy> for Policy {
     }
 }
 
-impl From<&RetiredSegment> for Segment {
+impl From<&RetiredSegment> for LogSegment {
     fn from(segment: &RetiredSegment) -> Self {
         Self {
             first: segment.first,
@@ -130,7 +130,7 @@ impl From<&RetiredSegment> for Segment {
     }
 }
 
-impl From<&Holder> for HeldBy {
+impl From<&Holder> for RetentionHolder {
     fn from(holder: &Holder) -> Self {
         Self {
             kind: holder.kind.clone(),
@@ -144,20 +144,20 @@ impl Held {
     fn of(plan: &RetentionPlan, held_by: &[Holder]) -> Self {
         Self {
             held: segments(&plan.held),
-            held_by: held_by.iter().map(HeldBy::from).collect(),
+            held_by: held_by.iter().map(RetentionHolder::from).collect(),
         }
     }
 }
 
-fn segments(segments: &[RetiredSegment]) -> Vec<Segment> {
-    segments.iter().map(Segment::from).collect()
+fn segments(segments: &[RetiredSegment]) -> Vec<LogSegment> {
+    segments.iter().map(LogSegment::from).collect()
 }
 
 async fn show(call: &Call) -> Result<Reply, Problem> {
     let status: RetentionStatus = call.handle().retention().await?;
     Reply::json(
         200,
-        &Standing {
+        &Retention {
             policy: status.policy.into(),
             first: status.first,
             last: status.head,
@@ -171,7 +171,7 @@ async fn apply(call: &Call) -> Result<Reply, Problem> {
     let report: RetentionReport = call.handle().apply_retention().await?;
     Reply::json(
         200,
-        &Applied {
+        &AppliedRetention {
             first: report.first,
             dropped: segments(&report.plan.segments),
             held: Held::of(&report.plan, &report.held_by),
