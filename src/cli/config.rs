@@ -4,6 +4,7 @@ use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use clap::{Args, Subcommand};
@@ -16,7 +17,7 @@ use super::{
 };
 use crate::{
     delivery::{CaptureOptions, Egress},
-    log::{Durability, LogOptions},
+    log::{Durability, LogOptions, RetentionPolicy},
     nearest::nearest,
 };
 
@@ -37,6 +38,12 @@ pub(super) struct ConfigArgs {
     secret_key_file: Option<PathBuf>,
     #[command(flatten)]
     tracing: TracingArgs,
+    /// Events older than so many days may be dropped. Default: all are kept
+    #[arg(long, value_name = "DAYS", env = "HOOKLOG_RETENTION_AGE_DAYS_MAX")]
+    retention_age_days_max: Option<u64>,
+    /// The oldest events may be dropped while the log takes more bytes on disk. Default: all are kept
+    #[arg(long, value_name = "BYTES", env = "HOOKLOG_RETENTION_BYTES_MAX")]
+    retention_bytes_max: Option<u64>,
 }
 
 /// Everything that can be configured.
@@ -54,6 +61,7 @@ pub(super) struct Config {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) workers: Option<usize>,
     pub(super) log: LogConfig,
+    pub(super) retention: RetentionConfig,
     pub(super) egress: EgressConfig,
     pub(super) capture: CaptureConfig,
     pub(super) metrics: MetricsConfig,
@@ -78,6 +86,18 @@ enum DurabilityConfig {
     Buffered,
     Flushed,
     Synced,
+}
+
+/// What of the log's old end may be dropped; nothing where no limit is set.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RetentionConfig {
+    /// Segments whose newest event is older than so many days.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    age_days_max: Option<u64>,
+    /// The oldest segments, while all together take more on disk than this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes_max: Option<u64>,
 }
 
 /// Which destinations may be called.
@@ -116,6 +136,7 @@ impl Default for Config {
             secret_key_file: None,
             workers: None,
             log: LogConfig::default(),
+            retention: RetentionConfig::default(),
             egress: EgressConfig::default(),
             capture: CaptureConfig::default(),
             metrics: MetricsConfig::default(),
@@ -161,6 +182,20 @@ impl LogConfig {
     }
 }
 
+impl RetentionConfig {
+    /// As the runtime takes it.
+    pub(super) fn policy(self) -> RetentionPolicy {
+        const DAY_SECONDS: u64 = 24 * 60 * 60;
+        let seconds = self
+            .age_days_max
+            .map(|days| days.saturating_mul(DAY_SECONDS));
+        RetentionPolicy {
+            max_age: seconds.map(Duration::from_secs),
+            max_bytes: self.bytes_max,
+        }
+    }
+}
+
 impl EgressConfig {
     /// As delivery takes it, beside the addresses that are our own.
     pub(super) fn guard(&self, own_addresses: Vec<SocketAddr>) -> Egress {
@@ -199,6 +234,9 @@ impl ConfigArgs {
             config.secret_key_file = Some(key.clone());
         }
         config.tracing = config.tracing.with(&self.tracing)?;
+        let retention = &mut config.retention;
+        retention.age_days_max = self.retention_age_days_max.or(retention.age_days_max);
+        retention.bytes_max = self.retention_bytes_max.or(retention.bytes_max);
         Ok(config)
     }
 }
@@ -265,6 +303,7 @@ mod tests {
             ("[egress]\nallow_htp = true", "allow_http"),
             ("[tracing]\nlevl = \"info\"", "level"),
             ("[log]\ndurabilty = \"synced\"", "durability"),
+            ("[retention]\nage_days = 30", "age_days_max"),
         ] {
             let refused = parse(text).unwrap_err();
             let expected = format!("did you mean `{near}`?");

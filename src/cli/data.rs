@@ -12,8 +12,10 @@ use clap::Args;
 use super::{CliError, output::progress};
 use crate::{
     clock::{Clock, SharedClock, SystemClock},
-    log::{EventLog, OpenError, StorageError},
-    projection::{Folding, OnBadEvent, Projection, SharedHistory, Storage, View, copy_rows},
+    log::{EventLog, OpenError, OriginStore, StorageError},
+    projection::{
+        CutLog, Folding, OnBadEvent, Projection, SharedHistory, Storage, View, copy_rows,
+    },
     runtime::{Handle, PROJECTIONS_DIRECTORY, Runtime},
 };
 
@@ -59,7 +61,7 @@ impl AtRestArgs {
             Err(OpenError::Storage(error @ StorageError::Locked { .. })) => {
                 Err(CliError::config(format!("{error}; {advice}")))
             }
-            opened => Ok(self.data.reading(opened?)),
+            opened => self.data.reading(opened?),
         }
     }
 }
@@ -68,6 +70,7 @@ impl AtRestArgs {
 pub(super) struct Data {
     pub(super) path: PathBuf,
     pub(super) log: EventLog,
+    pub(super) origins: Arc<OriginStore>,
     pub(super) clock: SharedClock,
     scratch: OnceCell<Scratch>,
 }
@@ -114,22 +117,23 @@ impl DataArgs {
     }
 
     pub(super) fn open(&self) -> Result<Data, CliError> {
-        Ok(self.reading(EventLog::open_read_only(&self.data)?))
+        self.reading(EventLog::open_read_only(&self.data)?)
     }
 
-    fn reading(&self, log: EventLog) -> Data {
-        Data {
+    fn reading(&self, log: EventLog) -> Result<Data, CliError> {
+        Ok(Data {
             path: self.data.clone(),
             log,
+            origins: Arc::new(OriginStore::open(&self.data)?),
             clock: SystemClock::shared(),
             scratch: OnceCell::new(),
-        }
+        })
     }
 }
 
 impl Data {
     pub(super) fn history(&self) -> SharedHistory {
-        Arc::new(self.log.clone())
+        Arc::new(CutLog::new(self.log.clone(), Arc::clone(&self.origins)))
     }
 
     /// Where the gateway keeps its rows.

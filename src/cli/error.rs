@@ -3,7 +3,7 @@
 use std::{error::Error, fmt, io, process::ExitCode};
 
 use crate::{
-    log::{OpenError, ReadError},
+    log::{OpenError, ReadError, StorageError},
     model::Invalid,
     projection::ViewError,
     runtime::{ControlError, StartError},
@@ -139,6 +139,7 @@ macro_rules! failures {
 
 failures!(
     ReadError,
+    StorageError,
     ControlError,
     serde_json::Error,
     crate::projection::StartError

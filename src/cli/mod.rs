@@ -31,6 +31,7 @@ mod publish;
 mod rebuild;
 mod receiver;
 mod replay;
+mod retention;
 mod schema;
 mod serve;
 mod site;
@@ -107,6 +108,8 @@ enum Command {
     WhatIf(what_if::WhatIfArgs),
     /// Build the rows of a view again from the log.
     Rebuild(rebuild::RebuildArgs),
+    /// Show what of the log is due to go, and let it go.
+    Retention(retention::RetentionArgs),
     /// Create, list and revoke tokens.
     Token(token::TokenArgs),
     /// Show the JSON Schemas of definitions and events.
@@ -146,6 +149,7 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => verify::run(&args, &mut output),
         Command::WhatIf(args) => what_if::run(&args, &mut output),
         Command::Rebuild(args) => rebuild::run(&args, &mut output),
+        Command::Retention(args) => retention::run(&args, &mut output),
         Command::Token(args) => token::run(&args, &mut output),
         Command::Schema(args) => schema::run(&args, &mut output),
         Command::Openapi => openapi::run(&mut output),

@@ -59,7 +59,8 @@ async fn serve_on(
     let mut builder = Runtime::builder(&config.data)
         .log_options(config.log.options())
         .egress(config.egress.guard(vec![address]))
-        .capture(config.capture.options());
+        .capture(config.capture.options())
+        .retention(config.retention.policy());
     if let Some(key) = &config.secret_key_file {
         builder = builder.secret_key_file(key);
     }

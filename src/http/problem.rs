@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::{
     actor::ExecuteError,
-    log::{AppendError, ReadError},
+    log::{AppendError, ReadError, RetentionError},
     model::Invalid,
     projection::ViewError,
     runtime::ControlError,
@@ -245,6 +245,7 @@ impl From<ControlError> for Problem {
             }
             ControlError::Read(error) => error.into(),
             ControlError::View(error) => error.into(),
+            ControlError::Retention(RetentionError::Read(error)) => error.into(),
             error => Self::internal(&error),
         }
     }

@@ -26,17 +26,20 @@ pub enum StreamKind {
     Token = 5,
     /// A job: many deliveries redelivered or discarded.
     Job = 6,
+    /// The log itself; there is one such stream.
+    Log = 7,
 }
 
 impl StreamKind {
     /// Every kind.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Api,
         Self::Messages,
         Self::Application,
         Self::Subscription,
         Self::Token,
         Self::Job,
+        Self::Log,
     ];
 
     /// The kind with this number on disk.
@@ -53,6 +56,7 @@ impl StreamKind {
             Self::Subscription => "subscription",
             Self::Token => "token",
             Self::Job => "job",
+            Self::Log => "log",
         }
     }
 }
@@ -101,6 +105,11 @@ impl StreamId {
     /// The stream of a job.
     pub const fn job(id: JobId) -> Self {
         Self::new(StreamKind::Job, *id.as_uuid())
+    }
+
+    /// The stream of the log itself.
+    pub const fn log() -> Self {
+        Self::new(StreamKind::Log, Uuid::nil())
     }
 
     /// Its kind.
@@ -222,7 +231,11 @@ impl RecordedEvent {
                 captured.map_or(0, |captured| captured.bytes())
             }
             Event::Unknown(unknown) => unknown.payload.len(),
-            Event::Api(_) | Event::Application(_) | Event::Access(_) | Event::Job(_) => 0,
+            Event::Api(_)
+            | Event::Application(_)
+            | Event::Access(_)
+            | Event::Job(_)
+            | Event::Log(_) => 0,
         };
         size_of::<Self>() + bodies
     }

@@ -26,6 +26,7 @@ mod head_file;
 mod health;
 mod offline;
 mod options;
+mod origin;
 mod page;
 mod reader;
 mod recovery;
@@ -52,6 +53,7 @@ pub use self::{
     health::{Health, HealthWatch},
     offline::{LogStart, OfflineError, OfflineWriter, Sequence},
     options::{Durability, LogOptions},
+    origin::{Origin, OriginDraft, OriginStore, SectionRows, SectionWriter},
     reader::ReadLimit,
     retention::{RetentionError, RetentionPlan, RetentionPolicy, RetiredSegment},
     sled_storage::DirectoryStorage,

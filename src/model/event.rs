@@ -13,8 +13,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::{
     Api, Application, AttemptError, AttemptNumber, CallbackUrl, Captured, ConsumerStatus,
     Coordinate, DeadLetterQueue, Fault, Header, Job, JobCounts, JobCursor, JobFailure, MessageId,
-    MessageRef, RequestKey, RetryAfter, Subscription, Timestamp, Timings, Token, TokenHash,
-    Version, entrypoint::Method,
+    MessageRef, Position, RequestKey, RetryAfter, Subscription, Timestamp, Timings, Token,
+    TokenHash, Version, entrypoint::Method,
 };
 
 /// The type of an event, such as `attempt.failed`.
@@ -71,6 +71,8 @@ pub enum Event {
     Access(AccessEvent),
     /// Of a job.
     Job(JobEvent),
+    /// Of the log itself.
+    Log(LogEvent),
     /// Of a type this program does not know.
     Unknown(UnknownEvent),
 }
@@ -213,6 +215,14 @@ family! {
 }
 
 family! {
+    /// What happens to the log itself.
+    LogEvent as Log {
+        /// Retention cuts it.
+        "log.cut", 1 => Cut(LogCut),
+    }
+}
+
+family! {
     /// What happens to a subscription and to its deliveries.
     SubscriptionEvent as Subscription {
         /// It was created.
@@ -283,6 +293,7 @@ impl Event {
             Self::Subscription(event) => event.event_type(),
             Self::Access(event) => event.event_type(),
             Self::Job(event) => event.event_type(),
+            Self::Log(event) => event.event_type(),
             Self::Unknown(event) => event.event_type.clone(),
         }
     }
@@ -296,6 +307,7 @@ impl Event {
             Self::Subscription(event) => event.schema_version(),
             Self::Access(event) => event.schema_version(),
             Self::Job(event) => event.schema_version(),
+            Self::Log(event) => event.schema_version(),
             Self::Unknown(event) => event.schema_version,
         }
     }
@@ -309,6 +321,7 @@ impl Event {
             SubscriptionEvent::TYPES,
             AccessEvent::TYPES,
             JobEvent::TYPES,
+            LogEvent::TYPES,
         ]
         .into_iter()
         .flatten()
@@ -324,6 +337,7 @@ impl Event {
             Self::Subscription(event) => event.serialize_payload(serializer),
             Self::Access(event) => event.serialize_payload(serializer),
             Self::Job(event) => event.serialize_payload(serializer),
+            Self::Log(event) => event.serialize_payload(serializer),
             Self::Unknown(event) => serializer.serialize_bytes(&event.payload),
         }
     }
@@ -347,6 +361,8 @@ impl Event {
                 .map(|event| event.map(Self::Access)),
             "job" => JobEvent::deserialize_payload(event_type, deserializer)
                 .map(|event| event.map(Self::Job)),
+            "log" => LogEvent::deserialize_payload(event_type, deserializer)
+                .map(|event| event.map(Self::Log)),
             _ => SubscriptionEvent::deserialize_payload(event_type, deserializer)
                 .map(|event| event.map(Self::Subscription)),
         }
@@ -363,6 +379,7 @@ impl Event {
         schemas.extend(SubscriptionEvent::schemas(generator));
         schemas.extend(AccessEvent::schemas(generator));
         schemas.extend(JobEvent::schemas(generator));
+        schemas.extend(LogEvent::schemas(generator));
         schemas
     }
 
@@ -540,6 +557,16 @@ payload! {
     JobFailed {
         /// Why.
         reason: String,
+    }
+}
+payload! {
+    /// Retention cuts the log: what stands below `first` is told by the origin alone, and messages
+    /// below it are forgotten. Where a crash came between, the same cut may be told twice.
+    LogCut {
+        /// Where the log begins from now on.
+        first: Position,
+        /// Bytes on disk that this gives back.
+        bytes: u64,
     }
 }
 payload! {

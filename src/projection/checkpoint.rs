@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `00 'c'` | position (u64), skipped (u64), ready (0 or 1), CRC32C of the 17 bytes before |
 //! | `00 's'` position (u64) | reason as text |
+//! | `00 'b'` | the first position of the log they were begun on (u64); absent: 1 |
 
 use super::{
     RowError,
@@ -16,6 +17,7 @@ use crate::model::Position;
 
 const CHECKPOINT: [u8; 2] = [ENGINE, b'c'];
 const SKIPPED: [u8; 2] = [ENGINE, b's'];
+const BEGINS: [u8; 2] = [ENGINE, b'b'];
 
 /// How far rows are.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -65,6 +67,19 @@ pub(super) fn read(store: &dyn RowStore) -> Result<Option<Checkpoint>, RowError>
         skipped: u64_at(&value, 8)?,
         ready: value[16] == 1,
     }))
+}
+
+/// Where the log began that these rows were begun on.
+pub(super) fn begins(store: &dyn RowStore) -> Result<Position, RowError> {
+    let first = store.get(&BEGINS)?;
+    let first = first.map(|first| u64_at(&first, 0)).transpose()?;
+    Ok(first.map_or(Position::FIRST, Position::new))
+}
+
+/// Writes down where the log began.
+pub(super) fn record_begins(changes: &mut Changes, first: Position) {
+    let value = first.get().to_be_bytes().to_vec();
+    changes.insert(BEGINS.to_vec(), Some(value));
 }
 
 /// Writes down that an event was skipped.

@@ -9,6 +9,7 @@
 //! | `m` API, message version, subscription | API, position of its event |
 //! | `l` delivery | API, position of its event |
 //! | `c` API | how many (u64) |
+//! | `f` | where the log was cut, see `forgotten.rs` |
 
 use std::ops::Range;
 
@@ -16,9 +17,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    ProjectError, Projection, ReadRows, RowError, Rows, View, ViewError, after_prefix,
+    ProjectError, Projection, ReadRows, Row, RowError, Rows, View, ViewError, after_prefix,
     codec::{decode, encode, id_key, key_of, u64_at, uuid_at},
     deliveries::{Cursor, EXAMINED_MAX, PAGE_MAX},
+    forgotten::{self, is_forgotten},
 };
 use crate::{
     log::RecordedEvent,
@@ -303,6 +305,7 @@ impl Page<'_> {
 impl Projection for DeadLetters {
     const NAME: &'static str = "dead_letters";
     const VERSION: u32 = 2;
+    const FORGETS: bool = true;
 
     fn project(&self, rows: &mut Rows<'_>, recorded: &RecordedEvent) -> Result<(), ProjectError> {
         let (Some(id), Some(event)) = (
@@ -353,6 +356,16 @@ impl Projection for DeadLetters {
         }
         Ok(())
     }
+
+    /// Whose a subscription is.
+    fn carry(&self, row: Row) -> Option<Row> {
+        row.key.starts_with(b"s").then_some(row)
+    }
+
+    fn begin(&self, rows: &mut Rows<'_>, first: Position) -> Result<(), ProjectError> {
+        forgotten::below(rows, first);
+        Ok(())
+    }
 }
 
 /// A delivery that is given up again is one dead letter, the newer.
@@ -365,6 +378,9 @@ fn keep(
     let Some(owners) = rows.get(&id_key(b's', subscription.as_uuid()))? else {
         return Ok(());
     };
+    if is_forgotten(rows, &dead.message)? {
+        return Ok(());
+    }
     remove(rows, subscription, &dead.message)?;
     let letter = DeadLetter {
         position: recorded.position,

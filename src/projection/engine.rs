@@ -10,14 +10,21 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{
-    Erased, HistoryError, OnBadEvent, RowError, StartError, ViewError,
-    checkpoint::Checkpoint,
+    Erased, HistoryError, OnBadEvent, ProjectError, RowError, StartError, ViewError,
+    carry::Carrying,
+    checkpoint::{self, Checkpoint},
     fold::{Folded, fold},
+    log_history::is_passing_refusal,
+    origin::fill,
     place::{Opened, Place},
     shared::{Halt, Phase, Shared},
     store::{AbsentStore, RowStore},
 };
-use crate::{clock::SharedClock, model::Position};
+use crate::{
+    clock::SharedClock,
+    log::{Origin, StorageError},
+    model::Position,
+};
 
 /// Most events in one batch: enough that a commit's fixed price is spread thin.
 const BATCH_EVENTS: usize = 1_024;
@@ -39,7 +46,10 @@ pub(super) struct Engine {
     pub(super) checkpoint: Checkpoint,
     pub(super) generation: u64,
     pub(super) batch_events: usize,
+    pub(super) carrying: Option<Carrying>,
     beside: Option<Rebuild>,
+    /// The cut for which the rows were built again last, or could not be.
+    forgot: Position,
     clock: SharedClock,
     unflushed: u32,
     repairs: u32,
@@ -51,9 +61,51 @@ pub(super) struct Engine {
 }
 
 /// Why a step was not made.
-enum Trouble {
+pub(super) enum Trouble {
     Rows(RowError),
     History(HistoryError),
+}
+
+impl Trouble {
+    /// Nothing more can be read, though there is more.
+    pub(super) fn unreadable(after: Position) -> Self {
+        Self::History(HistoryError {
+            after,
+            reason: "it ends too early".to_owned(),
+            passing: false,
+        })
+    }
+
+    pub(super) fn reason(&self) -> String {
+        match self {
+            Self::Rows(error) => error.to_string(),
+            Self::History(error) => error.to_string(),
+        }
+    }
+}
+
+impl From<ProjectError> for Trouble {
+    fn from(error: ProjectError) -> Self {
+        match error {
+            ProjectError::Rows(error) => Self::Rows(error),
+            ProjectError::Event(reason) => Self::History(HistoryError {
+                after: Position::ZERO,
+                reason,
+                passing: false,
+            }),
+        }
+    }
+}
+
+/// The origin cannot be read.
+impl From<StorageError> for Trouble {
+    fn from(error: StorageError) -> Self {
+        Self::History(HistoryError {
+            after: Position::ZERO,
+            reason: error.to_string(),
+            passing: is_passing_refusal(&error),
+        })
+    }
 }
 
 impl From<RowError> for Trouble {
@@ -95,7 +147,9 @@ impl Engine {
             checkpoint: opened.checkpoint,
             generation: opened.generation,
             batch_events: BATCH_EVENTS,
+            carrying: None,
             beside: None,
+            forgot: Position::FIRST,
             clock,
             unflushed: 0,
             repairs: 0,
@@ -115,7 +169,8 @@ impl Engine {
             self.take_orders();
             let worked = self.step();
             let rebuilt = self.step_rebuild();
-            if worked || rebuilt {
+            let carried = self.step_carry();
+            if worked || rebuilt || carried {
                 continue;
             }
             if let Err(error) = self.flush() {
@@ -159,13 +214,14 @@ impl Engine {
             self.repair(&RowError::Damaged("a view met damage".to_owned()));
         }
         let answers = self.shared.orders.take_rebuilds();
-        if answers.is_empty() {
+        if answers.is_empty() && (self.beside.is_some() || !self.is_to_forget()) {
             return;
         }
         if let Some(beside) = &mut self.beside {
             beside.answers.extend(answers);
             return;
         }
+        self.forgot = self.shared.history.begins();
         match self.place.fresh(self.generation + 1, false) {
             Ok(opened) => {
                 self.beside = Some(Rebuild {
@@ -177,6 +233,13 @@ impl Engine {
             }
             Err(error) => self.refuse(answers, Position::ZERO, &error.to_string()),
         }
+    }
+
+    /// Whether the log was cut since the rows were begun, and they hold what is to be forgotten.
+    /// Each cut is answered once: rows that cannot be built again are kept.
+    fn is_to_forget(&self) -> bool {
+        let begins = self.shared.progress.borrow().begins;
+        self.projection.forgets() && self.shared.history.begins() > begins.max(self.forgot)
     }
 
     /// Folds the next batch into the live rows; false when there is nothing that can be done now.
@@ -200,6 +263,13 @@ impl Engine {
         let position = self.checkpoint.position;
         let history = &self.shared.history;
         let batch = history.read_after(position, self.batch_events)?;
+        // Looked at behind the read, which would pass over what a cut between the two took away.
+        if let Some(origin) = history.origin()
+            && position < origin.last()
+        {
+            self.begin_anew(&origin)?;
+            return Ok(true);
+        }
         if batch.reached <= position {
             self.caught_up();
             return Ok(false);
@@ -216,6 +286,23 @@ impl Engine {
         };
         self.commit(folded)?;
         Ok(true)
+    }
+
+    /// The rows are behind the cut: others begin with what was carried over it.
+    fn begin_anew(&mut self, origin: &Origin) -> Result<(), Trouble> {
+        let old = self.generation;
+        let fresh = self.place.fresh(self.newest_generation() + 1, true);
+        let mut opened = fresh.map_err(|error| RowError::Io(error.to_string()))?;
+        let (projection, empty) = (self.projection.as_ref(), opened.checkpoint);
+        opened.checkpoint = fill(projection, opened.store.as_mut(), origin, empty)?;
+        self.swap(opened);
+        self.place.remove(old);
+        Ok(())
+    }
+
+    fn newest_generation(&self) -> u64 {
+        let beside = self.beside.as_ref().map(|beside| beside.generation);
+        beside.map_or(self.generation, |beside| beside.max(self.generation))
     }
 
     fn commit(&mut self, folded: Folded) -> Result<(), RowError> {
@@ -318,8 +405,7 @@ impl Engine {
         }
         tracing::warn!(projection = self.projection.name(), %error, "rows are built again");
         let old = self.generation;
-        let newest = self.beside.as_ref().map_or(old, |beside| beside.generation);
-        match self.place.fresh(newest + 1, true) {
+        match self.place.fresh(self.newest_generation() + 1, true) {
             Ok(opened) => {
                 self.repairs += 1;
                 self.swap(opened);
@@ -334,7 +420,10 @@ impl Engine {
     }
 
     fn swap(&mut self, opened: Opened) {
+        // Where that is damaged the rest shows it.
+        let begins = checkpoint::begins(opened.store.as_ref()).unwrap_or(Position::FIRST);
         *self.shared.write() = opened.store;
+        self.shared.begun(begins);
         self.checkpoint = opened.checkpoint;
         self.generation = opened.generation;
         self.stale = false;
@@ -368,6 +457,17 @@ impl Engine {
         let batch = history
             .read_after(at, self.batch_events)
             .map_err(|error| failed(error.to_string()))?;
+        if let Some(origin) = history.origin()
+            && at < origin.last()
+        {
+            if at > Position::ZERO {
+                return Err(failed("the log was cut meanwhile; ask again".to_owned()));
+            }
+            let (projection, empty) = (self.projection.as_ref(), beside.checkpoint);
+            let filled = fill(projection, beside.store.as_mut(), &origin, empty);
+            beside.checkpoint = filled.map_err(|trouble| failed(trouble.reason()))?;
+            return Ok(true);
+        }
         if batch.reached <= at {
             return Ok(false);
         }
@@ -420,6 +520,7 @@ impl Engine {
         position: Position,
         reason: &str,
     ) {
+        self.shared.gave_up_forgetting(self.forgot);
         for answer in answers {
             let _ = answer.send(Err(ViewError::Rebuild {
                 projection: self.projection.name(),

@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 
 use super::HistoryError;
 use crate::{
-    log::RecordedEvent,
+    log::{Origin, RecordedEvent},
     model::{Position, Timestamp},
 };
 
@@ -40,6 +40,17 @@ pub trait History: Send + Sync + 'static {
 
     /// The last position that can be read.
     fn tip(&self) -> Position;
+
+    /// What stood where retention cut the log; rows begin with it. `None` while the log is whole.
+    fn origin(&self) -> Option<Arc<Origin>> {
+        None
+    }
+
+    /// Where the log begins.
+    fn begins(&self) -> Position {
+        let origin = self.origin();
+        origin.map_or(Position::FIRST, |origin| origin.first())
+    }
 
     /// Ends when there is an event after this position.
     fn past(&self, after: Position) -> BoxFuture<'static, ()>;

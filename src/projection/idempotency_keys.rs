@@ -15,7 +15,7 @@
 use uuid::Uuid;
 
 use super::{
-    ProjectError, Projection, ReadRows, Rows, View, ViewError,
+    ProjectError, Projection, ReadRows, Row, Rows, View, ViewError,
     codec::{id_key, pair_key, u64_at},
 };
 use crate::{
@@ -35,6 +35,7 @@ pub struct IdempotencyKeys;
 impl Projection for IdempotencyKeys {
     const NAME: &'static str = "idempotency_keys";
     const VERSION: u32 = 1;
+    const FORGETS: bool = true;
 
     fn project(&self, rows: &mut Rows<'_>, recorded: &RecordedEvent) -> Result<(), ProjectError> {
         let owner = recorded.stream.uuid();
@@ -65,6 +66,16 @@ impl Projection for IdempotencyKeys {
             }
         }
         Ok(())
+    }
+
+    /// What was created outlives a cut, a message does not.
+    fn carry(&self, row: Row) -> Option<Row> {
+        let is_of_message = match row.key.first() {
+            Some(b'k') => true,
+            Some(b't') => row.value.starts_with(b"k"),
+            _ => false,
+        };
+        (!is_of_message).then_some(row)
     }
 }
 

@@ -1,12 +1,12 @@
 //! The event log as the history that projections fold.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 
 use super::{Batch, History, HistoryError, history::read_until};
 use crate::{
-    log::{EventLog, ReadError, ReadLimit, StorageError},
+    log::{EventLog, Origin, OriginStore, ReadError, ReadLimit, StorageError},
     model::{Position, Timestamp},
 };
 
@@ -75,10 +75,53 @@ impl History for EventLog {
     }
 }
 
+/// An event log that retention may cut, with its origin: a whole history again, but for what is
+/// meant to be forgotten.
+#[derive(Debug, Clone)]
+pub struct CutLog {
+    log: EventLog,
+    origins: Arc<OriginStore>,
+}
+
+impl CutLog {
+    /// This log, which begins where its origin says.
+    pub const fn new(log: EventLog, origins: Arc<OriginStore>) -> Self {
+        Self { log, origins }
+    }
+}
+
+impl History for CutLog {
+    fn read_after(&self, after: Position, limit: usize) -> Result<Batch, HistoryError> {
+        let told = self.origin().map_or(Position::ZERO, |origin| origin.last());
+        self.log.read_after(after.max(told), limit)
+    }
+
+    fn tip(&self) -> Position {
+        self.log.head()
+    }
+
+    fn origin(&self) -> Option<Arc<Origin>> {
+        self.origins.current()
+    }
+
+    fn last_until(&self, time: Timestamp) -> Result<Position, HistoryError> {
+        self.log.last_until(time)
+    }
+
+    fn past(&self, after: Position) -> BoxFuture<'static, ()> {
+        self.log.past(after)
+    }
+}
+
 const fn is_passing(error: &ReadError) -> bool {
+    match error {
+        ReadError::Storage(error) => is_passing_refusal(error),
+        _ => false,
+    }
+}
+
+/// Whether what the system refused may be granted later.
+pub(super) const fn is_passing_refusal(error: &StorageError) -> bool {
     use StorageError::{Full, Io, Locked};
-    matches!(
-        error,
-        ReadError::Storage(Io { .. } | Full { .. } | Locked { .. })
-    )
+    matches!(error, Io { .. } | Full { .. } | Locked { .. })
 }

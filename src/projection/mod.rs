@@ -39,6 +39,7 @@
 //! This room imports `model`, `clock` and `log`. sled is seen in one of its files.
 
 pub mod access;
+mod carry;
 mod checkpoint;
 mod codec;
 pub mod dead_letters;
@@ -46,11 +47,13 @@ pub mod deliveries;
 mod engine;
 mod error;
 mod fold;
+mod forgotten;
 mod history;
 pub mod idempotency_keys;
 pub mod jobs;
 mod log_history;
 pub mod metrics;
+mod origin;
 mod place;
 mod replay;
 mod rows;
@@ -71,6 +74,7 @@ pub use self::{
     error::{HistoryError, ProjectError, RowError, StartError, ViewError},
     fold::OnBadEvent,
     history::{Batch, History, SharedHistory},
+    log_history::CutLog,
     replay::{
         Folding, ReplayUntil, Replayed, copy_rows, fold_all, history_until, replay, stored_view,
     },
@@ -79,7 +83,7 @@ pub use self::{
     shared::{Halt, Phase},
     view::{Lag, View},
 };
-use crate::log::RecordedEvent;
+use crate::{log::RecordedEvent, model::Position};
 
 /// A pure fold of recorded events into rows. See the [module](self) for how to write one.
 pub trait Projection: Send + 'static {
@@ -87,22 +91,73 @@ pub trait Projection: Send + 'static {
     const NAME: &'static str;
     /// The version of its rows; another version's rows are built again.
     const VERSION: u32;
+    /// Whether [`carry`](Self::carry) lets go of rows. After retention has cut the log, the rows
+    /// are then built again, beside the old ones, without what is gone.
+    const FORGETS: bool = false;
 
     /// Folds one event. Events come in order of position, each once.
     ///
     /// After an error (or a panic) none of what it wrote for this event stays.
     fn project(&self, rows: &mut Rows<'_>, recorded: &RecordedEvent) -> Result<(), ProjectError>;
+
+    /// What outlives a cut of the log of a row as it stood just before: rows of the cut log begin
+    /// with it. By default everything does. Let go of rows about single messages, which would
+    /// else be kept for ever, and say so in [`FORGETS`](Self::FORGETS).
+    fn carry(&self, row: Row) -> Option<Row> {
+        Some(row)
+    }
+
+    /// Begins rows on a log that was cut: what was carried is in them, and the event at `first` is
+    /// the next that is folded.
+    fn begin(&self, _rows: &mut Rows<'_>, _first: Position) -> Result<(), ProjectError> {
+        Ok(())
+    }
+
+    /// Takes over a row that was carried by another version of this projection, as upcasters do
+    /// with events: the events it was folded from are gone. By default it is refused, and the
+    /// projection halts.
+    fn adopt(&self, version: u32, _row: Row) -> Result<Option<Row>, ProjectError> {
+        Err(ProjectError::event(format!(
+            "the log was cut, and its origin holds rows of version {version}, which version {} does not take over",
+            Self::VERSION
+        )))
+    }
 }
 
 /// A projection of any kind, for the engine.
 trait Erased: Send {
     fn name(&self) -> &'static str;
+    fn version(&self) -> u32;
+    fn forgets(&self) -> bool;
+    fn carry(&self, row: Row) -> Option<Row>;
+    fn begin(&self, rows: &mut Rows<'_>, first: Position) -> Result<(), ProjectError>;
+    fn adopt(&self, version: u32, row: Row) -> Result<Option<Row>, ProjectError>;
     fn project(&self, rows: &mut Rows<'_>, recorded: &RecordedEvent) -> Result<(), ProjectError>;
 }
 
 impl<P: Projection> Erased for P {
     fn name(&self) -> &'static str {
         P::NAME
+    }
+
+    fn version(&self) -> u32 {
+        P::VERSION
+    }
+
+    fn forgets(&self) -> bool {
+        P::FORGETS
+    }
+
+    fn carry(&self, row: Row) -> Option<Row> {
+        Projection::carry(self, row)
+    }
+
+    fn begin(&self, rows: &mut Rows<'_>, first: Position) -> Result<(), ProjectError> {
+        Projection::begin(self, rows, first)
+    }
+
+    fn adopt(&self, version: u32, row: Row) -> Result<Option<Row>, ProjectError> {
+        Projection::adopt(self, version, row)
     }
 
     fn project(&self, rows: &mut Rows<'_>, recorded: &RecordedEvent) -> Result<(), ProjectError> {

@@ -9,13 +9,17 @@ use std::{
     thread::JoinHandle,
 };
 
+use futures_util::future::join_all;
+use tokio::sync::oneshot;
+
 use super::{
     Lag, OnBadEvent, Phase, Projection, SharedHistory, StartError, View, ViewError,
+    carry::CarryOrder,
     engine::{Engine, unpoisoned},
     place::Place,
-    shared::Shared,
+    shared::{Progress, Shared},
 };
-use crate::{clock::SharedClock, model::Position};
+use crate::{clock::SharedClock, log::OriginDraft, model::Position};
 
 /// How one projection does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +72,7 @@ pub struct Projections {
 struct Running {
     shared: Arc<Shared>,
     version: u32,
+    forgets: bool,
     view: Box<dyn Any + Send + Sync>,
 }
 
@@ -118,6 +123,7 @@ impl Projections {
         let running = Running {
             shared,
             version: P::VERSION,
+            forgets: P::FORGETS,
             view: Box::new(view.clone()),
         };
         self.running.insert(TypeId::of::<P>(), running);
@@ -169,6 +175,39 @@ impl Projections {
         Some(answer.unwrap_or(Err(ViewError::Stopped {
             projection: shared.name,
         })))
+    }
+
+    /// Has every projection write what it carries over the cut that this draft is for.
+    pub async fn carry(&self, draft: &Arc<OriginDraft>) -> Result<(), ViewError> {
+        let asked = self.running.values().map(|running| {
+            let (answer, receiver) = oneshot::channel();
+            let draft = Arc::clone(draft);
+            let stopped = ViewError::Stopped {
+                projection: running.shared.name,
+            };
+            running.shared.orders.carry(CarryOrder { draft, answer });
+            async move { receiver.await.unwrap_or(Err(stopped)) }
+        });
+        join_all(asked).await.into_iter().collect()
+    }
+
+    /// Tells every projection that the log was cut, and waits until those that forget have built
+    /// their rows again, or cannot.
+    pub async fn forget(&self, first: Position) {
+        for running in self.running.values() {
+            running.shared.orders.look();
+        }
+        let running = self.running.values();
+        let forgetting = running.filter(|running| running.forgets).map(|running| {
+            let mut progress = running.shared.progress.subscribe();
+            async move {
+                let done =
+                    |now: &Progress| now.begins.max(now.kept_past) >= first || !now.phase.goes_on();
+                // A projection whose thread is gone forgets nothing more.
+                let _ = progress.wait_for(done).await;
+            }
+        });
+        join_all(forgetting.collect::<Vec<_>>()).await;
     }
 
     /// Stops every thread after its current batch, flushes, closes the stores, and waits for it.

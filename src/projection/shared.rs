@@ -6,7 +6,8 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use super::{
     SharedHistory, ViewError,
-    checkpoint::Checkpoint,
+    carry::CarryOrder,
+    checkpoint::{self, Checkpoint},
     engine::unpoisoned,
     store::{MemoryStore, RowStore},
 };
@@ -56,6 +57,10 @@ impl Phase {
 pub(super) struct Progress {
     pub(super) position: Position,
     pub(super) skipped: u64,
+    /// Where the log began that the rows were begun on.
+    pub(super) begins: Position,
+    /// The cut after which the rows could not be built again.
+    pub(super) kept_past: Position,
     pub(super) phase: Phase,
 }
 
@@ -77,6 +82,9 @@ impl Shared {
         let progress = Progress {
             position: checkpoint.position,
             skipped: checkpoint.skipped,
+            // Where that is damaged the rest shows it.
+            begins: checkpoint::begins(store.as_ref()).unwrap_or(Position::FIRST),
+            kept_past: Position::ZERO,
             phase: Phase::Running,
         };
         Self {
@@ -108,6 +116,18 @@ impl Shared {
         });
     }
 
+    /// The rows are others now, begun on a log that begins here.
+    pub(super) fn begun(&self, first: Position) {
+        self.progress
+            .send_modify(|progress| progress.begins = first);
+    }
+
+    /// The rows keep what they should forget with this cut.
+    pub(super) fn gave_up_forgetting(&self, cut: Position) {
+        self.progress
+            .send_modify(|progress| progress.kept_past = cut);
+    }
+
     pub(super) fn enter(&self, phase: Phase) {
         self.progress.send_modify(|progress| progress.phase = phase);
     }
@@ -119,6 +139,7 @@ impl Shared {
         self.enter(Phase::Stopped);
         *self.write() = Box::new(MemoryStore::default());
         drop(self.orders.take_rebuilds());
+        drop(self.orders.take_carry());
     }
 }
 
@@ -134,6 +155,7 @@ struct OpenOrders {
     stop: bool,
     repair: bool,
     rebuilds: Vec<oneshot::Sender<Result<Position, ViewError>>>,
+    carry: Option<CarryOrder>,
 }
 
 impl Orders {
@@ -158,6 +180,24 @@ impl Orders {
             }
         });
         receiver
+    }
+
+    /// Asks for what outlives a cut; an order before it that was not taken is let go of.
+    pub(super) fn carry(&self, order: CarryOrder) {
+        self.give(|open| {
+            if !open.stop {
+                open.carry = Some(order);
+            }
+        });
+    }
+
+    /// Lets the thread see that the log was cut.
+    pub(super) fn look(&self) {
+        self.given.notify_one();
+    }
+
+    pub(super) fn take_carry(&self) -> Option<CarryOrder> {
+        unpoisoned(self.open.lock()).carry.take()
     }
 
     pub(super) fn is_stopped(&self) -> bool {

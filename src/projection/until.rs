@@ -1,9 +1,14 @@
 //! A log that ends earlier than the real one.
 
+use std::sync::Arc;
+
 use futures_util::future::{BoxFuture, pending};
 
 use super::{Batch, History, HistoryError, SharedHistory};
-use crate::model::{Position, Timestamp};
+use crate::{
+    log::Origin,
+    model::{Position, Timestamp},
+};
 
 /// Where a replay ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +35,15 @@ impl Until {
             ReplayUntil::Position(position) => position.min(tip),
             ReplayUntil::Time(time) => history.last_until(time)?.min(tip),
         };
-        Ok(Self { history, end })
+        let cut = history.origin().map(|origin| origin.last());
+        match cut {
+            Some(last) if end < last => Err(HistoryError {
+                after: end,
+                reason: format!("retention has cut the log up to position {last}"),
+                passing: false,
+            }),
+            _ => Ok(Self { history, end }),
+        }
     }
 }
 
@@ -47,6 +60,10 @@ impl History for Until {
 
     fn tip(&self) -> Position {
         self.end
+    }
+
+    fn origin(&self) -> Option<Arc<Origin>> {
+        self.history.origin()
     }
 
     fn past(&self, after: Position) -> BoxFuture<'static, ()> {

@@ -54,6 +54,12 @@ impl<P: Projection> View<P> {
         self.shared.progress.borrow().position
     }
 
+    /// Where the log began that the rows were begun on. Rows of what retention cut since are still
+    /// there, if the projection lets go of any.
+    pub fn begins(&self) -> Position {
+        self.shared.progress.borrow().begins
+    }
+
     /// How far it is behind the log.
     pub fn lag(&self) -> Lag {
         let tip = self.shared.history.tip();

@@ -24,7 +24,8 @@ use super::{
     lanes::Lanes,
     limits,
     recovery::{Recalls, Recovered, RecoveredSubscription},
-    snapshotter::Snapshotter,
+    retention::Retention,
+    snapshotter::{Saver, Snapshotter},
     sources::Sources,
 };
 use crate::{
@@ -32,12 +33,12 @@ use crate::{
     actor::{Forwarder, Registry, RegistryOptions},
     clock::{SharedClock, SystemClock},
     delivery::{CaptureOptions, Egress, HttpTransport, Transport},
-    log::{Durability, EventLog, LogOptions, SnapshotStore},
+    log::{Durability, EventLog, LogOptions, OriginStore, RetentionPolicy, SnapshotStore},
     model::FailureCause,
     projection::{
-        self, OnBadEvent, Projection, Projections, access::Access, dead_letters::DeadLetters,
-        deliveries::Deliveries, idempotency_keys::IdempotencyKeys, jobs::Jobs, metrics::Metrics,
-        subscriptions::Subscriptions,
+        self, CutLog, OnBadEvent, Projection, Projections, access::Access,
+        dead_letters::DeadLetters, deliveries::Deliveries, idempotency_keys::IdempotencyKeys,
+        jobs::Jobs, metrics::Metrics, subscriptions::Subscriptions,
     },
     source::{Intake, IntakeOptions},
     vault::Vault,
@@ -60,6 +61,7 @@ pub struct Builder {
     secret_key: Option<PathBuf>,
     workers: usize,
     held: bool,
+    retention: RetentionPolicy,
     projections: Vec<StartProjection>,
 }
 
@@ -71,6 +73,7 @@ impl fmt::Debug for Builder {
             .field("egress", &self.egress)
             .field("workers", &self.workers)
             .field("held", &self.held)
+            .field("retention", &self.retention)
             .finish_non_exhaustive()
     }
 }
@@ -87,6 +90,7 @@ impl Builder {
             secret_key: None,
             workers: thread::available_parallelism().map_or(1, NonZero::get),
             held: false,
+            retention: RetentionPolicy::default(),
             projections: Vec::new(),
         }
     }
@@ -157,6 +161,13 @@ impl Builder {
         self
     }
 
+    /// What of the log's old end may be dropped; see [`Handle::retention`]. Default: nothing.
+    #[must_use]
+    pub fn retention(mut self, policy: RetentionPolicy) -> Self {
+        self.retention = policy;
+        self
+    }
+
     /// A projection of your own; read it with [`Handle::projection`].
     #[must_use]
     pub fn projection<P: Projection>(mut self, projection: P) -> Self {
@@ -190,11 +201,13 @@ impl Builder {
             Some(key) => Vault::open_with_key(&self.data, key, Arc::clone(&self.clock))?,
             None => Vault::open(&self.data, Arc::clone(&self.clock))?,
         });
-        let recovered = Recovered::read(&log, &snapshots)?;
+        let origins = Arc::new(OriginStore::open(&self.data)?);
+        let origin = origins.current();
+        let recovered = Recovered::read_after(&log, &snapshots, origin.as_deref())?;
 
         let rows = projection::Storage::Directory(self.data.join(PROJECTIONS_DIRECTORY));
-        let mut projections =
-            Projections::new(rows, Arc::new(log.clone()), Arc::clone(&self.clock));
+        let history = CutLog::new(log.clone(), Arc::clone(&origins));
+        let mut projections = Projections::new(rows, Arc::new(history), Arc::clone(&self.clock));
         projections.start(Deliveries, OnBadEvent::SkipAndRecord)?;
         projections.start(Metrics, OnBadEvent::SkipAndRecord)?;
         projections.start(DeadLetters, OnBadEvent::SkipAndRecord)?;
@@ -224,15 +237,18 @@ impl Builder {
             recall: Arc::new(Recalls {
                 log: log.clone(),
                 snapshots: snapshots.clone(),
+                origins: Arc::clone(&origins),
             }),
             workers: self.workers,
             activity: activity.clone(),
         })?;
+        let saver = Saver::new(log.clone(), snapshots.clone(), Arc::clone(&origins));
+        let saver = Arc::new(saver);
         let inner = Arc::new(Inner {
             directory: Directory::default(),
             jobs: OpenJobs::default(),
             sources: Sources::new(tasks, activity.clone()),
-            log: log.clone(),
+            log,
             clock: self.clock,
             registry,
             transport,
@@ -240,15 +256,17 @@ impl Builder {
             egress: self.egress,
             projections,
             activity,
-            snapshots: snapshots.clone(),
+            snapshots,
+            retention: Retention::new(self.retention, origins, Arc::clone(&saver)),
             lanes: Lanes::default(),
             ending: AtomicBool::new(false),
             held: self.held,
         });
         forwards.connect(&inner);
-        let snapshotter = Snapshotter::start(log, snapshots)?;
+        let snapshotter = Snapshotter::start(saver)?;
         let handle = Handle(inner);
         handle.resume(recovered)?;
+        handle.start_retention();
         Ok(Runtime {
             handle,
             snapshotter: Some(snapshotter),
@@ -369,6 +387,7 @@ impl Inner {
     fn close(&self, snapshotter: Option<Snapshotter>) {
         self.sources.stop();
         self.jobs.abort();
+        self.retention.close();
         self.registry.stop();
         if let Some(snapshotter) = snapshotter {
             snapshotter.stop();

@@ -4,7 +4,7 @@ use std::io;
 
 use crate::{
     actor::ExecuteError,
-    log::{AppendError, OpenError, ReadError, StorageError},
+    log::{AppendError, OpenError, ReadError, RetentionError, StorageError},
     model::{
         ApiId, ApplicationId, DeliveryId, Invalid, JobId, JobStatus, MessageId, SubscriptionId,
         TokenId,
@@ -109,6 +109,9 @@ pub enum ControlError {
     /// The log could not be read.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// Retention could not be worked out or carried out.
+    #[error(transparent)]
+    Retention(#[from] RetentionError),
     /// A view could not be read.
     #[error(transparent)]
     View(#[from] ViewError),

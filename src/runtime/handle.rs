@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use super::{ControlError, directory::Directory, jobs::OpenJobs, lanes::Lanes, sources::Sources};
+use super::{
+    ControlError, directory::Directory, jobs::OpenJobs, lanes::Lanes, retention::Retention,
+    sources::Sources,
+};
 use crate::{
     activity::Activity,
     actor::{Inspection, Registry},
@@ -39,6 +42,7 @@ pub(super) struct Inner {
     pub(super) projections: Projections,
     pub(super) activity: Activity,
     pub(super) snapshots: SnapshotStore,
+    pub(super) retention: Retention,
     pub(super) lanes: Lanes,
     /// Whether the runtime ends, and takes nothing in any more.
     pub(super) ending: AtomicBool,

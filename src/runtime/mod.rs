@@ -21,6 +21,7 @@ mod lanes;
 mod limits;
 mod publish;
 pub(crate) mod recovery;
+mod retention;
 mod snapshotter;
 mod sources;
 mod what_if;
@@ -32,5 +33,6 @@ pub use self::{
     error::{ControlError, StartError},
     explain::{Explanation, Standing, Step},
     handle::Handle,
+    retention::{Holder, HolderKind, RetentionReport, RetentionStatus},
     what_if::{Comparison, Outcome, WhatIf, what_if},
 };

@@ -12,7 +12,10 @@ use tokio::task::spawn_blocking;
 
 use crate::{
     actor::{Recall, Recalled, RestartError},
-    log::{EventLog, ReadError, RecordedEvent, SnapshotStore, StreamId, StreamKind},
+    log::{
+        EventLog, Origin, OriginStore, ReadError, RecordedEvent, SectionWriter, SnapshotStore,
+        StorageError, StreamId, StreamKind,
+    },
     model::{
         Api, ApiEvent, ApiId, ApiState, Application, ApplicationEvent, ApplicationId, Event,
         FailureCause, JobEvent, JobId, JobState, MessagePublished, Position, SubscriptionEvent,
@@ -23,6 +26,9 @@ use crate::{
 
 /// Events read at a time.
 const READ_EVENTS: usize = 4_096;
+/// The section of an origin that holds what recovery begins with on a cut log. The number goes up
+/// with the form of its rows, and the old form is still read.
+pub(super) const ORIGIN_SECTION: &str = "recovered-1";
 
 /// An API as recovered.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -87,11 +93,78 @@ enum Row {
 
 impl Recovered {
     /// Reads the newest snapshot, if one is to be believed, and the log from there to its head.
+    #[cfg(any(test, feature = "testing"))]
     pub(crate) fn read(log: &EventLog, snapshots: &SnapshotStore) -> Result<Self, ReadError> {
-        let mut recovered = Self::snapshot(log, snapshots).unwrap_or_default();
+        Self::read_after(log, snapshots, None)
+    }
+
+    /// The same of a log that was cut: without a snapshot from after the cut it begins with the
+    /// origin.
+    pub(crate) fn read_after(
+        log: &EventLog,
+        snapshots: &SnapshotStore,
+        origin: Option<&Origin>,
+    ) -> Result<Self, ReadError> {
+        let snapshot = Self::snapshot(log, snapshots);
+        let told = origin.map_or(Position::ZERO, Origin::last);
+        let snapshot = snapshot.filter(|snapshot| snapshot.position >= told);
+        let mut recovered = match (snapshot, origin) {
+            (Some(snapshot), _) => snapshot,
+            (None, None) => Self::default(),
+            (None, Some(origin)) => {
+                // What is saved later must not be laid over rows from before the cut.
+                if let Err(error) = snapshots.discard() {
+                    tracing::warn!(%error, "the snapshot cannot be thrown away");
+                }
+                Self::of_origin(origin)?
+            }
+        };
         recovered.catch_up(log)?;
         recovered.compare(log);
         Ok(recovered)
+    }
+
+    /// What the log and its origin tell up to the event before this position.
+    pub(crate) fn before(
+        log: &EventLog,
+        origin: Option<&Origin>,
+        first: Position,
+    ) -> Result<Self, ReadError> {
+        let mut recovered = origin.map_or_else(|| Ok(Self::default()), Self::of_origin)?;
+        recovered.catch_up_to(log, first.previous())?;
+        Ok(recovered)
+    }
+
+    /// What the origin of a cut log tells. All of it counts as changed: no snapshot holds it.
+    fn of_origin(origin: &Origin) -> Result<Self, ReadError> {
+        let rows = origin.rows(ORIGIN_SECTION)?;
+        let rows = rows.ok_or_else(|| undecodable(origin))?;
+        let rows = rows.collect::<Result<Vec<_>, _>>()?;
+        let recovered = Self::from_rows(origin.last(), &rows);
+        let mut recovered = recovered.ok_or_else(|| undecodable(origin))?;
+        recovered.changed = recovered.streams().collect();
+        Ok(recovered)
+    }
+
+    /// Writes all of it to an origin.
+    pub(super) fn write(&self, mut section: SectionWriter) -> Result<(), StorageError> {
+        let mut streams: Vec<_> = self.streams().collect();
+        streams.sort_unstable();
+        for stream in streams {
+            section.push(&stream.to_bytes(), &self.row(stream))?;
+        }
+        section.finish()
+    }
+
+    /// The stream of each thing that there is.
+    fn streams(&self) -> impl Iterator<Item = StreamId> {
+        let apis = self.apis.keys().copied().map(StreamId::api);
+        let applications = self.applications.keys().copied();
+        let subscriptions = self.subscriptions.keys().copied();
+        let jobs = self.jobs.keys().copied().map(StreamId::job);
+        apis.chain(applications.map(StreamId::application))
+            .chain(subscriptions.map(StreamId::subscription))
+            .chain(jobs)
     }
 
     /// The newest snapshot. One that is not believed is thrown away: what is saved later must not
@@ -117,6 +190,10 @@ impl Recovered {
     /// Folds in what the log holds after this. A damaged range is passed over (G11); whose history
     /// it holds is told by [`compare`](Self::compare).
     pub(crate) fn catch_up(&mut self, log: &EventLog) -> Result<(), ReadError> {
+        self.catch_up_to(log, Position::new(u64::MAX))
+    }
+
+    fn catch_up_to(&mut self, log: &EventLog, end: Position) -> Result<(), ReadError> {
         let mut after = self.position;
         loop {
             let events = match log.read(after, READ_EVENTS) {
@@ -133,6 +210,9 @@ impl Recovered {
             };
             after = last.position;
             for recorded in events {
+                if recorded.position > end {
+                    return Ok(());
+                }
                 self.fold(&recorded);
             }
         }
@@ -189,6 +269,8 @@ impl Recovered {
             }
             // Who may come in is a projection's to know.
             (Event::Access(_), _) => {}
+            // Where the log begins stands in its origin.
+            (Event::Log(_), _) => {}
             (event, _) => self.fold_unknown(recorded, event),
         }
     }
@@ -367,26 +449,49 @@ impl Recovered {
 pub(super) struct Recalls {
     pub(super) log: EventLog,
     pub(super) snapshots: SnapshotStore,
+    pub(super) origins: Arc<OriginStore>,
 }
 
 impl Recall for Recalls {
     fn recall(&self, id: SubscriptionId) -> BoxFuture<'static, Result<Recalled, RestartError>> {
         let (log, snapshots) = (self.log.clone(), self.snapshots.clone());
+        let origins = Arc::clone(&self.origins);
         Box::pin(async move {
-            let found = spawn_blocking(move || recall(&log, &snapshots, id)).await;
+            let found = spawn_blocking(move || {
+                let origin = origins.current();
+                recall_after(&log, &snapshots, origin.as_deref(), id)
+            });
+            let found = found.await;
             found.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
         })
     }
 }
 
 /// What a subscription was. A damaged part of its history is passed over, and told.
+#[cfg(any(test, feature = "testing"))]
 pub(crate) fn recall(
     log: &EventLog,
     snapshots: &SnapshotStore,
     id: SubscriptionId,
 ) -> Result<Recalled, RestartError> {
+    recall_after(log, snapshots, None, id)
+}
+
+/// The same of a log that was cut.
+fn recall_after(
+    log: &EventLog,
+    snapshots: &SnapshotStore,
+    origin: Option<&Origin>,
+    id: SubscriptionId,
+) -> Result<Recalled, RestartError> {
     let stream = StreamId::subscription(id);
-    let mut recalled = saved(log, snapshots, id).unwrap_or_else(|| Recalled {
+    let carried = origin.map(|origin| carried(origin, id)).transpose()?;
+    let known = [saved(log, snapshots, id), carried.flatten()];
+    let newest = known
+        .into_iter()
+        .flatten()
+        .max_by_key(|known| known.version);
+    let mut recalled = newest.unwrap_or_else(|| Recalled {
         state: SubscriptionState::new(id),
         version: Version::ZERO,
         damaged: false,
@@ -422,6 +527,33 @@ const fn tells_of_damage(event: &SubscriptionEvent) -> bool {
         SubscriptionEvent::Failed(failed) => matches!(failed.cause, FailureCause::DamagedHistory),
         _ => false,
     }
+}
+
+/// What the origin of a cut log knows of a subscription.
+fn carried(origin: &Origin, id: SubscriptionId) -> Result<Option<Recalled>, ReadError> {
+    let key = StreamId::subscription(id).to_bytes();
+    let rows = origin.rows(ORIGIN_SECTION)?;
+    for row in rows.into_iter().flatten() {
+        let (of, row) = row?;
+        if of == key {
+            return match rmp_serde::from_slice(&row) {
+                Ok(Row::Subscription(found)) => Ok(Some(Recalled {
+                    state: found.state,
+                    version: found.version,
+                    damaged: false,
+                })),
+                _ => Err(undecodable(origin)),
+            };
+        }
+    }
+    Ok(None)
+}
+
+fn undecodable(origin: &Origin) -> ReadError {
+    ReadError::Storage(StorageError::Corrupt {
+        what: format!("the origin of the log at position {}", origin.first()),
+        reason: "it does not hold what recovery begins with".to_owned(),
+    })
 }
 
 /// What the snapshot knows of a subscription.

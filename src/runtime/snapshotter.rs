@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -10,12 +10,56 @@ use std::{
 };
 
 use super::recovery::Recovered;
-use crate::log::{EventLog, SnapshotStore};
+use crate::log::{EventLog, OriginStore, ReadError, SnapshotStore};
 
 /// Events after which a snapshot is saved. Reading as many back takes well under a second.
 const EVENTS_BETWEEN: u64 = 100_000;
 /// How long the thread waits before it looks whether it should stop.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// Saves snapshots, one at a time: each holds what changed since the one before.
+pub(super) struct Saver {
+    log: EventLog,
+    snapshots: SnapshotStore,
+    origins: Arc<OriginStore>,
+    turn: Mutex<()>,
+}
+
+impl Saver {
+    /// Saves snapshots of this log.
+    pub(super) const fn new(
+        log: EventLog,
+        snapshots: SnapshotStore,
+        origins: Arc<OriginStore>,
+    ) -> Self {
+        Self {
+            log,
+            snapshots,
+            origins,
+            turn: Mutex::new(()),
+        }
+    }
+
+    /// Saves what the log tells by now, and gives it. A snapshot is a cache: one that cannot be
+    /// saved costs the next start time and nothing else. Blocks.
+    pub(super) fn save(&self) -> Result<Recovered, ReadError> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let origin = self.origins.current();
+        let recovered = Recovered::read_after(&self.log, &self.snapshots, origin.as_deref())?;
+        let rows = recovered.changed_rows();
+        let saved = self.snapshots.save(&self.log, recovered.position, rows);
+        if let Err(error) = saved {
+            tracing::warn!(%error, "no snapshot was saved");
+        }
+        Ok(recovered)
+    }
+
+    fn try_save(&self) {
+        if let Err(error) = self.save() {
+            tracing::warn!(%error, "no snapshot was saved");
+        }
+    }
+}
 
 /// The thread that saves snapshots.
 pub(super) struct Snapshotter {
@@ -27,24 +71,24 @@ pub(super) struct Snapshotter {
 
 impl Snapshotter {
     /// Starts it.
-    pub(super) fn start(log: EventLog, snapshots: SnapshotStore) -> std::io::Result<Self> {
+    pub(super) fn start(saver: Arc<Saver>) -> std::io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let last = Arc::new(AtomicBool::new(true));
         let (stopped, save_last) = (Arc::clone(&stop), Arc::clone(&last));
         let thread = thread::Builder::new()
             .name("hooklog-snapshots".to_owned())
             .spawn(move || {
-                let mut saved = log.head();
-                let mut watch = log.watch();
+                let mut last_saved = saver.log.head();
+                let mut watch = saver.log.watch();
                 while !stopped.load(Ordering::Acquire) {
                     watch.wait_timeout(LOOK_EVERY);
-                    if log.head().distance_from(saved) >= EVENTS_BETWEEN {
-                        saved = log.head();
-                        save(&log, &snapshots);
+                    if saver.log.head().distance_from(last_saved) >= EVENTS_BETWEEN {
+                        last_saved = saver.log.head();
+                        saver.try_save();
                     }
                 }
                 if save_last.load(Ordering::Acquire) {
-                    save(&log, &snapshots);
+                    saver.try_save();
                 }
             })?;
         Ok(Self {
@@ -68,18 +112,5 @@ impl Snapshotter {
         if self.thread.join().is_err() {
             tracing::error!("the thread that saves snapshots panicked; the next start reads more");
         }
-    }
-}
-
-/// A snapshot is a cache: one that cannot be saved costs the next start time and nothing else.
-fn save(log: &EventLog, snapshots: &SnapshotStore) {
-    match Recovered::read(log, snapshots) {
-        Ok(recovered) => {
-            let rows = recovered.changed_rows();
-            if let Err(error) = snapshots.save(log, recovered.position, rows) {
-                tracing::warn!(%error, "no snapshot was saved");
-            }
-        }
-        Err(error) => tracing::warn!(%error, "no snapshot was saved"),
     }
 }

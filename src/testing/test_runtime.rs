@@ -1,6 +1,7 @@
 //! A whole runtime under a test's control: its clock, its callbacks, its crashes.
 
 use std::{
+    fmt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -37,29 +38,60 @@ const START: Timestamp = Timestamp::from_millis(1_767_225_600_000);
 #[derive(Debug)]
 pub struct TestRuntime {
     data: PathBuf,
+    options: Options,
     runtime: Runtime,
     clock: ManualClock,
     transport: FakeTransport,
+}
+
+/// How a test runtime differs from others.
+#[derive(Clone)]
+struct Options(Arc<dyn Fn(Builder) -> Builder + Send + Sync>);
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Options")
+    }
 }
 
 impl TestRuntime {
     /// Starts on this directory, entropy drawn from `seed`. Callbacks answer 200 until told
     /// otherwise; any public or loopback URL may be subscribed.
     pub async fn start(data: impl AsRef<Path>, seed: u64) -> Result<Self, StartError> {
-        let clock = ManualClock::at(START, seed);
+        Self::start_with(data, seed, |builder| builder).await
+    }
+
+    /// The same with options of the builder, which hold after a crash too.
+    pub async fn start_with(
+        data: impl AsRef<Path>,
+        seed: u64,
+        options: impl Fn(Builder) -> Builder + Send + Sync + 'static,
+    ) -> Result<Self, StartError> {
+        Self::start_at(data, ManualClock::at(START, seed), options).await
+    }
+
+    /// The same at the time of this clock.
+    pub async fn start_at(
+        data: impl AsRef<Path>,
+        clock: ManualClock,
+        options: impl Fn(Builder) -> Builder + Send + Sync + 'static,
+    ) -> Result<Self, StartError> {
         let transport = FakeTransport::new(Arc::new(clock.clone()));
-        Self::open(data.as_ref().to_owned(), clock, transport).await
+        let options = Options(Arc::new(options));
+        Self::open(data.as_ref().to_owned(), options, clock, transport).await
     }
 
     async fn open(
         data: PathBuf,
+        options: Options,
         clock: ManualClock,
         transport: FakeTransport,
     ) -> Result<Self, StartError> {
-        let builder = Self::builder(&data, &clock, &transport);
+        let builder = options.0(Self::builder(&data, &clock, &transport));
         Ok(Self {
             runtime: builder.start().await?,
             data,
+            options,
             clock,
             transport,
         })
@@ -133,6 +165,7 @@ impl TestRuntime {
     pub async fn crash_and_reopen(self) -> Result<Self, StartError> {
         let Self {
             data,
+            options,
             runtime,
             clock,
             transport,
@@ -141,7 +174,7 @@ impl TestRuntime {
         if let Err(panic) = crashed {
             std::panic::resume_unwind(panic.into_panic());
         }
-        Self::open(data, clock, transport).await
+        Self::open(data, options, clock, transport).await
     }
 
     /// Ends it in order.

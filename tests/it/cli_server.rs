@@ -374,3 +374,16 @@ fn the_openapi_document_and_completions_are_printed() {
         assert!(script.contains("dead-letters"), "{shell}");
     }
 }
+
+#[test]
+fn retention_is_shown_and_applied() {
+    let (_directory, gateway) = gateway();
+    let shown = gateway.json(&["retention", "show"]);
+    assert_eq!(shown[0]["policy"], serde_json::json!({}));
+    assert_eq!(shown[0]["first"], 1);
+    let applied = gateway.json(&["retention", "apply"]);
+    assert_eq!(applied[0]["dropped"], serde_json::json!([]));
+    let said = gateway.command(&["retention", "show"]).output().unwrap();
+    let said = text(&said.stdout);
+    assert!(said.contains("Everything is kept."), "{said}");
+}

@@ -341,6 +341,16 @@ fn of_jobs() -> Vec<Event> {
     ]
 }
 
+fn of_the_log() -> Vec<Event> {
+    vec![
+        LogCut {
+            first: Position::new(4_097),
+            bytes: 67_108_864,
+        }
+        .into(),
+    ]
+}
+
 #[test]
 fn every_selection_of_a_job_is_read_as_it_is_written() {
     let (api, subscription) = (
@@ -389,6 +399,7 @@ fn samples() -> Vec<Event> {
         of_deliveries(),
         of_tokens(),
         of_jobs(),
+        of_the_log(),
     ]
     .concat()
 }

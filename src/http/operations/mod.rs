@@ -11,6 +11,7 @@ mod logs;
 mod messages;
 mod metrics;
 mod projections;
+mod retention;
 mod subscriptions;
 mod test_calls;
 mod tokens;
@@ -39,6 +40,7 @@ pub(super) fn all() -> impl Iterator<Item = &'static Operation> {
         test_calls::OPERATIONS,
         events::OPERATIONS,
         projections::OPERATIONS,
+        retention::OPERATIONS,
         tokens::OPERATIONS,
         metrics::OPERATIONS,
         health::OPERATIONS,

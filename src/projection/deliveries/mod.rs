@@ -13,6 +13,7 @@
 //! | `k` message, ordinal | API |
 //! | `v` API, `u` URL or `p` application | deliveries (u64) |
 //! | `b`, `z`, `t` | the index, see `index.rs` |
+//! | `f` | where the log was cut, see `forgotten.rs` |
 
 mod cursor;
 mod detail;

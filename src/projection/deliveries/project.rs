@@ -9,8 +9,9 @@ use crate::{
         SubscriptionEvent, SubscriptionId, Timestamp,
     },
     projection::{
-        ProjectError, Projection, ReadRows, RowError, Rows,
+        ProjectError, Projection, ReadRows, Row, RowError, Rows,
         codec::{decode, encode, id_key, key_of, pair_key, u64_at, uuid_at},
+        forgotten::{self, is_forgotten},
     },
 };
 
@@ -20,6 +21,7 @@ const SAMPLE_CHUNK: u64 = 4_096;
 impl Projection for Deliveries {
     const NAME: &'static str = "deliveries";
     const VERSION: u32 = 2;
+    const FORGETS: bool = true;
 
     fn project(&self, rows: &mut Rows<'_>, recorded: &RecordedEvent) -> Result<(), ProjectError> {
         match &recorded.event {
@@ -38,8 +40,26 @@ impl Projection for Deliveries {
             | Event::Application(_)
             | Event::Access(_)
             | Event::Job(_)
+            | Event::Log(_)
             | Event::Unknown(_) => {}
         }
+        Ok(())
+    }
+
+    /// Whose a subscription is, and what an API's log keeps. Ordinals begin anew.
+    fn carry(&self, mut row: Row) -> Option<Row> {
+        match row.key.first() {
+            Some(b's') => Some(row),
+            Some(b'a') => {
+                row.value.get_mut(..8)?.fill(0);
+                Some(row)
+            }
+            _ => None,
+        }
+    }
+
+    fn begin(&self, rows: &mut Rows<'_>, first: Position) -> Result<(), ProjectError> {
+        forgotten::below(rows, first);
         Ok(())
     }
 }
@@ -205,6 +225,9 @@ impl Log<'_, '_> {
         let id = DeliveryId::of(message.id, self.subscription);
         if self.rows.get(&id_key(b'i', id.as_uuid()))?.is_some() {
             return self.change(message, change);
+        }
+        if is_forgotten(self.rows, message)? {
+            return Ok(());
         }
         let Some((api, application)) = self.owners()? else {
             return Ok(());

@@ -41,6 +41,7 @@ impl Projection for Metrics {
             | Event::Application(_)
             | Event::Access(_)
             | Event::Job(_)
+            | Event::Log(_)
             | Event::Unknown(_) => {}
         }
         Ok(())

@@ -44,7 +44,7 @@ impl Projection for Subscriptions {
                     of_subscription(rows, now, id, event)?;
                 }
             }
-            Event::Access(_) | Event::Job(_) | Event::Unknown(_) => {}
+            Event::Access(_) | Event::Job(_) | Event::Log(_) | Event::Unknown(_) => {}
         }
         Ok(())
     }

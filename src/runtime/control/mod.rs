@@ -25,7 +25,10 @@ use crate::{
 impl Handle {
     /// Carries a change out to its end, also when its caller goes away: what is on record and what
     /// runs must not come apart.
-    async fn whole<T, F>(&self, change: impl FnOnce(Self) -> F) -> Result<T, ControlError>
+    pub(in crate::runtime) async fn whole<T, F>(
+        &self,
+        change: impl FnOnce(Self) -> F,
+    ) -> Result<T, ControlError>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, ControlError>> + Send + 'static,
@@ -40,6 +43,11 @@ impl Handle {
         command: Command,
     ) -> Result<Position, ControlError> {
         self.0.directory.owner(id)?;
+        if let Command::Redeliver { message, .. } = &command
+            && self.0.retention.is_forgotten(message)
+        {
+            return Err(ControlError::UnknownMessage(message.id));
+        }
         Ok(self.0.registry.execute(id, command).await?)
     }
 
@@ -97,7 +105,7 @@ impl Handle {
 }
 
 /// The answer of a task; its panic goes on here.
-fn joined<T, E: Into<ControlError>>(
+pub(super) fn joined<T, E: Into<ControlError>>(
     answer: Result<Result<T, E>, tokio::task::JoinError>,
 ) -> Result<T, ControlError> {
     match answer.map_err(tokio::task::JoinError::try_into_panic) {
