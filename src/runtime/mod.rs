@@ -26,6 +26,7 @@ mod snapshotter;
 mod sources;
 mod what_if;
 
+#[cfg(feature = "server")]
 pub(crate) use self::lanes::Lanes;
 pub use self::{
     builder::{Builder, PROJECTIONS_DIRECTORY, Runtime, ShutdownReport},

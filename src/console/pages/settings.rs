@@ -22,7 +22,7 @@ use crate::{
 };
 
 pub(super) const PAGES: &[Page] = &[
-    shows("/settings", run!(async |visit| show(visit))),
+    shows("/settings", run!(show)),
     does(Permission::Manage, "/settings/tokens", run!(create)),
     shows_to(
         Permission::Manage,
@@ -36,16 +36,17 @@ pub(super) const PAGES: &[Page] = &[
     ),
 ];
 
-fn show(visit: &Visit) -> Result<Answer, Trouble> {
+async fn show(visit: &Visit) -> Result<Answer, Trouble> {
     page(
         visit,
         &Form::default().with("/role", "viewer"),
         &Invalid::none(),
         None,
     )
+    .await
 }
 
-fn page(
+async fn page(
     visit: &Visit,
     form: &Form,
     invalid: &Invalid,
@@ -74,7 +75,7 @@ fn page(
                 }
             } @else { p.muted { "Tokens are for admins to see." } }
         }
-        (log(visit))
+        (log(visit).await?)
     };
     let status = if invalid.problems.is_empty() {
         200
@@ -117,17 +118,32 @@ fn state(row: &TokenRow, now: crate::model::Timestamp) -> Markup {
 }
 
 /// How the log stands, and what of it goes when.
-fn log(visit: &Visit) -> Markup {
-    let log = visit.handle().log();
-    html! {
+async fn log(visit: &Visit) -> Result<Markup, Trouble> {
+    let retention = visit.handle().retention().await?;
+    let policy = retention.policy;
+    let age = policy
+        .max_age
+        .map_or_else(|| "without limit".to_owned(), format::duration);
+    let size = policy
+        .max_bytes
+        .map_or_else(|| "without limit".to_owned(), format::bytes);
+    let pair = |name: &str, value: &str| html! { div { dt { (name) } dd { (value) } } };
+    Ok(html! {
         section.card {
-            h2 { "Event log" }
+            h2 { "Event log and retention" }
             dl.pairs {
-                div { dt { "Last position" } dd { (format::count(log.head().get())) } }
-                div { dt { "First position kept" } dd { (format::count(log.first_position().get())) } }
+                (pair("Positions kept", &format!("{} to {}", format::count(retention.first.get()), format::count(retention.head.get()))))
+                (pair("Kept for", &age))
+                (pair("Size", &size))
+                (pair("Due to be dropped", &format::bytes(retention.plan.bytes())))
             }
+            @if !retention.held_by.is_empty() {
+                h3 { "Held back" }
+                ul.failures { @for holder in &retention.held_by { li { (holder.kind) ", from position " (holder.from) } } }
+            }
+            p.hint { "Set by the configuration: [retention] age_days_max and bytes_max." }
         }
-    }
+    })
 }
 
 async fn create(visit: &Visit) -> Result<Answer, Trouble> {
@@ -143,13 +159,16 @@ async fn create(visit: &Visit) -> Result<Answer, Trouble> {
         Err(invalid) => Err(ControlError::Invalid(invalid)),
     };
     match made {
-        Ok((_, secret)) => page(
-            visit,
-            &Form::default().with("/role", "viewer"),
-            &Invalid::none(),
-            Some(secret.reveal()),
-        ),
-        Err(ControlError::Invalid(invalid)) => page(visit, form, &invalid, None),
+        Ok((_, secret)) => {
+            page(
+                visit,
+                &Form::default().with("/role", "viewer"),
+                &Invalid::none(),
+                Some(secret.reveal()),
+            )
+            .await
+        }
+        Err(ControlError::Invalid(invalid)) => page(visit, form, &invalid, None).await,
         Err(error) => Err(error.into()),
     }
 }
