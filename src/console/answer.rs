@@ -124,6 +124,8 @@ pub(super) enum Trouble {
     Missing(String),
     /// The role of the token does not allow it.
     Forbidden(&'static str),
+    /// The form is not one of this session; why it is taken so.
+    Foreign(&'static str),
     /// What was asked for cannot be done.
     Refused(String),
     /// Something failed.
@@ -134,7 +136,7 @@ impl Trouble {
     pub(super) const fn status(&self) -> u16 {
         match self {
             Self::Missing(_) => 404,
-            Self::Forbidden(_) => 403,
+            Self::Forbidden(_) | Self::Foreign(_) => 403,
             Self::Refused(_) => 409,
             Self::Failed(_) => 500,
         }

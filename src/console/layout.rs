@@ -194,6 +194,7 @@ pub(super) fn trouble(visit: &Visit, trouble: &Trouble) -> Answer {
     let (title, text) = match trouble {
         Trouble::Missing(text) => ("There is no such thing", text.clone()),
         Trouble::Forbidden(what) => ("This is not yours to do", forbidden(visit, what)),
+        Trouble::Foreign(text) => ("This form is not valid here", (*text).to_owned()),
         Trouble::Refused(text) => ("That cannot be done", text.clone()),
         Trouble::Failed(text) => ("Something failed", text.clone()),
     };

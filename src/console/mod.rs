@@ -21,6 +21,9 @@ mod live;
 mod pages;
 mod parts;
 mod session;
+#[cfg(test)]
+#[cfg(feature = "testing")]
+mod tests;
 mod timeline;
 mod visit;
 

@@ -85,7 +85,7 @@ impl Visit {
     /// The same visit, if who asks may see the page, and asked for it on a page of ours.
     pub(super) async fn admit(self, page: &Page) -> Result<Self, Answer> {
         if page.method == "POST" && !self.is_ours() {
-            let trouble = Trouble::Refused("The form did not come from this console.".to_owned());
+            let trouble = Trouble::Foreign("The form did not come from this console.");
             return Err(layout::trouble(&self, &trouble));
         }
         let Some(permission) = page.needs else {
@@ -101,7 +101,7 @@ impl Visit {
         if page.method == "POST" {
             if self.form.get("form_key") != Some(signed_in.form_key.as_str()) {
                 let text = "This form is from an earlier session. Open the page again.";
-                return Err(layout::trouble(&self, &Trouble::Refused(text.to_owned())));
+                return Err(layout::trouble(&self, &Trouble::Foreign(text)));
             }
             let operation = format!("console:{}", page.path.trim_start_matches(ROOT));
             let recorded =

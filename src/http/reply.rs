@@ -85,6 +85,14 @@ impl Reply {
         self.header("idempotency-replayed", "true")
     }
 
+    /// The value of a further header.
+    #[cfg(test)]
+    pub(crate) fn header_of(&self, name: &str) -> Option<&str> {
+        let mut values = self.headers.iter();
+        let found = values.find(|(known, _)| *known == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
     /// The same with one more header.
     pub(crate) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));

@@ -66,7 +66,16 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     (
         "console",
-        &["http", "model", "log", "projection", "runtime", "nearest"],
+        // Its own tests run on the testing kit.
+        &[
+            "http",
+            "model",
+            "log",
+            "projection",
+            "runtime",
+            "nearest",
+            "testing",
+        ],
     ),
     ("gravitee", &["model", "delivery", "projection", "runtime"]),
     (

@@ -93,16 +93,18 @@ async fn list(visit: &Visit) -> Result<Answer, Trouble> {
                 (parts::empty("No event here", &html! { p { "Change what is asked for, or wait for what comes." } }))
             } @else { (table(&found.events)) }
         }
-        nav.pager aria-label="Pages" {
-            @let first = found.events.first().map_or(start.next(), |event| event.position);
-            @if first > Position::FIRST {
-                @let earlier = first.get().saturating_sub(PAGE as u64).max(1).to_string();
-                a.button href=(format!("{}{}", visit.path(), visit.query.changed(&[], &[("from", &earlier)]))) { "Earlier" }
+        @if invalid.problems.is_empty() {
+            nav.pager aria-label="Pages" {
+                @let first = found.events.first().map_or(start.next(), |event| event.position);
+                @if first > Position::FIRST {
+                    @let earlier = first.get().saturating_sub(PAGE as u64).max(1).to_string();
+                    a.button href=(format!("{}{}", visit.path(), visit.query.changed(&[], &[("from", &earlier)]))) { "Earlier" }
+                }
+                @if found.next <= head {
+                    a.button href=(format!("{}{}", visit.path(), visit.query.changed(&[], &[("from", &found.next.to_string())]))) { "Later" }
+                }
+                @if from.is_some() { a.button href=(format!("{}{}", visit.path(), visit.query.changed(&["from"], &[]))) { "Live" } }
             }
-            @if found.next <= head {
-                a.button href=(format!("{}{}", visit.path(), visit.query.changed(&[], &[("from", &found.next.to_string())]))) { "Later" }
-            }
-            @if from.is_some() { a.button href=(format!("{}{}", visit.path(), visit.query.changed(&["from"], &[]))) { "Live" } }
         }
     };
     Ok(Answer::page(layout::page(

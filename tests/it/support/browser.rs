@@ -1,4 +1,4 @@
-//! A real browser without a screen, driven over WebDriver.
+//! A real browser without a screen, driven over `WebDriver`.
 
 use std::{
     io::{BufRead, BufReader},

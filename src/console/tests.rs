@@ -1,0 +1,187 @@
+//! Who gets in where: each page, each role.
+
+use super::*;
+use crate::{
+    model::{Role, Token},
+    testing::TestRuntime,
+};
+
+struct Desk {
+    test: TestRuntime,
+    console: Console,
+    _data: tempfile::TempDir,
+}
+
+impl Desk {
+    async fn open() -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let test = TestRuntime::start(data.path(), 1).await.unwrap();
+        let console = Console::new(test.handle());
+        Self {
+            test,
+            console,
+            _data: data,
+        }
+    }
+
+    /// A cookie and the key of its forms, for the bearer of a new token of this role.
+    async fn session(&self, role: Role) -> (String, String) {
+        let handle = self.test.handle();
+        let created = handle.create_token(Token::named("somebody", role)).await;
+        let token = created.unwrap().0.id;
+        let sessions = &self.console.inner.sessions;
+        let cookie = sessions.open(token, &handle.moment(), &handle.moment());
+        let signed_in = sessions.find(&cookie, handle.now()).unwrap();
+        (format!("hooklog_session={cookie}"), signed_in.form_key)
+    }
+
+    async fn status(&self, request: PageRequest) -> u16 {
+        match respond(Arc::clone(&self.console.inner), request).await {
+            Answer::Page { status, .. } => status,
+            Answer::See { .. } => 303,
+            Answer::Asset { .. } | Answer::Download { .. } | Answer::Events(_) => 200,
+        }
+    }
+}
+
+/// A request for a page as a form of ours makes it; ids name nothing.
+fn request(page: &visit::Page, session: Option<&(String, String)>) -> PageRequest {
+    let parts = page.path.split('/').map(|part| {
+        if part.starts_with('{') {
+            "00000000-0000-7000-8000-000000000007"
+        } else {
+            part
+        }
+    });
+    let form_key = session.map_or("", |(_, form_key)| form_key);
+    PageRequest {
+        method: page.method.to_owned(),
+        path: format!("{ROOT}{}", parts.collect::<Vec<_>>().join("/")),
+        cookie: session.map(|(cookie, _)| cookie.clone()),
+        fetch_site: Some("same-origin".to_owned()),
+        body: format!("form_key={form_key}").into(),
+        ..PageRequest::default()
+    }
+}
+
+#[tokio::test]
+async fn each_page_lets_in_its_roles_alone() {
+    let desk = Desk::open().await;
+    for role in [Role::Admin, Role::Operator, Role::Viewer] {
+        for page in pages::all() {
+            let Some(needs) = page.needs else { continue };
+            let path = page.path;
+            assert_eq!(desk.status(request(page, None)).await, 303, "{path}");
+            // Anew for each: one of the pages ends it.
+            let session = desk.session(role).await;
+            let status = desk.status(request(page, Some(&session))).await;
+            let is_let_in = status != 403;
+            assert_eq!(is_let_in, role.may(needs), "{role} {path}: {status}");
+            assert_ne!(status, 500, "{role} {path}");
+        }
+    }
+    desk.test.shutdown().await;
+}
+
+#[tokio::test]
+async fn roles_without_pages_open_none() {
+    let desk = Desk::open().await;
+    let publisher = desk.session(Role::Publisher).await;
+    for page in pages::all().filter(|page| page.needs.is_some()) {
+        let status = desk.status(request(page, Some(&publisher))).await;
+        assert_eq!(status, 303, "{}", page.path);
+    }
+    desk.test.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_form_from_elsewhere_does_nothing() {
+    let desk = Desk::open().await;
+    let session = desk.session(Role::Admin).await;
+    let head = desk.test.handle().log().head();
+    let steps = pages::all().filter(|page| page.method == "POST");
+    for page in steps {
+        let ours = request(page, Some(&session));
+        let elsewhere = [
+            PageRequest {
+                fetch_site: Some("cross-site".to_owned()),
+                ..ours.clone()
+            },
+            PageRequest {
+                fetch_site: Some("same-site".to_owned()),
+                ..ours.clone()
+            },
+            PageRequest {
+                fetch_site: None,
+                origin: Some("https://example.com".to_owned()),
+                host: Some("127.0.0.1:8080".to_owned()),
+                ..ours.clone()
+            },
+            PageRequest {
+                fetch_site: None,
+                ..ours.clone()
+            },
+        ];
+        for request in elsewhere {
+            assert_eq!(desk.status(request).await, 403, "{}", page.path);
+        }
+        if page.needs.is_some() {
+            let without_key = PageRequest {
+                body: "form_key=other".into(),
+                ..ours
+            };
+            assert_eq!(desk.status(without_key).await, 403, "{}", page.path);
+        }
+    }
+    assert_eq!(desk.test.handle().log().head(), head);
+    desk.test.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_change_is_on_record_with_its_token() {
+    let desk = Desk::open().await;
+    let (cookie, form_key) = desk.session(Role::Admin).await;
+    let made = PageRequest {
+        method: "POST".to_owned(),
+        path: "/console/apis/new".to_owned(),
+        cookie: Some(cookie.clone()),
+        fetch_site: Some("same-origin".to_owned()),
+        body: format!("form_key={form_key}&%2Fname=orders").into(),
+        ..PageRequest::default()
+    };
+    assert_eq!(desk.status(made).await, 303);
+    assert_eq!(desk.test.handle().apis()[0].name, "orders");
+    let head = desk.test.handle().log().head();
+    let asked = desk.test.handle().log().get_async(head.previous()).await;
+    let asked = serde_json::to_value(&*asked.unwrap().unwrap()).unwrap();
+    assert_eq!(asked["type"], "request.accepted");
+    assert_eq!(asked["data"]["operation"], "console:/apis/new");
+    // A token that is revoked opens nothing any more.
+    let tokens = desk.test.handle().access().tokens().unwrap();
+    let token = tokens.last().unwrap().token.id;
+    desk.test.handle().revoke_token(token).await.unwrap();
+    let list = PageRequest {
+        method: "GET".to_owned(),
+        path: "/console/apis".to_owned(),
+        cookie: Some(cookie),
+        ..PageRequest::default()
+    };
+    assert_eq!(desk.status(list).await, 303);
+    desk.test.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_answer_says_what_may_be_loaded() {
+    let desk = Desk::open().await;
+    let login = PageRequest {
+        method: "GET".to_owned(),
+        path: "/console/login".to_owned(),
+        ..PageRequest::default()
+    };
+    let reply = desk.console.answer(login).await;
+    let policy = reply.header_of("content-security-policy").unwrap();
+    assert!(policy.starts_with("default-src 'none'; script-src 'self'; style-src 'self'"));
+    assert!(!policy.contains("unsafe"));
+    assert_eq!(reply.header_of("referrer-policy"), Some("no-referrer"));
+    desk.test.shutdown().await;
+}
