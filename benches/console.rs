@@ -205,7 +205,7 @@ async fn report(desk: &Desk, rounds: usize) {
 
 fn main() {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let rounds = env::args().filter_map(|text| text.parse().ok()).next();
+    let rounds = env::args().find_map(|text| text.parse().ok());
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(run(rounds.unwrap_or(ROUNDS)));
 }
