@@ -57,6 +57,16 @@ impl Answer {
         }
     }
 
+    /// A page with a form that was filled in so; 422 where something is wrong with it.
+    pub(super) const fn form(invalid: &Invalid, markup: Markup) -> Self {
+        let status = if invalid.problems.is_empty() {
+            200
+        } else {
+            422
+        };
+        Self::with_status(status, markup)
+    }
+
     pub(super) fn see(to: impl Into<String>) -> Self {
         Self::See {
             to: to.into(),

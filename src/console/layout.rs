@@ -142,7 +142,7 @@ fn header(visit: &Visit, place: Place) -> Markup {
                 div.who {
                     span title=(format!("token {}", token.id)) { (token.name) " " span."badge quiet" { (token.role) } }
                     form.inline method="post" action=(format!("{ROOT}/logout")) {
-                        input type="hidden" name="form_key" value=(visit.form_key());
+                        (visit.form_key_field())
                         button.plain type="submit" { "Log out" }
                     }
                 }

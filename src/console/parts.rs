@@ -96,7 +96,7 @@ pub(super) fn empty(title: &str, next: &Markup) -> Markup {
 pub(super) fn step(visit: &Visit, action: &str, label: &str, class: &str) -> Markup {
     html! {
         form.inline method="post" action=(action) {
-            input type="hidden" name="form_key" value=(visit.form_key());
+            (visit.form_key_field())
             button class=(class) type="submit" { (label) }
         }
     }
@@ -121,7 +121,7 @@ pub(super) fn question(
             h1 { (title) }
             div.question-text { (text) }
             form method="post" action=(action) {
-                input type="hidden" name="form_key" value=(visit.form_key());
+                (visit.form_key_field())
                 div.buttons {
                     button.danger type="submit" { (label) }
                     a.button href=(back) data-dialog-close { "Cancel" }
@@ -219,14 +219,14 @@ impl Fields<'_> {
         name: &str,
         label: &str,
         hint: &str,
-        options: &[(&str, &str)],
+        options: &[(impl AsRef<str>, impl AsRef<str>)],
     ) -> Markup {
         let chosen = self.value(name);
         let described = (!hint.is_empty()).then(|| format!("{name}-hint"));
         let input = html! {
             select id=(name) name=(name) aria-describedby=[described] {
                 @for (value, text) in options {
-                    option value=(value) selected[*value == chosen] { (text) }
+                    option value=(value.as_ref()) selected[value.as_ref() == chosen] { (text.as_ref()) }
                 }
             }
         };
@@ -245,6 +245,24 @@ impl Fields<'_> {
             }
         }
     }
+}
+
+/// Every application, by id and name, as a choice offers them.
+pub(super) fn applications(visit: &Visit) -> Vec<(String, String)> {
+    let known = visit.handle().applications().into_iter();
+    known.map(|one| (one.id.to_string(), one.name)).collect()
+}
+
+/// The same choice with "any" before it.
+pub(super) fn any_or<V: Into<String>, L: Into<String>>(
+    options: impl IntoIterator<Item = (V, L)>,
+) -> Vec<(String, String)> {
+    let options = options
+        .into_iter()
+        .map(|(value, label)| (value.into(), label.into()));
+    std::iter::once((String::new(), "any".to_owned()))
+        .chain(options)
+        .collect()
 }
 
 /// Save and cancel.

@@ -3,6 +3,7 @@
 use std::{net::IpAddr, str::FromStr, sync::Arc};
 
 use futures_util::future::BoxFuture;
+use maud::{Markup, html};
 use percent_encoding::percent_decode_str;
 
 use super::{
@@ -16,7 +17,7 @@ use crate::{
     http::PageRequest,
     model::{Api, ApiId, Permission, Timestamp, Token},
     projection::{Projection, View},
-    runtime::Handle,
+    runtime::{ControlError, Handle},
 };
 
 /// Name of the cookie.
@@ -179,9 +180,28 @@ impl Visit {
     }
 
     /// What every form carries.
-    pub(super) fn form_key(&self) -> &str {
+    fn form_key(&self) -> &str {
         let session = self.session.as_ref();
         session.map_or("", |(signed_in, _)| &signed_in.form_key)
+    }
+
+    /// The field of a form that carries it.
+    pub(super) fn form_key_field(&self) -> Markup {
+        html! { input type="hidden" name="form_key" value=(self.form_key()); }
+    }
+
+    /// Tells on the next page what came of a step, and goes there.
+    pub(super) async fn step<T>(
+        &self,
+        told: &str,
+        step: impl Future<Output = Result<T, ControlError>>,
+        to: String,
+    ) -> Result<Answer, Trouble> {
+        match step.await {
+            Ok(_) => self.say(told),
+            Err(error) => self.warn(format!("That cannot be done: {error}.")),
+        }
+        Ok(Answer::see(to))
     }
 
     /// Whether who asks may do this.

@@ -184,7 +184,7 @@ fn new_form(visit: &Visit, form: &Form, invalid: &Invalid) -> Answer {
         (layout::head("New API", &layout::nothing(), &layout::nothing()))
         (fields.summary())
         form.card method="post" action=(format!("{ROOT}/apis/new")) {
-            input type="hidden" name="form_key" value=(visit.form_key());
+            (visit.form_key_field())
             (fields.line("/name", "Name", "Unique; what people call it.", "text"))
             (fields.line("/version", "Version", "", "text"))
             (fields.lines("/description", "Description", "", 3))
@@ -193,13 +193,8 @@ fn new_form(visit: &Visit, form: &Form, invalid: &Invalid) -> Answer {
             (parts::saving(&format!("{ROOT}/apis")))
         }
     };
-    let status = if invalid.problems.is_empty() {
-        200
-    } else {
-        422
-    };
-    Answer::with_status(
-        status,
+    Answer::form(
+        invalid,
         layout::page(visit, Place::Apis, "New API", &content),
     )
 }

@@ -106,18 +106,13 @@ fn new_form(visit: &Visit, form: &Form, invalid: &Invalid) -> Answer {
         (layout::head("New application", &layout::nothing(), &layout::nothing()))
         (fields.summary())
         form.card method="post" action=(format!("{ROOT}/applications/new")) {
-            input type="hidden" name="form_key" value=(visit.form_key());
+            (visit.form_key_field())
             (fields_of(&fields))
             (parts::saving(&format!("{ROOT}/applications")))
         }
     };
-    let status = if invalid.problems.is_empty() {
-        200
-    } else {
-        422
-    };
-    Answer::with_status(
-        status,
+    Answer::form(
+        invalid,
         layout::page(visit, Place::Applications, "New application", &content),
     )
 }
@@ -200,7 +195,7 @@ async fn page(
             @if !keys.is_empty() { (key_table(visit, &keys)) }
             @if may {
                 form.row method="post" action=(format!("{root}/keys")) {
-                    input type="hidden" name="form_key" value=(visit.form_key());
+                    (visit.form_key_field())
                     (fields.line("keyName", "What it is for", "", "text"))
                     button type="submit" { "Make a key" }
                 }
@@ -209,20 +204,15 @@ async fn page(
         @if may {
             form.card method="post" action=(root) {
                 h2 { "Settings" }
-                input type="hidden" name="form_key" value=(visit.form_key());
+                (visit.form_key_field())
                 (fields_of(&fields))
                 p.field { "Id " (parts::copyable(&application.id.to_string())) }
                 div.buttons { button.primary type="submit" { "Save" } }
             }
         }
     };
-    let status = if invalid.problems.is_empty() {
-        200
-    } else {
-        422
-    };
-    Ok(Answer::with_status(
-        status,
+    Ok(Answer::form(
+        invalid,
         layout::page(visit, Place::Applications, &application.name, &content),
     ))
 }

@@ -224,19 +224,14 @@ fn form(visit: &Visit, api: &Api, form: &Form, invalid: &Invalid) -> Answer {
         (layout::head("Webhook entrypoint", &html! { "Of " (api.name) ". Subscriptions inherit what they name none of." }, &layout::nothing()))
         (fields.summary())
         form.stack method="post" action=(format!("{}/entrypoints/webhook", root(api))) {
-            input type="hidden" name="form_key" value=(visit.form_key());
+            (visit.form_key_field())
             (entrypoint_fields(&fields))
             (logging_fields(&fields))
             (parts::saving(&root(api)))
         }
     };
-    let status = if invalid.problems.is_empty() {
-        200
-    } else {
-        422
-    };
-    Answer::with_status(
-        status,
+    Answer::form(
+        invalid,
         layout::of_api(
             visit,
             api,
@@ -259,6 +254,23 @@ pub(super) fn logging_fields(fields: &Fields<'_>) -> Markup {
                 (fields.switch("/logging/response/headers", "Response headers", ""))
                 (fields.switch("/logging/response/payload", "Response body", "The first 64 KiB."))
             }
+        }
+    }
+}
+
+/// What a retry policy may say.
+pub(super) fn retry_fields(fields: &Fields<'_>) -> Markup {
+    html! {
+        div.columns {
+            (fields.choice("/retry/retryOption", "Retry", "", &[("Retry On Fail", "on failure"), ("No Retry", "never")]))
+            (fields.choice("/retry/retryStrategy", "Strategy", "", &[("LINEAR", "linear"), ("EXPONENTIAL", "exponential")]))
+            (fields.line("/retry/maxAttempts", "Retries at most", "After the first try.", "number"))
+            (fields.line("/retry/initialDelaySeconds", "First delay, in seconds", "", "number"))
+            (fields.line("/retry/maxDelaySeconds", "Longest delay, in seconds", "", "number"))
+            (fields.line("/retry/jitterPercent", "Jitter, in percent", "", "number"))
+            (fields.line("/retry/schedule", "Schedule, in seconds", "Explicit delays with commas between them; they override the strategy.", "text"))
+            (fields.line("/retry/deadlineSeconds", "Deadline, in seconds", "From when a message was accepted.", "number"))
+            (fields.line("/retry/retryOnStatus", "Retry on these statuses too", "With commas between them.", "text"))
         }
     }
 }
@@ -286,17 +298,7 @@ fn entrypoint_fields(fields: &Fields<'_>) -> Markup {
         }
         fieldset.card {
             legend { "Retry" }
-            div.columns {
-                (fields.choice("/retry/retryOption", "Retry", "", &[("Retry On Fail", "on failure"), ("No Retry", "never")]))
-                (fields.choice("/retry/retryStrategy", "Strategy", "", &[("LINEAR", "linear"), ("EXPONENTIAL", "exponential")]))
-                (fields.line("/retry/maxAttempts", "Retries at most", "After the first try.", "number"))
-                (fields.line("/retry/initialDelaySeconds", "First delay, in seconds", "", "number"))
-                (fields.line("/retry/maxDelaySeconds", "Longest delay, in seconds", "", "number"))
-                (fields.line("/retry/jitterPercent", "Jitter, in percent", "", "number"))
-                (fields.line("/retry/schedule", "Schedule, in seconds", "Explicit delays with commas between them; they override the strategy.", "text"))
-                (fields.line("/retry/deadlineSeconds", "Deadline, in seconds", "From when a message was accepted.", "number"))
-                (fields.line("/retry/retryOnStatus", "Retry on these statuses too", "With commas between them.", "text"))
-            }
+            (retry_fields(fields))
         }
         fieldset.card {
             legend { "Dead letter queue" }
@@ -380,7 +382,6 @@ pub(super) fn headers_read(
 /// The fields of an entrypoint, as the form shows them.
 pub(super) fn shown(point: &WebhookEntrypoint) -> Form {
     let number = |n: u64| n.to_string();
-    let logging = point.logging;
     let form = Form::default()
         .with("/contextPath", &*point.context_path)
         .with(
@@ -405,23 +406,8 @@ pub(super) fn shown(point: &WebhookEntrypoint) -> Form {
         .with(
             "/http/maxConcurrentConnections",
             point.http.max_concurrent_connections.to_string(),
-        )
-        .tick(
-            "/logging/request/headers",
-            logging.enabled && logging.request.headers,
-        )
-        .tick(
-            "/logging/request/payload",
-            logging.enabled && logging.request.payload,
-        )
-        .tick(
-            "/logging/response/headers",
-            logging.enabled && logging.response.headers,
-        )
-        .tick(
-            "/logging/response/payload",
-            logging.enabled && logging.response.payload,
         );
+    let form = logging_shown(form, point.logging);
     let form = retry_shown(form, &point.retry);
     let form = match &point.dlq {
         DeadLetterQueue::Embedded => form.with("/dlq/type", "embedded"),
@@ -444,6 +430,15 @@ pub(super) fn shown(point: &WebhookEntrypoint) -> Form {
                 proxy.username.clone().unwrap_or_default(),
             ),
     }
+}
+
+/// The four toggles.
+pub(super) fn logging_shown(form: Form, logging: Logging) -> Form {
+    let is_on = |part: bool| logging.enabled && part;
+    form.tick("/logging/request/headers", is_on(logging.request.headers))
+        .tick("/logging/request/payload", is_on(logging.request.payload))
+        .tick("/logging/response/headers", is_on(logging.response.headers))
+        .tick("/logging/response/payload", is_on(logging.response.payload))
 }
 
 /// The fields of a retry policy.
@@ -638,7 +633,7 @@ fn general_form(visit: &Visit, api: &Api, form: &Form, invalid: &Invalid) -> Ans
         (tabs(api, true))
         (fields.summary())
         form.card method="post" action=(format!("{}/general", root(api))) {
-            input type="hidden" name="form_key" value=(visit.form_key());
+            (visit.form_key_field())
             (fields.line("/name", "Name", "", "text"))
             (fields.line("/version", "Version", "", "text"))
             (fields.lines("/description", "Description", "", 3))
@@ -646,13 +641,8 @@ fn general_form(visit: &Visit, api: &Api, form: &Form, invalid: &Invalid) -> Ans
             (parts::saving(&root(api)))
         }
     };
-    let status = if invalid.problems.is_empty() {
-        200
-    } else {
-        422
-    };
-    Answer::with_status(
-        status,
+    Answer::form(
+        invalid,
         layout::of_api(visit, api, Side::Configuration, "General", &content),
     )
 }

@@ -85,25 +85,15 @@ fn filters(visit: &Visit, invalid: &Invalid) -> Markup {
         form: &visit.query,
         invalid,
     };
-    let applications = visit.handle().applications();
-    let known: Vec<_> = applications
-        .iter()
-        .map(|one| (one.id.to_string(), one.name.clone()))
-        .collect();
-    let mut of = vec![("", "any")];
-    of.extend(known.iter().map(|(id, name)| (id.as_str(), name.as_str())));
-    let reasons: Vec<_> = REASONS
-        .iter()
-        .map(|reason| (reason.as_str(), reason.as_str().replace('_', " ")))
-        .collect();
-    let mut why = vec![("", "any")];
-    why.extend(reasons.iter().map(|(name, label)| (*name, label.as_str())));
+    let applications = parts::any_or(parts::applications(visit));
+    let reasons = REASONS.into_iter();
+    let reasons = reasons.map(|reason| (reason.as_str(), reason.as_str().replace('_', " ")));
     html! {
         form.filters method="get" action=(visit.path()) role="search" aria-label="Dead letters" {
             div.filter-row {
-                (fields.choice("reason", "Reason", "", &why))
+                (fields.choice("reason", "Reason", "", &parts::any_or(reasons)))
                 (fields.choice("fault", "Whose fault", "", &[("", "any"), ("receiver", "the receiver's"), ("system", "the gateway's")]))
-                (fields.choice("application", "Application", "", &of))
+                (fields.choice("application", "Application", "", &applications))
                 (fields.filter("subscription", "Subscription id", "0192f0c1-…"))
                 (fields.filter("from", "From (UTC)", "2026-03-04T05:06:07Z"))
                 (fields.filter("to", "To (UTC)", "2026-03-04T06:00:00Z"))

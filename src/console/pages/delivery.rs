@@ -22,7 +22,7 @@ use crate::{
         Api, CapturedBody, CapturedHeader, CapturedPart, DeadLetterQueue, DeliveryId, Permission,
     },
     projection::deliveries::{AttemptDetail, DeliveryDetail, DeliveryOutcome},
-    runtime::{ControlError, Explanation},
+    runtime::Explanation,
 };
 
 pub(super) const PAGES: &[Page] = &[
@@ -353,29 +353,13 @@ fn story(explained: &Explanation, detail: &DeliveryDetail) -> Markup {
 
 async fn redeliver(visit: &Visit) -> Result<Answer, Trouble> {
     let (_, detail) = detail(visit).await?;
-    step(
-        visit,
-        &detail,
-        "It is delivered again, with the original bytes and webhook-id.",
-        visit.handle().redeliver(detail.delivery.id),
-    )
-    .await
+    let told = "It is delivered again, with the original bytes and webhook-id.";
+    let step = visit.handle().redeliver(detail.delivery.id);
+    visit.step(told, step, place(&detail)).await
 }
 
-async fn step<T>(
-    visit: &Visit,
-    detail: &DeliveryDetail,
-    told: &str,
-    step: impl Future<Output = Result<T, ControlError>>,
-) -> Result<Answer, Trouble> {
-    match step.await {
-        Ok(_) => visit.say(told),
-        Err(error) => visit.warn(format!("That cannot be done: {error}.")),
-    }
-    Ok(Answer::see(format!(
-        "{ROOT}/apis/{}/logs/{}",
-        detail.delivery.api, detail.delivery.id
-    )))
+fn place(detail: &DeliveryDetail) -> String {
+    super::logs::address(&detail.delivery)
 }
 
 async fn ask_discard(visit: &Visit) -> Result<Answer, Trouble> {
@@ -401,11 +385,8 @@ async fn ask_discard(visit: &Visit) -> Result<Answer, Trouble> {
 
 async fn discard(visit: &Visit) -> Result<Answer, Trouble> {
     let (_, detail) = detail(visit).await?;
-    step(
-        visit,
-        &detail,
-        "Discarded, on record.",
-        visit.handle().discard(detail.delivery.id),
-    )
-    .await
+    let step = visit.handle().discard(detail.delivery.id);
+    visit
+        .step("Discarded, on record.", step, place(&detail))
+        .await
 }

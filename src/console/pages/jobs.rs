@@ -208,7 +208,7 @@ fn form(visit: &Visit, form: &Form, job: &Job, count: u64, invalid: &Invalid) ->
         (layout::head(&what(job), &html! { "Of API " (api_name(visit, job)) "." }, &layout::nothing()))
         (fields.summary())
         form.card method="post" action=(format!("{ROOT}/jobs/new")) {
-            input type="hidden" name="form_key" value=(visit.form_key());
+            (visit.form_key_field())
             @for name in kept { @if let Some(value) = form.get(name) { input type="hidden" name=(name) value=(value); } }
             @for delivery in form.all("delivery") { input type="hidden" name="delivery" value=(delivery); }
             p.large { strong { (format::count(count)) } @if count == 1 { " delivery" } @else { " deliveries" } }
@@ -223,13 +223,8 @@ fn form(visit: &Visit, form: &Form, job: &Job, count: u64, invalid: &Invalid) ->
             }
         }
     };
-    let status = if invalid.problems.is_empty() {
-        200
-    } else {
-        422
-    };
-    Answer::with_status(
-        status,
+    Answer::form(
+        invalid,
         layout::page(visit, Place::Jobs, &what(job), &content),
     )
 }
@@ -336,11 +331,7 @@ async fn stepped<T>(
     step: impl Future<Output = Result<T, ControlError>>,
 ) -> Result<Answer, Trouble> {
     let id: JobId = visit.parameter("job")?;
-    match step.await {
-        Ok(_) => visit.say(told),
-        Err(error) => visit.warn(format!("That cannot be done: {error}.")),
-    }
-    Ok(Answer::see(format!("{ROOT}/jobs/{id}")))
+    visit.step(told, step, format!("{ROOT}/jobs/{id}")).await
 }
 
 async fn pause(visit: &Visit) -> Result<Answer, Trouble> {

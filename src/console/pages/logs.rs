@@ -14,7 +14,7 @@ use super::{
         parts::{self, Fields, Tone},
         visit::{Page, Visit},
     },
-    configuration::{choice, logging_fields, logging_read, logging_told, without},
+    configuration::{choice, logging_fields, logging_read, logging_shown, logging_told, without},
     does, run, shows, shows_to,
 };
 use crate::{
@@ -229,31 +229,12 @@ fn filters(visit: &Visit, callbacks: &[String], invalid: &Invalid) -> Markup {
         form: query,
         invalid,
     };
-    let applications = visit.handle().applications();
-    let known: Vec<_> = applications
-        .iter()
-        .map(|one| (one.id.to_string(), one.name.clone()))
-        .collect();
-    let mut of = vec![("", "any")];
-    of.extend(known.iter().map(|(id, name)| (id.as_str(), name.as_str())));
-    let mut periods = vec![("", "any time")];
-    periods.extend(PERIODS.iter().map(|(name, label, _)| (*name, *label)));
-    let mut outcomes = vec![("", "any")];
-    let outcome_names: Vec<_> = DeliveryOutcome::ALL
-        .iter()
-        .map(|one| (one.as_str(), one.as_str().replace('_', "-")))
-        .collect();
-    outcomes.extend(
-        outcome_names
-            .iter()
-            .map(|(name, label)| (*name, label.as_str())),
-    );
-    let mut errors = vec![("", "any")];
-    errors.extend(
-        ErrorClass::ALL
-            .iter()
-            .map(|class| (class.as_str(), class.as_str())),
-    );
+    let applications = parts::applications(visit);
+    let periods = PERIODS.iter().map(|(name, label, _)| (*name, *label));
+    let outcomes = DeliveryOutcome::ALL.into_iter();
+    let outcomes = outcomes.map(|one| (one.as_str(), one.as_str().replace('_', "-")));
+    let errors = ErrorClass::ALL.into_iter();
+    let errors = errors.map(|class| (class.as_str(), class.as_str()));
     let more = [
         "from",
         "to",
@@ -271,16 +252,16 @@ fn filters(visit: &Visit, callbacks: &[String], invalid: &Invalid) -> Markup {
                 (fields.filter("status", "Status", "503, 5xx or 0"))
                 (fields.filter("callback", "Callback URL", "https://…"))
                 datalist id="callback-known" { @for url in callbacks { option value=(url) {} } }
-                (fields.choice("application", "Application", "", &of))
-                (fields.choice("period", "Period", "", &periods))
+                (fields.choice("application", "Application", "", &parts::any_or(applications.clone())))
+                (fields.choice("period", "Period", "", &parts::any_or(periods)))
                 div.field.submit { button type="submit" { "Filter" } }
             }
             details open[is_open] {
                 summary { "More filters" }
                 div.filter-row {
-                    (fields.choice("outcome", "Outcome", "", &outcomes))
+                    (fields.choice("outcome", "Outcome", "", &parts::any_or(outcomes)))
                     (fields.choice("dlq", "Sent to DLQ", "", &[("", "any"), ("yes", "yes"), ("no", "no")]))
-                    (fields.choice("error", "Error", "", &errors))
+                    (fields.choice("error", "Error", "", &parts::any_or(errors)))
                     (fields.filter("min_ms", "At least, in ms", "250"))
                     (fields.filter("from", "From (UTC)", "2026-03-04T05:06:07Z"))
                     (fields.filter("to", "To (UTC)", "2026-03-04T06:00:00Z"))
@@ -290,7 +271,7 @@ fn filters(visit: &Visit, callbacks: &[String], invalid: &Invalid) -> Markup {
             }
             @if query.is_on("live") { input type="hidden" name="live" value="1"; }
         }
-        (chips(visit, &known))
+        (chips(visit, &applications))
     }
 }
 
@@ -480,7 +461,6 @@ async fn ndjson(visit: &Visit) -> Result<Answer, Trouble> {
 
 fn configuration(visit: &Visit) -> Result<Answer, Trouble> {
     let api = visit.api()?;
-    let logging = api.entrypoint.logging;
     let (kind, value) = match &api.analytics.sampling {
         Sampling::All => ("ALL", String::new()),
         Sampling::Count(n) => ("COUNT", n.to_string()),
@@ -488,23 +468,7 @@ fn configuration(visit: &Visit) -> Result<Answer, Trouble> {
         Sampling::Temporal(text) => ("TEMPORAL", text.clone()),
         Sampling::WindowedCount(text) => ("WINDOWED_COUNT", text.clone()),
     };
-    let form = Form::default()
-        .tick(
-            "/logging/request/headers",
-            logging.enabled && logging.request.headers,
-        )
-        .tick(
-            "/logging/request/payload",
-            logging.enabled && logging.request.payload,
-        )
-        .tick(
-            "/logging/response/headers",
-            logging.enabled && logging.response.headers,
-        )
-        .tick(
-            "/logging/response/payload",
-            logging.enabled && logging.response.payload,
-        )
+    let form = logging_shown(Form::default(), api.entrypoint.logging)
         .with("/sampling/type", kind)
         .with("/sampling/value", value)
         .tick("/keepFailures", api.analytics.keep_failures.0);
@@ -519,7 +483,7 @@ fn configuration_form(visit: &Visit, api: &Api, form: &Form, invalid: &Invalid) 
             h1 { "Webhook logs configuration" }
             (fields.summary())
             form.stack method="post" action=(format!("{back}/configuration")) {
-                input type="hidden" name="form_key" value=(visit.form_key());
+                (visit.form_key_field())
                 (logging_fields(&fields))
                 fieldset.card {
                     legend { "Sampling" }
@@ -537,13 +501,8 @@ fn configuration_form(visit: &Visit, api: &Api, form: &Form, invalid: &Invalid) 
             }
         }
     };
-    let status = if invalid.problems.is_empty() {
-        200
-    } else {
-        422
-    };
-    Answer::with_status(
-        status,
+    Answer::form(
+        invalid,
         layout::of_api(
             visit,
             api,

@@ -64,7 +64,7 @@ async fn page(
             @if visit.may(Permission::Manage) {
                 (tokens(visit, &visit.handle().access().tokens()?))
                 form.row method="post" action=(format!("{ROOT}/settings/tokens")) {
-                    input type="hidden" name="form_key" value=(visit.form_key());
+                    (visit.form_key_field())
                     (fields.line("/name", "What it is for", "", "text"))
                     (fields.choice("/role", "Role", "", &[
                         ("viewer", "viewer: reads everything"), ("operator", "operator: reads, pauses, redelivers"),
@@ -77,13 +77,8 @@ async fn page(
         }
         (log(visit).await?)
     };
-    let status = if invalid.problems.is_empty() {
-        200
-    } else {
-        422
-    };
-    Ok(Answer::with_status(
-        status,
+    Ok(Answer::form(
+        invalid,
         layout::page(visit, Place::Settings, "Settings", &content),
     ))
 }

@@ -59,7 +59,7 @@ fn page(visit: &Visit, api: &Api, form: &Form, invalid: &Invalid) -> Answer {
         (layout::head("Source", &html! { "Where the messages of this API come from." }, &layout::nothing()))
         (fields.summary())
         form.card method="post" action=(root) {
-            input type="hidden" name="form_key" value=(visit.form_key());
+            (visit.form_key_field())
             (fields.choice("/type", "Messages", "", &[("publish", "are published over HTTP"), ("mock", "are made by the gateway, to try things out")]))
             div.columns {
                 (fields.line("/messageIntervalMs", "One every, in ms", "", "number"))
@@ -70,7 +70,7 @@ fn page(visit: &Visit, api: &Api, form: &Form, invalid: &Invalid) -> Answer {
         }
         @if visit.may(Permission::Publish) {
             form.card method="post" action=(format!("{root}/publish")) {
-                input type="hidden" name="form_key" value=(visit.form_key());
+                (visit.form_key_field())
                 h2 { "Publish a message" }
                 (fields.lines("content", "Content", "Sent as JSON where it is JSON, else as text.", 4))
                 (fields.line("eventType", "Type", "What kind of event it tells of, such as order.created.", "text"))
@@ -87,13 +87,8 @@ fn page(visit: &Visit, api: &Api, form: &Form, invalid: &Invalid) -> Answer {
             } }
         }
     };
-    let status = if invalid.problems.is_empty() {
-        200
-    } else {
-        422
-    };
-    Answer::with_status(
-        status,
+    Answer::form(
+        invalid,
         layout::of_api(visit, api, Side::Source, "Source", &content),
     )
 }

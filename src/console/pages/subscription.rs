@@ -281,18 +281,13 @@ fn edit_form(
         (layout::head("Edit subscription", &html! { span.url { (callback(row)) } }, &layout::nothing()))
         (fields.summary())
         form.stack method="post" action=(format!("{root}/edit")) {
-            input type="hidden" name="form_key" value=(visit.form_key());
+            (visit.form_key_field())
             (setting_fields(&fields))
             (parts::saving(&root))
         }
     };
-    let status = if invalid.problems.is_empty() {
-        200
-    } else {
-        422
-    };
-    Answer::with_status(
-        status,
+    Answer::form(
+        invalid,
         layout::of_api(
             visit,
             api,
@@ -335,11 +330,7 @@ async fn stepped<T>(
     step: impl Future<Output = Result<T, ControlError>>,
 ) -> Result<Answer, Trouble> {
     let id: SubscriptionId = visit.parameter("subscription")?;
-    match step.await {
-        Ok(_) => visit.say(told),
-        Err(error) => visit.warn(format!("That cannot be done: {error}.")),
-    }
-    Ok(Answer::see(address(id)))
+    visit.step(told, step, address(id)).await
 }
 
 async fn pause(visit: &Visit) -> Result<Answer, Trouble> {

@@ -13,7 +13,8 @@ use super::{
         visit::{Page, Visit},
     },
     configuration::{
-        choice, headers_read, headers_shown, retry_read, retry_shown, text_of, without,
+        choice, headers_read, headers_shown, retry_fields, retry_read, retry_shown, text_of,
+        without,
     },
     does, run, shows, shows_to,
 };
@@ -180,7 +181,7 @@ fn new_form(visit: &Visit, api: &Api, form: &Form, invalid: &Invalid) -> Answer 
         (layout::head("New subscription", &html! { "On " (api.name) "." }, &layout::nothing()))
         (fields.summary())
         form.stack method="post" action=(format!("{back}/new")) {
-            input type="hidden" name="form_key" value=(visit.form_key());
+            (visit.form_key_field())
             fieldset.card {
                 legend { "Whose" }
                 div.columns {
@@ -192,13 +193,8 @@ fn new_form(visit: &Visit, api: &Api, form: &Form, invalid: &Invalid) -> Answer 
             (parts::saving(&back))
         }
     };
-    let status = if invalid.problems.is_empty() {
-        200
-    } else {
-        422
-    };
-    Answer::with_status(
-        status,
+    Answer::form(
+        invalid,
         layout::of_api(
             visit,
             api,
@@ -210,18 +206,12 @@ fn new_form(visit: &Visit, api: &Api, form: &Form, invalid: &Invalid) -> Answer 
 }
 
 fn application_field(visit: &Visit, fields: &Fields<'_>) -> Markup {
-    let applications = visit.handle().applications();
-    let known: Vec<_> = applications
-        .iter()
-        .map(|one| (one.id.to_string(), one.name.clone()))
+    // Who names none is given the one of this name.
+    let known = parts::applications(visit).into_iter();
+    let others = known.filter(|(_, name)| name != "default");
+    let options: Vec<_> = std::iter::once((String::new(), "default".to_owned()))
+        .chain(others)
         .collect();
-    let mut options = vec![("", "default")];
-    options.extend(
-        known
-            .iter()
-            .filter(|(_, name)| name != "default")
-            .map(|(id, name)| (id.as_str(), name.as_str())),
-    );
     fields.choice("/application", "Application", "", &options)
 }
 
@@ -263,17 +253,7 @@ pub(super) fn setting_fields(fields: &Fields<'_>) -> Markup {
         fieldset.card {
             legend { "Retry" }
             (fields.switch("ownRetry", "A retry policy of its own", "Else the entrypoint's holds."))
-            div.columns {
-                (fields.choice("/retry/retryOption", "Retry", "", &[("Retry On Fail", "on failure"), ("No Retry", "never")]))
-                (fields.choice("/retry/retryStrategy", "Strategy", "", &[("LINEAR", "linear"), ("EXPONENTIAL", "exponential")]))
-                (fields.line("/retry/maxAttempts", "Retries at most", "", "number"))
-                (fields.line("/retry/initialDelaySeconds", "First delay, in seconds", "", "number"))
-                (fields.line("/retry/maxDelaySeconds", "Longest delay, in seconds", "", "number"))
-                (fields.line("/retry/jitterPercent", "Jitter, in percent", "", "number"))
-                (fields.line("/retry/schedule", "Schedule, in seconds", "", "text"))
-                (fields.line("/retry/deadlineSeconds", "Deadline, in seconds", "", "number"))
-                (fields.line("/retry/retryOnStatus", "Retry on these statuses too", "", "text"))
-            }
+            (retry_fields(fields))
         }
     }
 }
