@@ -4,6 +4,9 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use crate::model::Invalid;
 
+/// Most pairs of a form; what comes after them is not read.
+const PAIRS_MAX: usize = 2_000;
+
 /// Names and values in their order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Form(Vec<(String, String)>);
@@ -11,8 +14,10 @@ pub(super) struct Form(Vec<(String, String)>);
 impl Form {
     /// Reads `name=value&…`.
     pub(super) fn parse(bytes: &[u8]) -> Self {
-        let pairs = url::form_urlencoded::parse(bytes);
-        Self(pairs.into_owned().collect())
+        let pairs = url::form_urlencoded::parse(bytes).take(PAIRS_MAX);
+        // Browsers send line ends as they stand in no text here.
+        let pairs = pairs.map(|(name, value)| (name.into_owned(), value.replace("\r\n", "\n")));
+        Self(pairs.collect())
     }
 
     /// The value of a name; `None` when it is not there or empty.

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, stream};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     answer::{Answer, Trouble},
-    visit::Visit,
+    visit::{StillIn, Visit},
 };
 use crate::{model::Position, runtime::Handle};
 
@@ -29,20 +30,36 @@ pub(super) fn changes(visit: &Visit) -> Result<Answer, Trouble> {
     };
     let resumed = visit.last_event_id().and_then(|id| id.trim().parse().ok());
     let after = resumed.unwrap_or(status.position);
-    let state = (visit.handle().clone(), status.name, after);
-    Ok(Answer::Events(stream::unfold(state, next).boxed()))
+    let (room, still_in) = visit.stream()?;
+    let open = Open {
+        handle: visit.handle().clone(),
+        name: status.name,
+        after,
+        still_in,
+        _room: room,
+    };
+    Ok(Answer::Events(stream::unfold(open, next).boxed()))
 }
 
-async fn next(
-    (handle, name, after): (Handle, &'static str, Position),
-) -> Option<(Bytes, (Handle, &'static str, Position))> {
-    let changed = handle.projection_changed(name, after).fuse();
-    let Ok(position) = tokio::time::timeout(HEARTBEAT, changed).await else {
-        let text = Bytes::from_static(b": still here\n\n");
-        return Some((text, (handle, name, after)));
+/// A stream that is open.
+struct Open {
+    handle: Handle,
+    name: &'static str,
+    after: Position,
+    still_in: StillIn,
+    _room: OwnedSemaphorePermit,
+}
+
+async fn next(mut open: Open) -> Option<(Bytes, Open)> {
+    let changed = open.handle.projection_changed(open.name, open.after).fuse();
+    let text = match tokio::time::timeout(HEARTBEAT, changed).await {
+        Ok(position) => {
+            open.after = position?;
+            tokio::time::sleep(PAUSE).await;
+            let position = open.after;
+            format!("id: {position}\ndata: {position}\n\n").into()
+        }
+        Err(_) => Bytes::from_static(b": still here\n\n"),
     };
-    let position = position?;
-    tokio::time::sleep(PAUSE).await;
-    let text = format!("id: {position}\ndata: {position}\n\n");
-    Some((text.into(), (handle, name, position)))
+    open.still_in.holds().then_some((text, open))
 }

@@ -31,7 +31,11 @@ use std::sync::Arc;
 
 use futures_util::{FutureExt, future::BoxFuture};
 
-use self::{answer::Answer, session::Sessions, visit::Visit};
+use self::{
+    answer::Answer,
+    session::{Sessions, Use},
+    visit::Visit,
+};
 use crate::{
     http::{PageRequest, Pages, Reply},
     model::TokenId,
@@ -86,6 +90,21 @@ impl Pages for Console {
                 .is_some_and(|rest| rest.starts_with('/'))
     }
 
+    fn body_bytes_max(&self, cookie: Option<&str>) -> usize {
+        /// What signing in takes.
+        const OF_STRANGERS: usize = 16 << 10;
+        /// A message of a mebibyte, spelled in escapes.
+        const OF_SESSIONS: usize = 4 << 20;
+        let now = self.inner.handle.now();
+        let session = cookie.and_then(visit::session_of);
+        let known = session.and_then(|value| self.inner.sessions.find(value, now, Use::Unseen));
+        if known.is_some() {
+            OF_SESSIONS
+        } else {
+            OF_STRANGERS
+        }
+    }
+
     fn answer(&self, request: PageRequest) -> BoxFuture<'static, Reply> {
         let inner = Arc::clone(&self.inner);
         async move { respond(inner, request).await.into_reply() }.boxed()
@@ -104,7 +123,8 @@ async fn respond(inner: Arc<Inner>, request: PageRequest) -> Answer {
     match visit.admit(page).await {
         Err(answer) => answer,
         Ok(visit) => {
-            let shown = (page.run)(Arc::new(visit.clone())).await;
+            let visit = Arc::new(visit);
+            let shown = (page.run)(Arc::clone(&visit)).await;
             shown.unwrap_or_else(|trouble| layout::trouble(&visit, &trouble))
         }
     }

@@ -185,8 +185,10 @@ impl Fields<'_> {
     pub(super) fn line(&self, name: &str, label: &str, hint: &str, kind: &str) -> Markup {
         let described = (!hint.is_empty()).then(|| format!("{name}-hint"));
         let wrong = (!self.faults(name).is_empty()).then_some("true");
+        // What was typed as a secret is not sent back.
+        let shown = (kind != "password").then(|| self.value(name));
         let input = html! {
-            input id=(name) name=(name) type=(kind) value=(self.value(name))
+            input id=(name) name=(name) type=(kind) value=[shown]
                 autocomplete="off" aria-describedby=[described] aria-invalid=[wrong];
         };
         self.around(name, label, hint, &input)
@@ -207,7 +209,8 @@ impl Fields<'_> {
         let described = (!hint.is_empty()).then(|| format!("{name}-hint"));
         let input = html! {
             textarea id=(name) name=(name) rows=(rows) spellcheck="false" aria-describedby=[described] {
-                (self.value(name))
+                // The first line end in it is dropped by browsers.
+                "\n" (self.value(name))
             }
         };
         self.around(name, label, hint, &input)

@@ -7,9 +7,11 @@
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::form::url_safe;
 use crate::model::{Moment, Timestamp, TokenId};
@@ -22,6 +24,8 @@ const LIFE_MAX: Duration = Duration::from_hours(12);
 const TICKET_LIFE: Duration = Duration::from_hours(1);
 /// Most sessions at a time; the one that was longest without a request goes first.
 const SESSIONS_MAX: usize = 1_000;
+/// Most streams that a session has open at a time.
+const STREAMS_MAX: usize = 16;
 /// Most links that were made and not used.
 const TICKETS_MAX: usize = 100;
 /// Most messages that wait for the next page.
@@ -54,10 +58,21 @@ pub(super) struct Notice {
     pub(super) is_fault: bool,
 }
 
+/// Whether a request of a session is one of the person's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Use {
+    /// It keeps the session open.
+    Seen,
+    /// A script or the gateway looks: that is no use of it.
+    Unseen,
+}
+
 /// One that is open.
 #[derive(Debug, Clone)]
 struct Session {
     token: TokenId,
+    /// Room for its streams.
+    streams: Arc<Semaphore>,
     /// Every form of the session carries it.
     form_key: String,
     opened_at: Timestamp,
@@ -119,6 +134,7 @@ impl Sessions {
         let text = url_safe(&moment.entropy.to_be_bytes());
         let session = Session {
             token,
+            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             form_key: url_safe(&other.entropy.to_be_bytes()),
             opened_at: moment.now,
             used_at: moment.now,
@@ -136,7 +152,7 @@ impl Sessions {
     }
 
     /// Whose session this cookie is.
-    pub(super) fn find(&self, cookie: &str, now: Timestamp) -> Option<SignedIn> {
+    pub(super) fn find(&self, cookie: &str, now: Timestamp, usage: Use) -> Option<SignedIn> {
         let key = key(cookie);
         let mut state = self.state();
         let session = state.sessions.get_mut(&key)?;
@@ -144,12 +160,28 @@ impl Sessions {
             state.sessions.remove(&key);
             return None;
         }
-        session.used_at = now;
+        if usage == Use::Seen {
+            session.used_at = now;
+        }
         Some(SignedIn {
             token: session.token,
             form_key: session.form_key.clone(),
             key,
         })
+    }
+
+    /// Room for one more stream of a session; `None` when it has as many as it may.
+    pub(super) fn stream(&self, signed_in: &SignedIn) -> Option<OwnedSemaphorePermit> {
+        let state = self.state();
+        let session = state.sessions.get(&signed_in.key)?;
+        Arc::clone(&session.streams).try_acquire_owned().ok()
+    }
+
+    /// Whether a session is still open.
+    pub(super) fn is_open(&self, signed_in: &SignedIn, now: Timestamp) -> bool {
+        let state = self.state();
+        let session = state.sessions.get(&signed_in.key);
+        session.is_some_and(|session| !session.is_over(now))
     }
 
     /// Ends a session.
@@ -223,17 +255,26 @@ mod tests {
         let sessions = Sessions::default();
         let cookie = sessions.open(token(), &at(0, 7), &at(0, 8));
         let now = |minutes: i64| Timestamp::from_millis(minutes * 60_000);
-        assert!(sessions.find("other", now(0)).is_none());
+        assert!(sessions.find("other", now(0), Use::Seen).is_none());
         for minutes in (0..=720).step_by(30) {
-            assert!(sessions.find(&cookie, now(minutes)).is_some(), "{minutes}");
+            assert!(
+                sessions.find(&cookie, now(minutes), Use::Seen).is_some(),
+                "{minutes}"
+            );
         }
-        assert!(sessions.find(&cookie, now(721)).is_none(), "it is old");
+        assert!(
+            sessions.find(&cookie, now(721), Use::Seen).is_none(),
+            "it is old"
+        );
         let cookie = sessions.open(token(), &at(0, 9), &at(0, 10));
-        assert!(sessions.find(&cookie, now(31)).is_none(), "it rested");
+        assert!(
+            sessions.find(&cookie, now(31), Use::Seen).is_none(),
+            "it rested"
+        );
         let cookie = sessions.open(token(), &at(0, 11), &at(0, 12));
-        let signed_in = sessions.find(&cookie, now(1)).unwrap();
+        let signed_in = sessions.find(&cookie, now(1), Use::Seen).unwrap();
         sessions.close(&signed_in);
-        assert!(sessions.find(&cookie, now(1)).is_none());
+        assert!(sessions.find(&cookie, now(1), Use::Seen).is_none());
     }
 
     #[test]

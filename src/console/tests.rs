@@ -31,7 +31,9 @@ impl Desk {
         let token = created.unwrap().0.id;
         let sessions = &self.console.inner.sessions;
         let cookie = sessions.open(token, &handle.moment(), &handle.moment());
-        let signed_in = sessions.find(&cookie, handle.now()).unwrap();
+        let signed_in = sessions
+            .find(&cookie, handle.now(), session::Use::Seen)
+            .unwrap();
         (format!("hooklog_session={cookie}"), signed_in.form_key)
     }
 

@@ -5,17 +5,19 @@ use std::{net::IpAddr, str::FromStr, sync::Arc};
 use futures_util::future::BoxFuture;
 use maud::{Markup, html};
 use percent_encoding::percent_decode_str;
+use serde::Serialize;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     Inner, ROOT,
     answer::{Answer, Trouble},
     form::Form,
     layout,
-    session::{Notice, SignedIn},
+    session::{Notice, SignedIn, Use},
 };
 use crate::{
     http::PageRequest,
-    model::{Api, ApiId, Permission, Timestamp, Token},
+    model::{Api, ApiId, Invalid, Permission, Timestamp, Token},
     projection::{Projection, View},
     runtime::{ControlError, Handle},
 };
@@ -24,6 +26,28 @@ use crate::{
 const COOKIE: &str = "hooklog_session";
 /// Longest wait for a view to show everything that is in the log.
 const VIEW_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Tells whether somebody may still see what they saw.
+pub(super) struct StillIn {
+    inner: Arc<Inner>,
+    signed_in: SignedIn,
+}
+
+impl StillIn {
+    /// Whether the session is open and its token in force.
+    pub(super) fn holds(&self) -> bool {
+        let handle = &self.inner.handle;
+        let row = handle.access().token(self.signed_in.token).ok().flatten();
+        self.inner.sessions.is_open(&self.signed_in, handle.now())
+            && row.is_some_and(|row| row.is_valid(handle.now()))
+    }
+}
+
+/// Stands for a definition as it is: another has another.
+fn digest(definition: &impl Serialize) -> String {
+    let text = serde_json::to_vec(definition).unwrap_or_default();
+    blake3::hash(&text).to_hex()[..16].to_owned()
+}
 
 /// What a page does.
 pub(super) type Run = fn(Arc<Visit>) -> BoxFuture<'static, Result<Answer, Trouble>>;
@@ -41,8 +65,17 @@ pub(super) struct Page {
     pub(super) run: Run,
 }
 
+/// The value of the session's cookie.
+pub(super) fn session_of(cookies: &str) -> Option<&str> {
+    let mut values = cookies
+        .split(';')
+        .filter_map(|pair| pair.trim().split_once('='));
+    values
+        .find(|(name, _)| *name == COOKIE)
+        .map(|(_, value)| value)
+}
+
 /// A request for a page.
-#[derive(Clone)]
 pub(super) struct Visit {
     inner: Arc<Inner>,
     request: PageRequest,
@@ -62,7 +95,11 @@ impl Visit {
     ) -> Self {
         let mut visit = Self {
             query: Form::parse(request.query.as_bytes()),
-            form: Form::parse(&request.body),
+            form: if request.method == "POST" {
+                Form::parse(&request.body)
+            } else {
+                Form::default()
+            },
             inner,
             request,
             parameters,
@@ -74,10 +111,13 @@ impl Visit {
 
     fn signed_in(&self) -> Option<(SignedIn, Token)> {
         let now = self.now();
-        let cookies = self.request.cookie.as_deref()?.split(';');
-        let mut values = cookies.filter_map(|pair| pair.trim().split_once('='));
-        let (_, value) = values.find(|(name, _)| *name == COOKIE)?;
-        let signed_in = self.inner.sessions.find(value, now)?;
+        let value = session_of(self.request.cookie.as_deref()?)?;
+        let usage = if self.is_by_script() {
+            Use::Unseen
+        } else {
+            Use::Seen
+        };
+        let signed_in = self.inner.sessions.find(value, now, usage)?;
         let row = self.handle().access().token(signed_in.token).ok()??;
         let is_good = row.is_valid(now) && row.token.role.may(Permission::Read);
         is_good.then_some((signed_in, row.token))
@@ -113,6 +153,41 @@ impl Visit {
             }
         }
         Ok(self)
+    }
+
+    /// Whether the page's own script asks, and not the person.
+    fn is_by_script(&self) -> bool {
+        self.request.fetch_dest.as_deref() == Some("empty")
+    }
+
+    /// Whether only its head is asked for.
+    pub(super) fn is_head(&self) -> bool {
+        self.request.method == "HEAD"
+    }
+
+    /// What a stream needs: room, and a way to tell whether who opened it may still see it.
+    pub(super) fn stream(&self) -> Result<(OwnedSemaphorePermit, StillIn), Trouble> {
+        let too_many = || Trouble::Refused("this session has as many streams as it may".to_owned());
+        let (signed_in, _) = self.session.as_ref().ok_or_else(too_many)?;
+        let room = self.inner.sessions.stream(signed_in).ok_or_else(too_many)?;
+        let still_in = StillIn {
+            inner: Arc::clone(&self.inner),
+            signed_in: signed_in.clone(),
+        };
+        Ok((room, still_in))
+    }
+
+    /// A field of a form that says of what it was made.
+    pub(super) fn made_of(definition: &impl Serialize) -> Markup {
+        html! { input type="hidden" name="made_of" value=(digest(definition)); }
+    }
+
+    /// What is wrong with a form that was made of something else than this.
+    pub(super) fn stale(&self, definition: &impl Serialize) -> Option<Invalid> {
+        let made_of = self.form.get("made_of")?;
+        let reason =
+            "Somebody changed it meanwhile. Save again to put what stands here in place of theirs.";
+        (made_of != digest(definition)).then(|| Invalid::one("", reason))
     }
 
     /// Whether the browser says that the request was made by a page of ours.
@@ -249,6 +324,7 @@ impl Visit {
 
     pub(super) fn take_notices(&self) -> Vec<Notice> {
         let session = self.session.as_ref();
+        let session = session.filter(|_| !self.is_by_script());
         session.map_or_else(Vec::new, |(signed_in, _)| {
             self.inner.sessions.take_notices(signed_in)
         })

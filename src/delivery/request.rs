@@ -53,7 +53,7 @@ pub(super) fn headers(
         }
     }
     for header in &message.headers {
-        append(&mut map, &header.name, &header.value)?;
+        append(&mut map, &header.name, value(&header.value)?)?;
     }
     let agent = HeaderValue::from_static(AGENT);
     map.entry(USER_AGENT).or_insert(agent);
@@ -117,22 +117,21 @@ fn append_custom(
     secrets: &dyn Secrets,
 ) -> Result<(), AttemptError> {
     match &header.value {
-        Secret::Value(value) => append(map, &header.name, value),
+        Secret::Value(text) => append(map, &header.name, value(text)?),
         Secret::Sealed(_) => {
             let what = format!("the value of the header {}", header.name);
-            append(
-                map,
-                &header.name,
-                &auth::reveal(&header.value, secrets, &what)?,
-            )
+            let mut secret = value(&auth::reveal(&header.value, secrets, &what)?)?;
+            // What is captured of it is redacted.
+            secret.set_sensitive(true);
+            append(map, &header.name, secret)
         }
     }
 }
 
-fn append(map: &mut HeaderMap, name: &str, text: &str) -> Result<(), AttemptError> {
+fn append(map: &mut HeaderMap, name: &str, value: HeaderValue) -> Result<(), AttemptError> {
     let name = HeaderName::from_bytes(name.as_bytes())
         .map_err(|_| internal(format!("{name:?} is not a header name")))?;
-    map.append(name, value(text)?);
+    map.append(name, value);
     Ok(())
 }
 

@@ -35,8 +35,17 @@ pub struct Gateway {
 
 /// A stream that a token has open; closed when it is dropped.
 pub(super) struct Slot {
+    handle: Handle,
     streams: Arc<Mutex<HashMap<TokenId, usize>>>,
     token: TokenId,
+}
+
+impl Slot {
+    /// Whether the token of the stream is still in force.
+    pub(super) fn is_in_force(&self) -> bool {
+        let row = self.handle.access().token(self.token).ok().flatten();
+        row.is_some_and(|row| row.is_valid(self.handle.now()))
+    }
 }
 
 impl Drop for Slot {
@@ -134,6 +143,7 @@ impl Gateway {
         }
         *open += 1;
         Ok(Slot {
+            handle: self.handle.clone(),
             streams: Arc::clone(&self.streams),
             token,
         })

@@ -24,6 +24,8 @@ pub struct PageRequest {
     pub origin: Option<String>,
     /// The `Sec-Fetch-Site` header.
     pub fetch_site: Option<String>,
+    /// The `Sec-Fetch-Dest` header: `empty` where a script asks.
+    pub fetch_dest: Option<String>,
     /// The `Last-Event-ID` header.
     pub last_event_id: Option<String>,
     /// Whose connection it came over.
@@ -36,6 +38,9 @@ pub struct PageRequest {
 pub trait Pages: Send + Sync + 'static {
     /// Whether this path is one of its own.
     fn takes(&self, path: &str) -> bool;
+
+    /// Largest body that is read for whoever has this cookie.
+    fn body_bytes_max(&self, cookie: Option<&str>) -> usize;
 
     /// Answers. Open streams must end when the gateway closes.
     fn answer(&self, request: PageRequest) -> BoxFuture<'static, Reply>;

@@ -34,8 +34,6 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long an idle connection is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
-/// Largest form that a page takes: a message of a mebibyte, spelled in escapes.
-const PAGE_BYTES_MAX: usize = 4 << 20;
 /// Most connections of one worker.
 const CONNECTIONS_MAX: usize = 10_000;
 
@@ -172,11 +170,12 @@ async fn show(
     pages: Arc<dyn Pages>,
     gateway: &Gateway,
 ) -> Reply {
-    let body = match read(payload, PAGE_BYTES_MAX).await {
+    let of = |name: &'static str| text(request, &header::HeaderName::from_static(name));
+    let bytes_max = pages.body_bytes_max(of("cookie").as_deref());
+    let body = match read(payload, bytes_max).await {
         Ok(body) => body,
         Err(problem) => return problem.into(),
     };
-    let of = |name: &'static str| text(request, &header::HeaderName::from_static(name));
     let asked = PageRequest {
         method: request.method().as_str().to_owned(),
         path: request.path().to_owned(),
@@ -185,6 +184,7 @@ async fn show(
         host: of("host"),
         origin: of("origin"),
         fetch_site: of("sec-fetch-site"),
+        fetch_dest: of("sec-fetch-dest"),
         last_event_id: of("last-event-id"),
         peer: request.peer_addr().map(|peer| peer.ip()),
         body,

@@ -137,6 +137,10 @@ impl OriginStore {
         let path = self.directory.join(format!("{:020}", draft.first.get()));
         fs::rename(&draft.path, &path).map_err(|error| StorageError::io(&path, error))?;
         sync_directory(&self.directory)?;
+        // The directory itself may be as new.
+        if let Some(data) = self.directory.parent() {
+            sync_directory(data)?;
+        }
         let origin = Arc::new(Origin { path, manifest });
         let current = self.current.write();
         *current.unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&origin));

@@ -57,7 +57,15 @@ impl CustomHeader {
             Secret::Value(value) => Header::new(&header.name, value.as_str()),
             Secret::Sealed(_) => Header::new(&header.name, ""),
         });
-        Header::validate_all(&shown.collect::<Vec<_>>())
+        let mut invalid = Invalid::none();
+        invalid.merge("", Header::validate_all(&shown.collect::<Vec<_>>()));
+        for (index, header) in headers.iter().enumerate() {
+            let is_shown = matches!(header.value, Secret::Sealed(_)) && !header.is_secret();
+            let reason = "names a stored secret, and the header's name does not say that it is secret: \
+                          it would be shown in logs";
+            invalid.check(!is_shown, &format!("/{index}/value"), reason);
+        }
+        invalid.into_result()
     }
 }
 
@@ -214,6 +222,17 @@ mod tests {
             assert!(written(name).is_err(), "{name}");
             assert!(!format!("{:?}", CustomHeader::new(name, "canary")).contains("canary"));
         }
+    }
+
+    #[test]
+    fn a_stored_secret_stands_under_a_name_that_says_so_alone() {
+        let stored = |name: &str| CustomHeader {
+            name: name.to_owned(),
+            value: Secret::Sealed(crate::model::SecretId::from_uuid(uuid::Uuid::from_u128(1))),
+        };
+        assert!(CustomHeader::validate_all(&[stored("x-shop-token")]).is_ok());
+        let refused = CustomHeader::validate_all(&[stored("x-shop")]).unwrap_err();
+        assert_eq!(refused.problems[0].pointer, "/0/value");
     }
 
     #[test]

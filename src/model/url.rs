@@ -186,8 +186,9 @@ impl Serialize for CallbackUrl {
 impl<'de> Deserialize<'de> for CallbackUrl {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        text.parse()
-            .map_err(|error: Invalid| de::Error::custom(format!("{text:?} {error}")))
+        text.parse().map_err(|error: Invalid| {
+            de::Error::custom(format!("{:?} {error}", redacted_url(&text)))
+        })
     }
 }
 

@@ -493,12 +493,14 @@ impl NextMessages<'_> {
         if let Some(known) = self.known.get(&(api, cursor)) {
             return Ok(*known);
         }
-        let read = self.log.read_stream(StreamId::messages(api), cursor, 1);
-        let position = match read {
-            Ok(events) => events.first().map(|event| event.position),
-            // Nobody gets it any more.
-            Err(ReadError::StreamGone { .. } | ReadError::StreamDamaged { .. }) => None,
-            Err(error) => return Err(error),
+        let stream = StreamId::messages(api);
+        let mut after = cursor;
+        // What is gone or damaged nobody gets any more; delivery goes on behind it.
+        let position = loop {
+            match self.log.read_stream(stream, after, 1) {
+                Ok(events) => break events.first().map(|event| event.position),
+                Err(error) => after = error.stream_goes_on_after().ok_or(error)?,
+            }
         };
         self.known.insert((api, cursor), position);
         Ok(position)

@@ -136,7 +136,11 @@ fn entrypoint_secrets(entrypoint: &mut WebhookEntrypoint) -> Vec<Found<'_>> {
 }
 
 fn header_secrets(headers: &mut [CustomHeader]) -> impl Iterator<Item = Found<'_>> {
-    let secret = headers.iter_mut().filter(|header| header.is_secret());
+    // One that holds a stored secret counts whatever its name: nobody's secret may be named unseen.
+    let holds = |header: &&mut CustomHeader| {
+        header.is_secret() || matches!(header.value, Secret::Sealed(_))
+    };
+    let secret = headers.iter_mut().filter(holds);
     secret.map(|header| Found::Secret(SecretKind::HeaderValue, &mut header.value))
 }
 
@@ -209,6 +213,19 @@ mod tests {
         let values: Vec<_> = values.iter().map(|value| value.as_str()).collect();
         let expected = ["0", "5", "1", "2", "3", "4"].map(|n| format!("canary-{n}"));
         assert_eq!(values, expected);
+    }
+
+    #[test]
+    fn a_stored_secret_is_seen_under_any_name() {
+        let id = SecretId::from_uuid(uuid::Uuid::from_u128(1));
+        let configuration = ConsumerConfiguration {
+            headers: vec![CustomHeader {
+                name: "x-shop".to_owned(),
+                value: Secret::Sealed(id),
+            }],
+            ..ConsumerConfiguration::default()
+        };
+        assert_eq!(sealed_secrets(&configuration), [id]);
     }
 
     #[test]

@@ -35,14 +35,22 @@
       busy = false;
       if (again) { again = false; setTimeout(changed, 400); }
     };
-    for (const name of names) {
-      const source = new EventSource('/console/live/' + encodeURIComponent(name));
-      source.onmessage = changed;
-      // What came between the page and the stream.
-      source.onopen = changed;
-      addEventListener('pagehide', () => source.close());
-    }
-    document.addEventListener('visibilitychange', () => { if (!document.hidden && again) { again = false; changed(); } });
+    // A page that nobody sees listens to nothing: a browser has few connections to one host.
+    let sources = [];
+    const close = () => { for (const source of sources) source.close(); sources = []; };
+    const open = () => {
+      close();
+      for (const name of names) {
+        const source = new EventSource('/console/live/' + encodeURIComponent(name));
+        source.onmessage = changed;
+        // What came between the page and the stream.
+        source.onopen = changed;
+        sources.push(source);
+      }
+    };
+    document.addEventListener('visibilitychange', () => { if (document.hidden) close(); else open(); });
+    addEventListener('pagehide', close);
+    open();
   };
 
   // A page that asks is shown over the one it was asked from.

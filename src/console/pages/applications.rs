@@ -205,6 +205,7 @@ async fn page(
             form.card method="post" action=(root) {
                 h2 { "Settings" }
                 (visit.form_key_field())
+                (Visit::made_of(application))
                 (fields_of(&fields))
                 p.field { "Id " (parts::copyable(&application.id.to_string())) }
                 div.buttons { button.primary type="submit" { "Save" } }
@@ -236,6 +237,9 @@ async fn save(visit: &Visit) -> Result<Answer, Trouble> {
     let before = visit
         .handle()
         .application(visit.parameter("application")?)?;
+    if let Some(stale) = visit.stale(&before) {
+        return page(visit, &before, &visit.form, &stale, None).await;
+    }
     let after = read(&visit.form, before.clone());
     match visit.handle().update_application_from(&before, after).await {
         Ok(()) => {

@@ -182,6 +182,9 @@ fn edit(visit: &Visit) -> Result<Answer, Trouble> {
 
 async fn save(visit: &Visit) -> Result<Answer, Trouble> {
     let api = visit.api()?;
+    if let Some(stale) = visit.stale(&api.entrypoint) {
+        return Ok(form(visit, &api, &visit.form, &stale));
+    }
     let read = read(&visit.form, &api.entrypoint);
     let changed = match read {
         Ok(entrypoint) => {
@@ -225,6 +228,7 @@ fn form(visit: &Visit, api: &Api, form: &Form, invalid: &Invalid) -> Answer {
         (fields.summary())
         form.stack method="post" action=(format!("{}/entrypoints/webhook", root(api))) {
             (visit.form_key_field())
+            (Visit::made_of(&api.entrypoint))
             (entrypoint_fields(&fields))
             (logging_fields(&fields))
             (parts::saving(&root(api)))
@@ -368,12 +372,20 @@ pub(super) fn headers_read(
             continue;
         };
         let (name, value) = (name.trim(), value.trim());
-        let known = before
-            .iter()
-            .find(|header| header.name.eq_ignore_ascii_case(name));
-        match known.filter(|_| value == STORED) {
+        if value != STORED {
+            headers.push(CustomHeader::new(name, value));
+            continue;
+        }
+        // The second of a name keeps what the second of this name held.
+        let of_name = |header: &&CustomHeader| header.name.eq_ignore_ascii_case(name);
+        let earlier = headers.iter().filter(of_name).count();
+        let known = before.iter().filter(of_name).nth(earlier);
+        match known.filter(|known| matches!(known.value, Secret::Sealed(_))) {
             Some(known) => headers.push(known.clone()),
-            None => headers.push(CustomHeader::new(name, value)),
+            None => {
+                let reason = format!("nothing is stored for {name:?}; type its value");
+                invalid.check(false, "/headers", reason);
+            }
         }
     }
     headers
@@ -525,15 +537,20 @@ pub(super) fn retry_read(form: &Form, invalid: &mut Invalid) -> Retry {
 }
 
 /// The toggles.
-pub(super) fn logging_read(form: &Form) -> Logging {
+pub(super) fn logging_read(form: &Form, before: Logging) -> Logging {
     let part = |side: &str| LoggingParts {
         headers: form.is_on(&format!("/logging/{side}/headers")),
         payload: form.is_on(&format!("/logging/{side}/payload")),
     };
     let (request, response) = (part("request"), part("response"));
     let is_on = |part: LoggingParts| part.headers || part.payload;
+    let enabled = is_on(request) || is_on(response);
+    if !enabled && !before.enabled {
+        // Off it was and off it stays, with what it would capture.
+        return before;
+    }
     Logging {
-        enabled: is_on(request) || is_on(response),
+        enabled,
         request,
         response,
     }
@@ -571,7 +588,7 @@ fn read(form: &Form, before: &WebhookEntrypoint) -> Result<WebhookEntrypoint, In
                 .unwrap_or(default.max_concurrent_connections),
         },
         proxy: proxy(form, before.proxy.as_ref(), &mut invalid),
-        logging: logging_read(form),
+        logging: logging_read(form, before.logging),
         cloud_events: choice(form, "/cloudEvents", &mut invalid).unwrap_or(CloudEvents::None),
         gravitee_client_identifier: before.gravitee_client_identifier,
         subscription_validation: choice(form, "/subscriptionValidation", &mut invalid)
@@ -634,6 +651,7 @@ fn general_form(visit: &Visit, api: &Api, form: &Form, invalid: &Invalid) -> Ans
         (fields.summary())
         form.card method="post" action=(format!("{}/general", root(api))) {
             (visit.form_key_field())
+            (Visit::made_of(api))
             (fields.line("/name", "Name", "", "text"))
             (fields.line("/version", "Version", "", "text"))
             (fields.lines("/description", "Description", "", 3))
@@ -649,6 +667,9 @@ fn general_form(visit: &Visit, api: &Api, form: &Form, invalid: &Invalid) -> Ans
 
 async fn save_general(visit: &Visit) -> Result<Answer, Trouble> {
     let api = visit.api()?;
+    if let Some(stale) = visit.stale(&*api) {
+        return Ok(general_form(visit, &api, &visit.form, &stale));
+    }
     let text = |name: &str| visit.form.get(name).unwrap_or_default().trim().to_owned();
     let changed = Api {
         name: text("/name"),
@@ -707,6 +728,7 @@ mod tests {
         let other = headers_read("X-Api-Key: new", &before, &mut invalid);
         assert_eq!(other, [CustomHeader::new("X-Api-Key", "new")]);
         headers_read("no colon", &before, &mut invalid);
-        assert_eq!(invalid.problems.len(), 1);
+        headers_read("x-other-key: [stored]", &before, &mut invalid);
+        assert_eq!(invalid.problems.len(), 2);
     }
 }

@@ -65,7 +65,9 @@ async fn list(visit: &Visit) -> Result<Answer, Trouble> {
             (parts::empty("No dead letters", &html! { p { "What cannot be delivered is kept here, with the reason, until somebody redelivers or discards it." } }))
         } @else {
             (filters(visit, &invalid))
-            @if page.dead_letters.is_empty() {
+            @if !invalid.problems.is_empty() {
+                (parts::empty("Nothing is shown", &html! { p { "A filter cannot be read; look at what is marked." } }))
+            } @else if page.dead_letters.is_empty() {
                 (parts::empty("No dead letter matches", &html! { p { a.button href=(visit.path()) { "Take all filters off" } } }))
             } @else { (selection(visit, &api, &page.dead_letters, is_filtered)) }
             (parts::pager(visit, page.next.map(|next| next.to_string()).as_deref(), "dead letters"))

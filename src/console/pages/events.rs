@@ -1,5 +1,7 @@
 //! The event log itself, newest first, live.
 
+use std::collections::VecDeque;
+
 use maud::{Markup, html};
 
 use super::{
@@ -55,13 +57,20 @@ async fn list(visit: &Visit) -> Result<Answer, Trouble> {
     let filter = asked(visit, &mut invalid);
     let from = visit.query.parsed::<Position>("from", &mut invalid);
     let head = visit.handle().log().head();
-    // The last ones where nothing else is asked for.
+    // The last ones where nothing else is asked for; of a filter's, as far back as one page goes.
+    let is_filtered = visit.query.get("type").is_some() || visit.query.get("stream").is_some();
+    let back = if is_filtered {
+        EXAMINED_MAX
+    } else {
+        PAGE as u64
+    };
     let start = from.map_or_else(
-        || Position::new(head.get().saturating_sub(PAGE as u64)),
+        || Position::new(head.get().saturating_sub(back)),
         Position::previous,
     );
+    let is_last = from.is_none();
     let feed = visit.handle().log().follow(FeedStart::After(start), filter);
-    let read = tokio::task::spawn_blocking(move || read(feed));
+    let read = tokio::task::spawn_blocking(move || read(feed, is_last));
     let mut found = read
         .await
         .map_err(|error| Trouble::Failed(error.to_string()))?;
@@ -115,13 +124,19 @@ async fn list(visit: &Visit) -> Result<Answer, Trouble> {
     )))
 }
 
-fn read(mut feed: crate::log::Feed) -> Found {
+/// Reads a page: the first events, or the last ones.
+fn read(mut feed: crate::log::Feed, is_last: bool) -> Found {
     let begun = feed.position();
-    let mut events = Vec::new();
+    let mut events = VecDeque::new();
     let mut fault = None;
-    while events.len() < PAGE && feed.position().distance_from(begun) < EXAMINED_MAX {
+    while (is_last || events.len() < PAGE) && feed.position().distance_from(begun) < EXAMINED_MAX {
         match feed.next_now() {
-            Ok(Some(FeedItem::Event(event))) => events.push(event),
+            Ok(Some(FeedItem::Event(event))) => {
+                if events.len() == PAGE {
+                    events.pop_front();
+                }
+                events.push_back(event);
+            }
             Ok(Some(FeedItem::Progress(_))) => {}
             Ok(None) => break,
             Err(crate::log::ReadError::Gone { first }) => feed.seek(first.previous()),
@@ -133,7 +148,7 @@ fn read(mut feed: crate::log::Feed) -> Found {
     }
     let next = feed.position().next();
     Found {
-        events,
+        events: events.into(),
         next,
         fault,
     }

@@ -38,19 +38,13 @@ pub(super) const PAGES: &[Page] = &[
 
 #[expect(clippy::unnecessary_wraps, reason = "as the table takes it")]
 fn show(visit: &Visit) -> Result<Answer, Trouble> {
-    if let Some(ticket) = visit.query.get("ticket") {
-        let now = visit.now();
-        if !visit.sessions().may_try(visit.peer(), now) {
-            return Ok(refused(visit, TOO_MANY, 429));
-        }
-        return Ok(match visit.sessions().use_ticket(ticket, now) {
-            Some(token) if is_good(visit, token) => enter(visit, token),
-            _ => {
-                visit.sessions().failed(visit.peer(), now);
-                let text =
-                    "This link was used before, or is older than an hour. Sign in with a token.";
-                refused(visit, text, 401)
-            }
+    // Who only looks at the head of a link does not use it up. Guessing 128 bits needs no limit.
+    let ticket = visit.query.get("ticket").filter(|_| !visit.is_head());
+    if let Some(ticket) = ticket {
+        let token = visit.sessions().use_ticket(ticket, visit.now());
+        return Ok(match token.filter(|token| is_good(visit, *token)) {
+            Some(token) => enter(visit, token),
+            None => refused(visit, USED, 401),
         });
     }
     if visit.token().is_some() {
@@ -59,14 +53,12 @@ fn show(visit: &Visit) -> Result<Answer, Trouble> {
     Ok(form(visit, None, 200))
 }
 
+const USED: &str = "This link was used before, or is older than an hour. Sign in with a token.";
 const TOO_MANY: &str = "Too many sign-ins from this address failed. Wait five minutes.";
 
 #[expect(clippy::unnecessary_wraps, reason = "as the table takes it")]
 fn sign_in(visit: &Visit) -> Result<Answer, Trouble> {
     let now = visit.now();
-    if !visit.sessions().may_try(visit.peer(), now) {
-        return Ok(refused(visit, TOO_MANY, 429));
-    }
     let secret = visit.form.get("token").unwrap_or_default().trim();
     let row = visit.handle().access().bearer(&TokenSecret::hash(secret));
     let row = match row {
@@ -80,6 +72,10 @@ fn sign_in(visit: &Visit) -> Result<Answer, Trouble> {
         }
     };
     let Some(row) = row else {
+        // A token that is in force is let in whatever others at its address did.
+        if !visit.sessions().may_try(visit.peer(), now) {
+            return Ok(refused(visit, TOO_MANY, 429));
+        }
         visit.sessions().failed(visit.peer(), now);
         return Ok(refused(visit, "This token is not in force.", 401));
     };
@@ -111,7 +107,7 @@ fn enter(visit: &Visit, token: TokenId) -> Answer {
 fn is_within(path: &str) -> bool {
     path.strip_prefix(ROOT)
         .is_some_and(|rest| rest.starts_with('/'))
-        && !path.contains(['\\', '\r', '\n'])
+        && !path.contains(|c: char| c == '\\' || c.is_control())
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "as the table takes it")]
@@ -160,6 +156,7 @@ mod tests {
             "//example.com",
             "/console",
             "/console\\x",
+            "/console/\u{0}",
             "/consoles/a",
         ] {
             assert!(!is_within(path), "{path}");

@@ -90,9 +90,10 @@ fn asked(form: &Form, now: Timestamp) -> (DeliveryFilter, Invalid) {
         });
         parsed.collect::<Result<Vec<_>, _>>()
     });
-    let period = form
-        .get("period")
-        .and_then(|name| PERIODS.iter().find(|(known, ..)| *known == name));
+    let period = form.read("period", &mut invalid, |name| {
+        let found = PERIODS.iter().find(|(known, ..)| *known == name);
+        found.ok_or_else(|| format!("{name:?} is no period that is offered"))
+    });
     let since = period.map(|(.., seconds)| now.minus(Duration::from_secs(*seconds)));
     let filter = DeliveryFilter {
         status: statuses.unwrap_or_default(),
@@ -378,10 +379,11 @@ pub(super) fn address(row: &DeliveryRow) -> String {
     format!("{ROOT}/apis/{}/logs/{}", row.api, row.id)
 }
 
-/// Everything that matches, as far as one file goes.
-async fn all(visit: &Visit) -> Result<(std::sync::Arc<Api>, Vec<DeliveryRow>), Trouble> {
+/// Everything that matches, as far as one file goes, and whether there is more.
+async fn all(visit: &Visit) -> Result<(std::sync::Arc<Api>, Vec<DeliveryRow>, bool), Trouble> {
     let api = visit.api()?;
-    let (filter, _) = asked(&visit.query, visit.now());
+    let (filter, invalid) = asked(&visit.query, visit.now());
+    invalid.into_result()?;
     let view = visit.fresh(visit.handle().deliveries()).await;
     let mut rows = Vec::new();
     let mut cursor = None;
@@ -401,11 +403,11 @@ async fn all(visit: &Visit) -> Result<(std::sync::Arc<Api>, Vec<DeliveryRow>), T
         tokio::task::yield_now().await;
     }
     rows.truncate(EXPORT_MAX);
-    Ok((api, rows))
+    Ok((api, rows, cursor.is_some()))
 }
 
 async fn csv(visit: &Visit) -> Result<Answer, Trouble> {
-    let (_, rows) = all(visit).await?;
+    let (api, rows, is_cut) = all(visit).await?;
     let mut text = "timestamp,status,callback_url,application,attempts,duration_ms,sent_to_dlq,outcome,delivery,message\r\n".to_owned();
     for row in &rows {
         let url = row
@@ -428,10 +430,20 @@ async fn csv(visit: &Visit) -> Result<Answer, Trouble> {
         text.push_str("\r\n");
     }
     Ok(Answer::Download {
-        name: "webhook-logs.csv".to_owned(),
+        name: file_name(&api, is_cut, "csv"),
         content_type: "text/csv; charset=utf-8",
         bytes: text.into(),
     })
+}
+
+/// Says what is in the file, and whether it is all.
+fn file_name(api: &Api, is_cut: bool, ending: &str) -> String {
+    let newest = if is_cut {
+        format!("-newest-{EXPORT_MAX}")
+    } else {
+        String::new()
+    };
+    format!("webhook-logs-{}{newest}.{ending}", format::brief(&api.id))
 }
 
 /// A cell that no spreadsheet takes for a formula.
@@ -445,7 +457,7 @@ fn quoted(cell: &str) -> String {
 }
 
 async fn ndjson(visit: &Visit) -> Result<Answer, Trouble> {
-    let (_, rows) = all(visit).await?;
+    let (api, rows, is_cut) = all(visit).await?;
     let mut text = Vec::new();
     for row in &rows {
         serde_json::to_writer(&mut text, row)
@@ -453,7 +465,7 @@ async fn ndjson(visit: &Visit) -> Result<Answer, Trouble> {
         text.push(b'\n');
     }
     Ok(Answer::Download {
-        name: "webhook-logs.ndjson".to_owned(),
+        name: file_name(&api, is_cut, "ndjson"),
         content_type: "application/x-ndjson",
         bytes: text.into(),
     })
@@ -484,6 +496,7 @@ fn configuration_form(visit: &Visit, api: &Api, form: &Form, invalid: &Invalid) 
             (fields.summary())
             form.stack method="post" action=(format!("{back}/configuration")) {
                 (visit.form_key_field())
+                (Visit::made_of(&(&api.analytics, api.entrypoint.logging)))
                 (logging_fields(&fields))
                 fieldset.card {
                     legend { "Sampling" }
@@ -550,6 +563,9 @@ async fn save(visit: &Visit) -> Result<Answer, Trouble> {
     let api = visit.api()?;
     let form = &visit.form;
     let mut invalid = Invalid::none();
+    if let Some(stale) = visit.stale(&(&api.analytics, api.entrypoint.logging)) {
+        return Ok(configuration_form(visit, &api, form, &stale));
+    }
     let analytics = Analytics {
         sampling: sampling(form, &mut invalid),
         keep_failures: KeepFailures(form.is_on("/keepFailures")),
@@ -560,7 +576,7 @@ async fn save(visit: &Visit) -> Result<Answer, Trouble> {
                 analytics,
                 ..Api::clone(&api)
             };
-            changed.entrypoint.logging = logging_read(form);
+            changed.entrypoint.logging = logging_read(form, api.entrypoint.logging);
             visit.handle().update_api_from(&api, changed).await
         }
         Err(invalid) => Err(ControlError::Invalid(invalid)),

@@ -116,11 +116,11 @@ async fn overview(visit: &Visit) -> Result<Answer, Trouble> {
         .for_each(|point| total.add(&point.tally));
     let content = html! {
         (layout::head(&api.name, &html! { (api.description) }, &actions(visit, &api)))
+        @if total.get(Counter::MessagesAccepted) == 0 && gauges.subscriptions == 0 { (first_steps(&api)) }
         div id="overview" data-live="metrics" {
             (figures(&total, &gauges, range, now))
             div.charts { @for chart in charts(from, range, &series.points, &total) { (chart.markup()) } }
         }
-        @if total.get(Counter::MessagesAccepted) == 0 && gauges.subscriptions == 0 { (first_steps(&api)) }
     };
     Ok(Answer::page(layout::of_api(
         visit,

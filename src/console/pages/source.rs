@@ -60,6 +60,7 @@ fn page(visit: &Visit, api: &Api, form: &Form, invalid: &Invalid) -> Answer {
         (fields.summary())
         form.card method="post" action=(root) {
             (visit.form_key_field())
+            (Visit::made_of(&api.source))
             (fields.choice("/type", "Messages", "", &[("publish", "are published over HTTP"), ("mock", "are made by the gateway, to try things out")]))
             div.columns {
                 (fields.line("/messageIntervalMs", "One every, in ms", "", "number"))
@@ -97,6 +98,9 @@ async fn save(visit: &Visit) -> Result<Answer, Trouble> {
     let api = visit.api()?;
     let mut invalid = Invalid::none();
     let form = &visit.form;
+    if let Some(stale) = visit.stale(&api.source) {
+        return Ok(page(visit, &api, form, &stale));
+    }
     let headers = match &api.source {
         Source::Mock(mock) => mock.headers.clone(),
         Source::Publish => Vec::new(),

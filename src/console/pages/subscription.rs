@@ -282,6 +282,7 @@ fn edit_form(
         (fields.summary())
         form.stack method="post" action=(format!("{root}/edit")) {
             (visit.form_key_field())
+            (Visit::made_of(&row.state.definition))
             (setting_fields(&fields))
             (parts::saving(&root))
         }
@@ -302,6 +303,9 @@ async fn save(visit: &Visit) -> Result<Answer, Trouble> {
     let row = row(visit).await?;
     let api = api_of(visit, &row)?;
     let before = visit.handle().subscription(row.state.definition.id).await?;
+    if let Some(stale) = visit.stale(&row.state.definition) {
+        return Ok(edit_form(visit, &api, &row, &visit.form, &stale));
+    }
     let changed = match read(&visit.form, before.clone()) {
         Ok(subscription) => {
             visit

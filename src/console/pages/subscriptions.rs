@@ -248,7 +248,7 @@ pub(super) fn setting_fields(fields: &Fields<'_>) -> Markup {
                 (fields.line("/configuration/maxInFlight", "In flight at most", "", "number"))
                 (fields.line("/configuration/rateLimitPerSecond", "Calls a second at most", "", "number"))
             }
-            (fields.lines("/filter", "Filter", "Only messages this CEL expression holds for, such as message.type == \"order.created\" && body.total > 100.", 2))
+            (fields.lines("/filter", "Filter", "Only messages this CEL expression holds for, such as type == \"order.created\" && body.total > 100.", 2))
         }
         fieldset.card {
             legend { "Retry" }
@@ -355,7 +355,34 @@ fn auth(form: &Form, before: Auth, invalid: &mut Invalid) -> Auth {
                 })
             })
         }
-        _ => before,
+        _ => match form.get("/configuration/auth/secret") {
+            None => before,
+            Some(new) => renewed(before, Secret::new(new), invalid),
+        },
+    }
+}
+
+/// The credentials as they are, with another secret.
+fn renewed(before: Auth, new: Secret, invalid: &mut Invalid) -> Auth {
+    match before {
+        Auth::None => {
+            let reason = "say what kind of credentials it belongs to";
+            invalid.check(false, "/configuration/auth/type", reason);
+            Auth::None
+        }
+        Auth::Basic { username, .. } => Auth::Basic {
+            username,
+            password: new,
+        },
+        Auth::Token { .. } => Auth::Token { value: new },
+        Auth::Oauth2(oauth2) => Auth::Oauth2(OAuth2 {
+            client_secret: new,
+            ..oauth2
+        }),
+        Auth::JwtProfileOauth2(mut profile) => {
+            profile.key_content = new;
+            Auth::JwtProfileOauth2(profile)
+        }
     }
 }
 

@@ -219,7 +219,8 @@ async fn next_chunk((mut feed, slot): (Feed, Slot)) -> Option<(Bytes, (Feed, Slo
         Ok(Err(_)) => return None,
         Err(_) => Bytes::from_static(b": still here\n\n"),
     };
-    Some((chunk, (feed, slot)))
+    // A token that was revoked meanwhile sees nothing more.
+    slot.is_in_force().then_some((chunk, (feed, slot)))
 }
 
 fn chunk(event: &RecordedEvent) -> Bytes {

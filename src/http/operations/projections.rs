@@ -153,7 +153,9 @@ fn follow(call: &Call) -> Result<Reply, Problem> {
             let position = handle.projection_changed(name, after).await?;
             let chunk =
                 format!("id: {position}\nevent: changed\ndata: {{\"position\":{position}}}\n\n");
-            Some((chunk.into(), (handle, position, slot)))
+            // A token that was revoked meanwhile sees nothing more.
+            slot.is_in_force()
+                .then(|| (chunk.into(), (handle, position, slot)))
         },
     );
     let body = changes.take_until(call.gateway.closed().boxed());
