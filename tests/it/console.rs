@@ -391,6 +391,31 @@ async fn nobody_comes_in_without_a_token_and_a_session_ends() {
 }
 
 #[tokio::test]
+async fn a_form_that_was_opened_before_somebody_else_changed_it_says_so() {
+    let desk = Desk::open(Setup::default()).await;
+    let browser = &desk.browser;
+    let shop = desk.served.get("/v1/applications").await.json()["applications"][0].clone();
+    let id = text(&shop["id"]);
+    desk.go(&format!("/console/applications/{id}")).await;
+    browser.fill("Description", "mine").await;
+    let theirs = json!({"name": shop["name"], "description": "theirs"});
+    let put = desk
+        .served
+        .ask("PUT", format!("/v1/applications/{id}"))
+        .json(&theirs);
+    assert_eq!(put.send().await.status, 200);
+    browser.click("Save").await;
+    browser.says("Somebody changed it meanwhile").await;
+    let path = format!("/v1/applications/{id}");
+    assert_eq!(desk.served.get(&path).await.json()["description"], "theirs");
+    browser.check().await;
+    browser.click("Save").await;
+    browser.says("Saved.").await;
+    assert_eq!(desk.served.get(&path).await.json()["description"], "mine");
+    desk.close().await;
+}
+
+#[tokio::test]
 async fn list_and_detail_work_without_script() {
     let desk = Desk::open(Setup {
         has_script: false,
@@ -462,9 +487,9 @@ fn payloads() -> Vec<String> {
     parts.iter().flat_map(|part| around(part)).collect()
 }
 
-/// The elements of the page with the names of their attributes, in order; those of charts apart,
+/// The elements of the page with the names of their attributes, in order; those of charts and figures apart,
 /// which change with time.
-const SHAPE: &str = "return [...document.querySelectorAll('*')].filter((one) => !one.closest('.charts')).map((one) => one.tagName + ' ' + \
+const SHAPE: &str = "return [...document.querySelectorAll('*')].filter((one) => !one.closest('.charts, .figures')).map((one) => one.tagName + ' ' + \
     [...one.attributes].map((attribute) => attribute.name).join(' ')).join('\\n')";
 
 #[tokio::test]

@@ -250,3 +250,28 @@ async fn a_key_of_no_application_is_refused() {
         .problem(422);
     served.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_stream_ends_with_its_token() {
+    let data = tempfile::tempdir().unwrap();
+    let served = Served::start(data.path()).await;
+    let handle = served.test.handle();
+    let mut stream = served.open("/v1/events/stream?from=1", None).await;
+    assert!(stream.chunk().await.unwrap().is_some());
+    let own = handle.access().tokens().unwrap()[0].token.id;
+    handle.revoke_token(own).await.unwrap();
+    // Whatever comes now is not shown: the stream ends instead.
+    let seen = loop {
+        handle.record_request(own, "test", "/", None).await.unwrap();
+        match stream.chunk().await.unwrap() {
+            None => break true,
+            Some(chunk) => {
+                let text = String::from_utf8_lossy(&chunk).into_owned();
+                assert!(!text.contains("request.accepted"), "{text}");
+            }
+        }
+    };
+    assert!(seen);
+    drop(stream);
+    served.shutdown().await;
+}

@@ -126,3 +126,28 @@ async fn no_secret_is_on_disk_or_in_any_answer() {
         assert!(!found, "{} holds a secret", path.display());
     }
 }
+
+#[tokio::test]
+async fn a_stored_secret_cannot_be_named_in_another_place() {
+    let data = tempfile::tempdir().unwrap();
+    let served = Served::start(data.path()).await;
+    let api = json!({"name": "orders", "entrypoint": {"contextPath": "/orders",
+        "headers": [{"name": "x-api-key", "value": canary(1)}]}});
+    let api = served.post("/v1/apis", api).await.json();
+    let stored = &api["entrypoint"]["headers"][0]["value"];
+    assert!(stored["secret"].is_string(), "{api}");
+    let path = format!("/v1/apis/{}/subscriptions", api["id"].as_str().unwrap());
+    let id = stored["secret"].as_str().unwrap();
+    for configuration in [
+        json!({"callbackUrl": "https://example.com/", "headers": [{"name": "x-loot", "value": stored}]}),
+        json!({"callbackUrl": "https://example.com/", "headers": [{"name": "x-api-key", "value": stored}]}),
+        json!({"callbackUrl": format!("https://example.com/?token=sealed-{id}")}),
+        json!({"callbackUrl": "https://example.com/", "auth": {"type": "token", "value": stored}}),
+    ] {
+        let refused = served
+            .post(&path, json!({"configuration": configuration}))
+            .await;
+        refused.problem(422);
+    }
+    served.shutdown().await;
+}

@@ -380,12 +380,11 @@ pub(super) fn headers_read(
         let of_name = |header: &&CustomHeader| header.name.eq_ignore_ascii_case(name);
         let earlier = headers.iter().filter(of_name).count();
         let known = before.iter().filter(of_name).nth(earlier);
-        match known.filter(|known| matches!(known.value, Secret::Sealed(_))) {
-            Some(known) => headers.push(known.clone()),
-            None => {
-                let reason = format!("nothing is stored for {name:?}; type its value");
-                invalid.check(false, "/headers", reason);
-            }
+        if let Some(known) = known.filter(|known| matches!(known.value, Secret::Sealed(_))) {
+            headers.push(known.clone());
+        } else {
+            let reason = format!("nothing is stored for {name:?}; type its value");
+            invalid.check(false, "/headers", reason);
         }
     }
     headers
