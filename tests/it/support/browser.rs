@@ -61,12 +61,7 @@ impl WebDriverCompatibleCommand for ConsoleLog {
 
 impl Browser {
     pub(crate) async fn start(setup: Setup) -> Self {
-        let driver = Command::new("chromedriver")
-            .arg("--port=0")
-            .stdout(Stdio::piped())
-            .spawn();
-        let mut driver = driver.expect("chromedriver is missing: tests/run installs it");
-        let port = port(&mut driver);
+        let (driver, port) = driver();
         let profile = tempfile::tempdir().unwrap();
         let capabilities = capabilities(setup, profile.path().to_str().unwrap());
         let client = ClientBuilder::new(HttpConnector::new())
@@ -204,8 +199,26 @@ fn axe() -> String {
     std::fs::read_to_string(path).expect("axe-core is missing: tests/run installs it")
 }
 
+/// A driver and its port. The port that it finds for itself may be taken in the meantime: then it
+/// ends, and another finds another.
+fn driver() -> (Child, u16) {
+    const TRIES: usize = 10;
+    for _ in 0..TRIES {
+        let driver = Command::new("chromedriver")
+            .arg("--port=0")
+            .stdout(Stdio::piped())
+            .spawn();
+        let mut driver = driver.expect("chromedriver is missing: tests/run installs it");
+        if let Some(port) = port(&mut driver) {
+            return (driver, port);
+        }
+        driver.wait().unwrap();
+    }
+    panic!("chromedriver found no port {TRIES} times");
+}
+
 /// The port that the driver chose; what it says further is dropped.
-fn port(driver: &mut Child) -> u16 {
+fn port(driver: &mut Child) -> Option<u16> {
     let mut lines = BufReader::new(driver.stdout.take().unwrap()).lines();
     let found = lines.by_ref().find_map(|line| {
         let line = line.unwrap();
@@ -213,7 +226,7 @@ fn port(driver: &mut Child) -> u16 {
         rest.trim_end_matches('.').parse().ok()
     });
     std::thread::spawn(move || lines.for_each(drop));
-    found.expect("chromedriver tells its port")
+    found
 }
 
 fn capabilities(setup: Setup, profile: &str) -> Capabilities {
