@@ -212,6 +212,7 @@ fn driver() -> (Child, u16) {
         if let Some(port) = port(&mut driver) {
             return (driver, port);
         }
+        let _ = driver.kill();
         driver.wait().unwrap();
     }
     panic!("chromedriver found no port {TRIES} times");
