@@ -55,6 +55,12 @@ impl Form {
         if on { self.with(name, "on") } else { self }
     }
 
+    /// The same without a name.
+    pub(super) fn without(&self, name: &str) -> Self {
+        let rest = self.0.iter().filter(|(known, _)| known != name);
+        Self(rest.cloned().collect())
+    }
+
     /// The same as a query, without these names, with these values in their places.
     pub(super) fn changed(&self, without: &[&str], with: &[(&str, &str)]) -> String {
         let mut query = url::form_urlencoded::Serializer::new(String::new());

@@ -37,9 +37,8 @@ impl StillIn {
     /// Whether the session is open and its token in force.
     pub(super) fn holds(&self) -> bool {
         let handle = &self.inner.handle;
-        let row = handle.access().token(self.signed_in.token).ok().flatten();
         self.inner.sessions.is_open(&self.signed_in, handle.now())
-            && row.is_some_and(|row| row.is_valid(handle.now()))
+            && matches!(handle.token_in_force(self.signed_in.token), Ok(Some(_)))
     }
 }
 
@@ -118,9 +117,9 @@ impl Visit {
             Use::Seen
         };
         let signed_in = self.inner.sessions.find(value, now, usage)?;
-        let row = self.handle().access().token(signed_in.token).ok()??;
-        let is_good = row.is_valid(now) && row.token.role.may(Permission::Read);
-        is_good.then_some((signed_in, row.token))
+        let token = self.handle().token_in_force(signed_in.token).ok()??;
+        let is_good = token.role.may(Permission::Read);
+        is_good.then_some((signed_in, token))
     }
 
     /// The same visit, if who asks may see the page, and asked for it on a page of ours.

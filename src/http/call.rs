@@ -12,7 +12,7 @@ use super::{
     trace::RequestTrace,
 };
 use crate::{
-    model::{Invalid, Position, RequestKey, Token},
+    model::{Invalid, RequestKey, Token},
     projection::{Projection, View},
     runtime::Handle,
 };
@@ -49,6 +49,8 @@ pub(super) struct Call {
     pub(super) trace: RequestTrace,
     /// The body.
     pub(super) body: Bytes,
+    /// The idempotency key of a creation, as it is put on record.
+    pub(super) key: Option<RequestKey>,
 }
 
 impl Call {
@@ -104,18 +106,17 @@ impl Call {
         let _ = view.at(self.handle().log().head(), VIEW_WAIT).await;
     }
 
-    /// Puts on record that this was asked for, under this key.
-    pub(super) async fn record(
-        &self,
-        key: Option<RequestKey>,
-    ) -> Result<Option<Position>, Problem> {
+    /// Puts on record that this was asked for, where it is a change.
+    pub(super) async fn record(&self) -> Result<(), Problem> {
         let Some(token) = self.bearer.as_ref().filter(|_| self.operation.is_change) else {
-            return Ok(None);
+            return Ok(());
         };
+        let (operation, key) = (self.operation.id, self.key.clone());
         let recorded = self
             .handle()
-            .record_request(token.id, self.operation.id, &self.path, key);
-        Ok(Some(recorded.await?))
+            .record_request(token.id, operation, &self.path, key);
+        recorded.await?;
+        Ok(())
     }
 }
 

@@ -168,18 +168,19 @@ pub(super) async fn answer(
         headers: incoming.headers,
         trace: incoming.trace,
         body,
+        key: None,
     };
     run(call).await.unwrap_or_else(Into::into)
 }
 
-async fn run(call: Call) -> Result<Reply, Problem> {
+async fn run(mut call: Call) -> Result<Reply, Problem> {
     let gateway = Arc::clone(&call.gateway);
-    let key = call.request_key()?;
-    let _lane = match &key {
+    call.key = call.request_key()?;
+    let _lane = match &call.key {
         Some(key) => Some(gateway.lanes().enter(key.id.as_uuid()).await),
         None => None,
     };
-    call.record(key).await?;
+    call.record().await?;
     (call.operation.run)(call).await
 }
 

@@ -43,8 +43,7 @@ pub(super) struct Slot {
 impl Slot {
     /// Whether the token of the stream is still in force.
     pub(super) fn is_in_force(&self) -> bool {
-        let row = self.handle.access().token(self.token).ok().flatten();
-        row.is_some_and(|row| row.is_valid(self.handle.now()))
+        matches!(self.handle.token_in_force(self.token), Ok(Some(_)))
     }
 }
 

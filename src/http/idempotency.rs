@@ -50,14 +50,14 @@ impl Call {
     /// Refused when something was created under the key already, of another body. A request that
     /// was refused uses its key up for nothing: what was wrong with it may be mended.
     pub(super) async fn created_id(&self, is_free: bool) -> Result<Option<Uuid>, Problem> {
-        let Some(key) = self.request_key()? else {
+        let Some(key) = &self.key else {
             return Ok(None);
         };
         if !is_free {
             let detail = "is given by the Idempotency-Key; leave out one of them";
             return Err(Problem::field("/id", detail));
         }
-        if !self.handle().is_creating_body(&key).await? {
+        if !self.handle().is_creating_body(key).await? {
             let detail = "this Idempotency-Key came with another body before; \
                           use a new key for a new request";
             return Err(Problem::new(Kind::Invalid, detail));

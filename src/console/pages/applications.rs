@@ -117,6 +117,12 @@ fn new_form(visit: &Visit, form: &Form, invalid: &Invalid) -> Answer {
     )
 }
 
+fn shown(application: &Application) -> Form {
+    Form::default()
+        .with("/name", &*application.name)
+        .with("/description", &*application.description)
+}
+
 fn read(form: &Form, mut application: Application) -> Application {
     form.get("/name")
         .unwrap_or_default()
@@ -145,9 +151,7 @@ async fn show(visit: &Visit) -> Result<Answer, Trouble> {
     let application = visit
         .handle()
         .application(visit.parameter("application")?)?;
-    let form = Form::default()
-        .with("/name", &*application.name)
-        .with("/description", &*application.description);
+    let form = shown(&application);
     page(visit, &application, &form, &Invalid::none(), None).await
 }
 
@@ -257,9 +261,7 @@ async fn create_key(visit: &Visit) -> Result<Answer, Trouble> {
     let application = visit
         .handle()
         .application(visit.parameter("application")?)?;
-    let form = Form::default()
-        .with("/name", &*application.name)
-        .with("/description", &*application.description);
+    let form = shown(&application);
     let name = visit.form.get("keyName").map_or_else(
         || format!("key of {}", application.name),
         |name| name.trim().to_owned(),

@@ -247,27 +247,7 @@ async fn create(visit: &Visit) -> Result<Answer, Trouble> {
 
 /// The form once more, where its rate is what is wrong; else nothing can be mended in it.
 async fn again(visit: &Visit, invalid: &Invalid) -> Result<Answer, Trouble> {
-    let mut form_without = Form::default();
-    for name in [
-        "api",
-        "kind",
-        "all",
-        "reason",
-        "fault",
-        "application",
-        "subscription",
-        "from",
-        "to",
-        "since",
-    ] {
-        if let Some(value) = visit.form.get(name) {
-            form_without = form_without.with(name, value);
-        }
-    }
-    for delivery in visit.form.all("delivery") {
-        form_without = form_without.with("delivery", delivery);
-    }
-    let job = wanted(&form_without)?;
+    let job = wanted(&visit.form.without("rate"))?;
     let count = visit.handle().count_selection(&job).await?;
     let mut named = invalid.clone();
     for problem in &mut named.problems {

@@ -90,8 +90,8 @@ fn sign_in(visit: &Visit) -> Result<Answer, Trouble> {
 }
 
 fn is_good(visit: &Visit, token: TokenId) -> bool {
-    let row = visit.handle().access().token(token).ok().flatten();
-    row.is_some_and(|row| row.is_valid(visit.now()) && row.token.role.may(Permission::Read))
+    let token = visit.handle().token_in_force(token);
+    matches!(token, Ok(Some(token)) if token.role.may(Permission::Read))
 }
 
 /// Opens a new session, and goes on to where somebody wanted to go.

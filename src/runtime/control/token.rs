@@ -13,7 +13,7 @@ use crate::{
         Position, RequestAccepted, RequestKey, Token, TokenCreated, TokenHash, TokenId,
         TokenRevoked,
     },
-    projection::{View, access::Access, idempotency_keys::IdempotencyKeys},
+    projection::{View, ViewError, access::Access, idempotency_keys::IdempotencyKeys},
 };
 
 /// What the secret of every token begins with, so that a leaked one is known for what it is.
@@ -104,6 +104,14 @@ impl Handle {
     /// Tokens, as their events tell.
     pub fn access(&self) -> View<Access> {
         self.built_in()
+    }
+
+    /// A token, if its bearer may come in now.
+    pub fn token_in_force(&self, id: TokenId) -> Result<Option<Token>, ViewError> {
+        let row = self.access().token(id)?;
+        Ok(row
+            .filter(|row| row.is_valid(self.now()))
+            .map(|row| row.token))
     }
 
     /// A fingerprint of these bytes, as 32 hexadecimal digits. Only who has the secret key of the
