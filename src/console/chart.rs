@@ -38,6 +38,8 @@ pub(super) struct Chart {
     pub(super) written: fn(f64) -> String,
     /// The top of the scale where that is fixed.
     pub(super) top: Option<f64>,
+    /// Whether everything there is to show lies in the step that is not over.
+    pub(super) is_early: bool,
     /// The lines.
     pub(super) lines: Vec<Line>,
 }
@@ -88,15 +90,24 @@ impl Chart {
                         path.grid d=(format!("M0 0H{WIDTH}M0 {0}H{WIDTH}M0 {HEIGHT}H{WIDTH}", HEIGHT / 2.0)) {}
                         @for line in &self.lines {
                             @if self.lines.len() == 1 { path class=(format!("area {}", line.class)) d=(area(&line.values, top)) {} }
-                            path class=(format!("line {}", line.class)) d=(path(&line.values, top)) {}
+                            (drawn(line.class, &line.values, top))
                         }
                         (self.hits())
                     }
-                    @if is_empty { p.plot-empty { "Nothing in this time" } }
+                    @if is_empty { p.plot-empty { (self.why_empty()) } }
                     div.times aria-hidden="true" { @for at in self.marks() { span { (at) } } }
                 }
                 (self.table())
             }
+        }
+    }
+
+    fn why_empty(&self) -> String {
+        if self.is_early {
+            let step = format::duration(self.step);
+            format!("A point stands for {step}; the first is not over")
+        } else {
+            "Nothing in this time".to_owned()
         }
     }
 
@@ -191,7 +202,7 @@ pub(super) fn sparkline(values: &[Option<f64>], top: f64, told: &str) -> Markup 
     html! {
         svg.spark viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) preserveAspectRatio="none" role="img" aria-label=(told) {
             title { (told) }
-            path.line.good d=(path(values, top)) {}
+            (drawn("good", values, top))
         }
     }
 }
@@ -210,7 +221,35 @@ fn point(step: usize, steps: usize, value: f64, top: f64) -> (f64, f64) {
     (x, HEIGHT - share * HEIGHT)
 }
 
-/// The line, with gaps where there is no value; a value alone is a dash.
+/// The line, and a dot for each value that has none beside it.
+fn drawn(class: &str, values: &[Option<f64>], top: f64) -> Markup {
+    let alone = alone(values, top);
+    html! {
+        path class=(format!("line {class}")) d=(path(values, top)) {}
+        @if !alone.is_empty() { path class=(format!("line point {class}")) d=(alone) {} }
+    }
+}
+
+/// The places of values between gaps.
+fn alone(values: &[Option<f64>], top: f64) -> String {
+    let is_there = |step: Option<usize>| {
+        step.and_then(|step| values.get(step))
+            .is_some_and(Option::is_some)
+    };
+    let mut path = String::new();
+    for (step, value) in values.iter().enumerate() {
+        let Some(value) = value else { continue };
+        if is_there(step.checked_sub(1)) || is_there(Some(step + 1)) {
+            continue;
+        }
+        let (x, y) = point(step, values.len(), *value, top);
+        // Writing to a string cannot fail.
+        let _ = write!(path, "M{x:.1} {y:.1}h.01");
+    }
+    path
+}
+
+/// The line, with gaps where there is no value.
 fn path(values: &[Option<f64>], top: f64) -> String {
     let mut path = String::new();
     let mut is_drawing = false;
@@ -222,9 +261,6 @@ fn path(values: &[Option<f64>], top: f64) -> String {
         let (x, y) = point(step, values.len(), *value, top);
         // Writing to a string cannot fail.
         let _ = write!(path, "{}{x:.1} {y:.1}", if is_drawing { "L" } else { "M" });
-        if !is_drawing && values.get(step + 1).is_none_or(Option::is_none) {
-            let _ = write!(path, "h2");
-        }
         is_drawing = true;
     }
     path
@@ -290,6 +326,7 @@ mod tests {
     #[test]
     fn a_gap_stays_a_gap() {
         let values = [Some(0.0), Some(2.0), None, Some(1.0)];
-        assert_eq!(path(&values, 2.0), "M0.0 100.0L333.3 0.0M1000.0 50.0h2");
+        assert_eq!(path(&values, 2.0), "M0.0 100.0L333.3 0.0M1000.0 50.0");
+        assert_eq!(alone(&values, 2.0), "M1000.0 50.0h.01");
     }
 }

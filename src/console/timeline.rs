@@ -72,7 +72,7 @@ pub(super) fn picture(row: &DeliveryRow, attempts: &[AttemptDetail], now: Timest
     html! {
         figure.attempts {
             figcaption.visually-hidden { "Attempts in time. The table below has every figure." }
-            div.track {
+            @if drawn.len() > 1 || row.next_attempt_at.is_some() { div.track {
                 svg viewBox="0 0 1000 40" preserveAspectRatio="none" role="img" aria-label=(told(drawn)) {
                     path.grid d="M12 20H988" {}
                     @for attempt in drawn {
@@ -88,7 +88,7 @@ pub(super) fn picture(row: &DeliveryRow, attempts: &[AttemptDetail], now: Timest
                     }
                 }
                 div.times { span { (format::clock(first.started_at)) } span { "after " (format::duration(end.since(first.started_at))) } }
-            }
+            } }
             ol.calls {
                 @if left_out > 0 { li.gap { (left_out) " earlier attempts are in the table" } }
                 @for attempt in drawn {

@@ -3,6 +3,12 @@
 'use strict';
 
 (() => {
+  // On a narrow page the ways are wider than what is seen of them.
+  for (const here of document.querySelectorAll('nav [aria-current]')) {
+    const row = here.closest('nav');
+    row.scrollLeft = here.offsetLeft - row.offsetLeft - (row.clientWidth - here.offsetWidth) / 2;
+  }
+
   const told = document.getElementById('told');
   const tell = (text) => { if (told) told.textContent = text; };
 

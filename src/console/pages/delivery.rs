@@ -177,7 +177,7 @@ fn response(detail: &DeliveryDetail) -> Markup {
                         (pair("Status", &parts::status(response.status)))
                         (pair("Duration", &html! { (format::duration(Duration::from_micros(response.duration_us.into()))) }))
                         (pair("Attempts", &html! { (detail.delivery.attempts) }))
-                        (pair("From first call to last", &html! { (format::duration(Duration::from_millis(detail.delivery.whole_duration_ms))) }))
+                        @if detail.delivery.attempts > 1 { (pair("From first call to last", &html! { (format::duration(Duration::from_millis(detail.delivery.whole_duration_ms))) })) }
                     }
                 }
                 None => p.muted { "No call was made." },

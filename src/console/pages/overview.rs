@@ -211,6 +211,9 @@ fn charts(from: Timestamp, range: &Range, points: &[SeriesPoint], total: &Tally)
         })
     };
     let length = range.length.as_secs_f64();
+    let is_over = |value: &Option<f64>| value.is_some_and(|value| value > 0.0);
+    let is_early = total.get(Counter::MessagesAccepted) > 0
+        && !rate(Counter::MessagesAccepted).iter().any(is_over);
     let chart = |title, now, written, top, lines| Chart {
         title,
         now,
@@ -218,6 +221,7 @@ fn charts(from: Timestamp, range: &Range, points: &[SeriesPoint], total: &Tally)
         step: range.step,
         written,
         top,
+        is_early,
         lines,
     };
     let line = |name, class, values| Line {

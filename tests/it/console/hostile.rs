@@ -53,7 +53,7 @@ fn payloads() -> Vec<String> {
 /// time, and those of a list's later rows, which become more.
 const READ: &str = r#"
 const [paths, forms, words, done] = arguments;
-const later = '.charts, .figures, .pager, tbody tr:nth-child(n + 3), datalist option:nth-child(n + 2)';
+const later = '.charts, .figures, .spark, .pager, tbody tr:nth-child(n + 3), datalist option:nth-child(n + 2)';
 const named = (one) => [one.tagName, ...[...one.attributes].map((attribute) => attribute.name)].join(' ');
 const parsed = async (answer) => new DOMParser().parseFromString(await answer.text(), 'text/html');
 const read = (page, answer) => {
