@@ -51,7 +51,7 @@ fn payloads() -> Vec<String> {
 /// Reads pages as the browser does, without running what is in them. Of each it gives the elements
 /// with the names of their attributes, in order; those of charts and figures apart, which change with
 /// time, and those of a list's later rows, which become more.
-const READ: &str = r#"
+const READ: &str = r"
 const [paths, forms, words, done] = arguments;
 const later = '.charts, .figures, .spark, .pager, tbody tr:nth-child(n + 3), datalist option:nth-child(n + 2)';
 const named = (one) => [one.tagName, ...[...one.attributes].map((attribute) => attribute.name)].join(' ');
@@ -96,7 +96,7 @@ const sent = (form) => {
     }
     done({ pages, answers });
 })();
-"#;
+";
 
 /// What was read of the pages, and of the answers to their forms.
 #[derive(Debug, Deserialize)]
