@@ -1,117 +1,116 @@
-//! What does a durable delivery cost beside a bare HTTP call? The gateway from publish to the
-//! outcome in every view, beside a loop of calls by the same HTTP client: same bodies, same number
-//! in flight, same callback. The callback is a process of its own, and so is each run.
+//! What does a durable delivery cost beside a bare HTTP call? The gateway as people run it, from a
+//! message published over HTTP to its outcome in every projection, beside a loop of calls by the
+//! same HTTP client: same bodies, same callback. Callback, publishers and gateway are processes of
+//! their own, and each run has a gateway of its own.
 //!
-//! `cargo bench --bench delivery`, optionally followed by `-- [rounds] [--json]`.
-//! The data goes to `TMPDIR`, which must be on the disk that is asked about. A round after which
-//! the callback has not got every message exactly once is void and ends the program with 3.
+//! `cargo bench --bench delivery`, optionally followed by `-- [rounds] [--json] [--only <part of a
+//! name>]`. The data goes to `TMPDIR`, which must be on the disk that is asked about. A round after
+//! which the callback has not got every message exactly once is void and ends the program with 3.
 #![expect(
     clippy::unwrap_used,
     reason = "a benchmark that fails has nothing to say"
 )]
 
+mod gateway;
+mod load;
 mod measure;
 mod sink;
 
-use std::{env, process::ExitCode, time::Duration};
+use std::{env, process::ExitCode};
 
 use bytes::Bytes;
-use futures_util::{StreamExt as _, stream};
-use hooklog::{
-    clock::{Clock, SystemClock},
-    delivery::Egress,
-    log::Durability,
-    model::{Api, ApiId, ConsumerConfiguration, Message, Subscription},
-    projection::metrics::{Counter, Scope},
-    runtime::{Handle, PROJECTIONS_DIRECTORY, Runtime},
-};
-use reqwest::{Client, StatusCode, Url, header::CONTENT_TYPE};
-use serde::{Deserialize, Serialize};
+use hooklog::runtime::PROJECTIONS_DIRECTORY;
 use serde_json::{Value, json};
 
-use measure::{Spread, apart, cpu, directory_bytes};
-use sink::Sink;
+use gateway::Gateway;
+use load::{BATCH_MESSAGES, Load, Made, Publishing};
+use measure::{Spread, apart, directory_bytes};
+use sink::{Latency, Sink};
 
 /// Calls or deliveries of one run. More than the log keeps decoded, so some are read from disk.
-const MESSAGES: usize = 20_000;
+const DELIVERIES: usize = 20_000;
 /// Bytes of each body.
 const BODY_BYTES: usize = 1_024;
 /// Calls in flight at a time, on either side.
-const IN_FLIGHT: u16 = 32;
-/// Messages of a batch.
-const BATCH_MESSAGES: usize = 100;
-/// Publishers of one message at a time.
-const PUBLISHERS: usize = 64;
+const IN_FLIGHT: usize = 32;
+/// Connections of publishers of one message at a time.
+const CONNECTIONS: usize = 64;
+/// Subscriptions of the fan-out.
+const FAN_OUT: usize = 10;
 const ROUNDS: usize = 7;
 /// Says that a round was void.
 const VOID: u8 = 3;
-const JSON: &str = "application/json";
-/// Makes the binary do one run: the place of a side in its list, and the callback's URL.
-const RUN: &str = "--run";
-
-/// How messages are published.
-#[derive(Clone, Copy)]
-enum Publishing {
-    /// One batch after another.
-    Batches,
-    /// One at a time, by many publishers.
-    Singles,
-}
+/// Makes the binary make a load: what it is, and of how many bodies.
+const LOAD: &str = "--load";
 
 /// What is measured, in the order of the first round.
 #[derive(Clone, Copy)]
-enum Side {
-    Bare,
-    Gateway(Durability, Publishing),
+struct Side {
+    name: &'static str,
+    /// How the gateway gets its messages; the bare loop has none.
+    publishing: Option<Publishing>,
+    durability: &'static str,
+    subscriptions: usize,
+    logged: bool,
 }
 
-impl Side {
-    const ALL: [Self; 5] = [
-        Self::Bare,
-        Self::Gateway(Durability::Synced, Publishing::Batches),
-        Self::Gateway(Durability::Synced, Publishing::Singles),
-        Self::Gateway(Durability::Flushed, Publishing::Batches),
-        Self::Gateway(Durability::Flushed, Publishing::Singles),
-    ];
+const BARE: Side = Side {
+    name: "bare calls",
+    publishing: None,
+    durability: "",
+    subscriptions: 1,
+    logged: false,
+};
 
-    fn name(self) -> String {
-        match self {
-            Self::Bare => "bare calls".to_owned(),
-            Self::Gateway(durability, Publishing::Batches) => {
-                format!("{durability:?}, batches of {BATCH_MESSAGES}")
-            }
-            Self::Gateway(durability, Publishing::Singles) => {
-                format!("{durability:?}, {PUBLISHERS} publishers")
-            }
-        }
-    }
+const SINGLES: Side = Side {
+    name: "synced, single messages",
+    publishing: Some(Publishing::Singles),
+    durability: "synced",
+    ..BARE
+};
 
-    async fn run(self, url: &Url, bodies: &[Bytes]) -> Cost {
-        match self {
-            Self::Bare => bare(url, bodies).await,
-            Self::Gateway(durability, publishing) => {
-                gateway(durability, publishing, url, bodies).await
-            }
-        }
-    }
-}
+const BATCHES: Side = Side {
+    name: "synced, batches of 100",
+    publishing: Some(Publishing::Batches),
+    ..SINGLES
+};
+
+const SIDES: [Side; 6] = [
+    BARE,
+    SINGLES,
+    BATCHES,
+    Side {
+        name: "synced, single messages to 10 subscriptions",
+        subscriptions: FAN_OUT,
+        ..SINGLES
+    },
+    Side {
+        name: "synced, single messages, all four logged",
+        logged: true,
+        ..SINGLES
+    },
+    Side {
+        name: "flushed, batches of 100",
+        durability: "flushed",
+        ..BATCHES
+    },
+];
 
 /// What one run took.
-#[derive(Serialize, Deserialize)]
 struct Cost {
-    cpu: Duration,
-    wall: Duration,
+    cpu_seconds: f64,
+    wall_seconds: f64,
     log_bytes: u64,
     projection_bytes: u64,
 }
 
 impl Cost {
     fn cpu_micros(&self) -> f64 {
-        self.cpu.as_secs_f64() * 1e6 / MESSAGES as f64
+        self.cpu_seconds * 1e6 / DELIVERIES as f64
     }
 
     fn rate(&self) -> f64 {
-        MESSAGES as f64 / self.wall.as_secs_f64()
+        DELIVERIES as f64 / self.wall_seconds
     }
 }
 
@@ -129,116 +128,101 @@ fn body(number: usize) -> Bytes {
     format!(r#"{head}{note}"}}"#).into()
 }
 
-fn bodies() -> Vec<Bytes> {
-    (0..MESSAGES).map(body).collect()
+/// Makes a load in a process of its own.
+fn made(load: &Load, bodies: usize) -> Made {
+    let load = serde_json::to_string(load).unwrap();
+    apart(&[LOAD, &load, &bodies.to_string()])
 }
 
-/// Measures from now to the end of `run`, without what it leaves on disk.
-async fn measure(run: impl Future<Output = ()>) -> Cost {
-    let clock = SystemClock::new();
-    let cpu_before = cpu();
-    run.await;
-    Cost {
-        cpu: cpu().saturating_sub(cpu_before),
-        wall: clock.elapsed(),
+impl Side {
+    /// Runs it once.
+    async fn run(&self, sink: &mut Sink) -> Result<Cost, String> {
+        sink.clear();
+        let Some(publishing) = self.publishing else {
+            return bare(sink);
+        };
+        let directory = tempfile::tempdir().unwrap();
+        let gateway = self.gateway(&directory);
+        let load = self.load(&gateway, sink, publishing).await;
+        let bodies = DELIVERIES / self.subscriptions;
+        let (cpu_before, began) = (gateway.cpu_seconds(), load::monotonic());
+        made(&load, bodies);
+        sink.expect(bodies, self.subscriptions)?;
+        gateway.projected().await;
+        let wall_seconds = (load::monotonic() - began) as f64 / 1e9;
+        let cpu_seconds = gateway.cpu_seconds() - cpu_before;
+        let data = gateway.stop();
+        // What came once more meanwhile shows now.
+        sink.expect(bodies, self.subscriptions)?;
+        Ok(Cost {
+            cpu_seconds,
+            wall_seconds,
+            log_bytes: directory_bytes(&data.join("log")),
+            projection_bytes: directory_bytes(&data.join(PROJECTIONS_DIRECTORY)),
+        })
+    }
+
+    fn gateway(&self, directory: &tempfile::TempDir) -> Gateway {
+        let configuration = format!("[log]\ndurability = \"{}\"\n", self.durability);
+        Gateway::start(directory.path().join("data"), &configuration, None)
+    }
+
+    async fn load(&self, gateway: &Gateway, sink: &Sink, publishing: Publishing) -> Load {
+        let configuration = json!({ "maxInFlight": IN_FLIGHT });
+        let to = |number| sink.url(number);
+        let api = gateway
+            .subscribe(self.subscriptions, &configuration, to)
+            .await;
+        if self.logged {
+            let both = json!({"headers": true, "payload": true});
+            let logging = json!({"enabled": true, "request": both, "response": both});
+            let path = format!("/v1/apis/{api}/entrypoint/logging");
+            gateway
+                .ask(reqwest::Method::PUT, &path, Some(logging))
+                .await;
+        }
+        Load::Publish {
+            url: format!("{}/v1/apis/{api}/messages", gateway.url()),
+            token: gateway.token().to_owned(),
+            publishing,
+            connections: CONNECTIONS,
+        }
+    }
+}
+
+fn bare(sink: &mut Sink) -> Result<Cost, String> {
+    let load = Load::Bare {
+        url: sink.url(0),
+        in_flight: IN_FLIGHT,
+    };
+    let made = made(&load, DELIVERIES);
+    sink.expect(DELIVERIES, 1)?;
+    Ok(Cost {
+        cpu_seconds: made.cpu_seconds,
+        wall_seconds: made.wall_seconds,
         log_bytes: 0,
         projection_bytes: 0,
-    }
-}
-
-async fn bare(url: &Url, bodies: &[Bytes]) -> Cost {
-    let client = Client::builder()
-        .no_proxy()
-        .http1_only()
-        .tcp_nodelay(true)
-        .build()
-        .unwrap();
-    let call = |body: Bytes| {
-        let request = client.post(url.clone()).header(CONTENT_TYPE, JSON);
-        async {
-            let response = request.body(body).send().await.unwrap();
-            assert_eq!(response.status(), StatusCode::NO_CONTENT);
-            response.bytes().await.unwrap();
-        }
-    };
-    let bodies = stream::iter(bodies.iter().cloned());
-    measure(bodies.for_each_concurrent(usize::from(IN_FLIGHT), call)).await
-}
-
-async fn gateway(
-    durability: Durability,
-    publishing: Publishing,
-    url: &Url,
-    bodies: &[Bytes],
-) -> Cost {
-    let data = tempfile::tempdir().unwrap();
-    let runtime = Runtime::builder(data.path())
-        .egress(Egress::loopback())
-        .durability(durability)
-        .start()
-        .await
-        .unwrap();
-    let handle = runtime.handle();
-    let api = handle.create_api(Api::named("bench")).await.unwrap().id;
-    let subscription = Subscription::with(ConsumerConfiguration {
-        callback_url: Some(url.as_str().parse().unwrap()),
-        max_in_flight: Some(IN_FLIGHT),
-        ..ConsumerConfiguration::default()
-    });
-    handle.subscribe(api, subscription).await.unwrap();
-    handle.settle().await;
-    let mut cost = measure(async {
-        match publishing {
-            Publishing::Batches => publish_batches(&handle, api, bodies).await,
-            Publishing::Singles => publish_singles(&handle, api, bodies).await,
-        }
-        delivered(&handle).await;
     })
-    .await;
-    runtime.shutdown(Duration::from_secs(8)).await;
-    cost.log_bytes = directory_bytes(&data.path().join("log"));
-    cost.projection_bytes = directory_bytes(&data.path().join(PROJECTIONS_DIRECTORY));
-    cost
 }
 
-fn message(body: &Bytes) -> Message {
-    Message::new(body.clone(), JSON)
-}
-
-async fn publish_batches(handle: &Handle, api: ApiId, bodies: &[Bytes]) {
-    for batch in bodies.chunks(BATCH_MESSAGES) {
-        let messages = batch.iter().map(message).collect();
-        handle.publish_batch(api, messages).await.unwrap();
-    }
-}
-
-async fn publish_singles(handle: &Handle, api: ApiId, bodies: &[Bytes]) {
-    let publish = |body| async move {
-        handle.publish(api, message(body)).await.unwrap();
-    };
-    let bodies = stream::iter(bodies);
-    bodies.for_each_concurrent(PUBLISHERS, publish).await;
-}
-
-/// Waits until every message is delivered and every view shows it. The metrics tell once a batch
-/// of events; to wait for the runtime to settle from the start would cost a look at each of its
-/// pieces of work.
-async fn delivered(handle: &Handle) {
-    let metrics = handle.metrics();
-    let mut position = metrics.position();
-    loop {
-        let tally = metrics.totals(Scope::All).unwrap();
-        if tally.get(Counter::Delivered) >= MESSAGES as u64 {
-            break;
-        }
-        position = metrics.changed(position).await.unwrap();
-    }
-    handle.settle().await;
+/// How late messages arrive that are published at this rate, one at a time, over the gateway.
+async fn latency(sink: &mut Sink, rate: f64) -> Result<Latency, String> {
+    sink.clear();
+    let directory = tempfile::tempdir().unwrap();
+    let gateway = SINGLES.gateway(&directory);
+    let interval = (1e9 / rate) as u64;
+    let load = SINGLES
+        .load(&gateway, sink, Publishing::Timed(interval))
+        .await;
+    let made = made(&load, DELIVERIES);
+    sink.expect(DELIVERIES, 1)?;
+    gateway.stop();
+    Ok(sink.latency(made.began, interval))
 }
 
 /// The figures of one side over the rounds. A ratio is taken within its round.
 struct Figures {
-    side: String,
+    side: &'static str,
     rate: Spread,
     cpu_micros: Spread,
     rate_ratio: Spread,
@@ -255,13 +239,13 @@ impl Figures {
             Spread::of(pairs.map(|(cost, bare)| figure(cost) / figure(bare)))
         };
         Self {
-            side: side.name(),
+            side: side.name,
             rate: each(Cost::rate),
             cpu_micros: each(Cost::cpu_micros),
             rate_ratio: ratio(Cost::rate),
             cpu_ratio: ratio(Cost::cpu_micros),
-            log_bytes: each(|cost| cost.log_bytes as f64 / MESSAGES as f64),
-            projection_bytes: each(|cost| cost.projection_bytes as f64 / MESSAGES as f64),
+            log_bytes: each(|cost| cost.log_bytes as f64 / DELIVERIES as f64),
+            projection_bytes: each(|cost| cost.projection_bytes as f64 / DELIVERIES as f64),
         }
     }
 
@@ -295,68 +279,104 @@ fn spread_json(spread: &Spread) -> Value {
     json!({ "median": spread.median, "min": spread.min, "max": spread.max })
 }
 
-fn print(figures: &[Figures], rounds: usize, as_json: bool) {
-    println!("{MESSAGES} messages of {BODY_BYTES} B, {IN_FLIGHT} in flight, {rounds} rounds\n");
-    println!(
-        "| side | per second | CPU µs each | per second / bare | CPU / bare | log B each \
-         | projections B each |"
-    );
-    println!("|---|---|---|---|---|---|---|");
-    for figures in figures {
-        println!("{}", figures.row());
-    }
-    if as_json {
-        let sides: Vec<Value> = figures.iter().map(Figures::json).collect();
-        let line = json!({
-            "messages": MESSAGES,
-            "bodyBytes": BODY_BYTES,
-            "inFlight": IN_FLIGHT,
-            "rounds": rounds,
-            "sides": sides,
-        });
-        println!("{line}");
+/// What the rounds came to.
+struct Report {
+    sides: Vec<Figures>,
+    p50_ms: Spread,
+    p99_ms: Spread,
+    rounds: usize,
+}
+
+impl Report {
+    fn print(&self, as_json: bool) {
+        let rounds = self.rounds;
+        println!(
+            "{DELIVERIES} deliveries of {BODY_BYTES} B, {IN_FLIGHT} in flight, {rounds} rounds\n"
+        );
+        println!(
+            "| side | per second | CPU µs each | per second / bare | CPU / bare | log B each \
+             | projections B each |"
+        );
+        println!("|---|---|---|---|---|---|---|");
+        for figures in &self.sides {
+            println!("{}", figures.row());
+        }
+        println!(
+            "\nEnd to end at half that rate of single messages: p50 {} ms, p99 {} ms",
+            self.p50_ms.cell(2),
+            self.p99_ms.cell(2)
+        );
+        if as_json {
+            let sides: Vec<Value> = self.sides.iter().map(Figures::json).collect();
+            let line = json!({
+                "deliveries": DELIVERIES,
+                "bodyBytes": BODY_BYTES,
+                "inFlight": IN_FLIGHT,
+                "batchMessages": BATCH_MESSAGES,
+                "rounds": rounds,
+                "sides": sides,
+                "endToEndP50Ms": spread_json(&self.p50_ms),
+                "endToEndP99Ms": spread_json(&self.p99_ms),
+            });
+            println!("{line}");
+        }
     }
 }
 
 /// Runs every side in each round. A callback that did not get what it should have is an error.
-fn measure_all(rounds: usize) -> Result<Vec<Figures>, String> {
+async fn measure_all(rounds: usize, only: Option<&str>) -> Result<Report, String> {
     let mut sink = Sink::start();
-    let mut costs = [const { Vec::new() }; Side::ALL.len()];
+    let is_asked =
+        |side: &Side| side.publishing.is_none() || only.is_none_or(|part| side.name.contains(part));
+    let sides: Vec<Side> = SIDES.into_iter().filter(is_asked).collect();
+    let mut costs: Vec<Vec<Cost>> = sides.iter().map(|_| Vec::new()).collect();
+    let mut latencies = Vec::new();
     for round in 0..rounds {
-        for turn in 0..Side::ALL.len() {
+        for turn in 0..sides.len() {
             // Whoever runs second finds a warmer machine; so they take turns.
-            let at = (round + turn) % Side::ALL.len();
-            costs[at].push(apart(&[RUN, &at.to_string(), sink.url()]));
-            let got = sink.check(MESSAGES);
-            got.map_err(|got| format!("round {round}, {}: {got}", Side::ALL[at].name()))?;
+            let at = (round + turn) % sides.len();
+            let cost = sides[at].run(&mut sink).await;
+            costs[at]
+                .push(cost.map_err(|got| format!("round {round}, {}: {got}", sides[at].name))?);
         }
+        let rate = costs[1.min(costs.len() - 1)][round].rate() / 2.0;
+        let late = latency(&mut sink, rate).await;
+        latencies.push(late.map_err(|got| format!("round {round}, at half the rate: {got}"))?);
+        eprintln!("round {} of {rounds} done", round + 1);
     }
-    let sides = Side::ALL.iter().zip(&costs);
-    Ok(sides
-        .map(|(side, own)| Figures::of(*side, own, &costs[0]))
-        .collect())
+    let figures = sides.iter().zip(&costs);
+    Ok(Report {
+        sides: figures
+            .map(|(side, own)| Figures::of(*side, own, &costs[0]))
+            .collect(),
+        p50_ms: Spread::of(latencies.iter().map(|late| late.p50 / 1e3)),
+        p99_ms: Spread::of(latencies.iter().map(|late| late.p99 / 1e3)),
+        rounds,
+    })
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .unwrap();
     match *arguments {
-        [sink::ARGUMENT] => sink::serve(bodies()).await,
-        [RUN, side, url] => {
-            rustls::crypto::ring::default_provider()
-                .install_default()
-                .unwrap();
-            let side = Side::ALL[side.parse::<usize>().unwrap()];
-            let cost = side.run(&url.parse().unwrap(), &bodies()).await;
-            println!("{}", serde_json::to_string(&cost).unwrap());
+        [sink::ARGUMENT] => sink::serve((0..DELIVERIES).map(body).collect()).await,
+        [LOAD, load, bodies] => {
+            let load: Load = serde_json::from_str(load).unwrap();
+            let made = load.make(bodies.parse().unwrap()).await;
+            println!("{}", serde_json::to_string(&made).unwrap());
         }
         // Cargo passes `--bench`.
         _ => {
             let rounds = arguments.iter().find_map(|argument| argument.parse().ok());
             let rounds = rounds.unwrap_or(ROUNDS).max(1);
-            match measure_all(rounds) {
-                Ok(figures) => print(&figures, rounds, arguments.contains(&"--json")),
+            let only = arguments.iter().position(|argument| *argument == "--only");
+            let only = only.and_then(|at| arguments.get(at + 1).copied());
+            match measure_all(rounds, only).await {
+                Ok(report) => report.print(arguments.contains(&"--json")),
                 Err(void) => {
                     eprintln!("{void}");
                     return ExitCode::from(VOID);

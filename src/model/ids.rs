@@ -127,14 +127,29 @@ id!(
 
 impl DeliveryId {
     /// The delivery of this message to this subscription: the same two ids always name the same
-    /// delivery, so no table is needed to find it.
+    /// delivery. It begins with the first 60 bits of the message's own, but for the version, so
+    /// deliveries sort as their messages do and are found beside them; the rest is a hash of both.
     pub fn of(message: MessageId, subscription: SubscriptionId) -> Self {
+        let message = message.0.as_bytes();
         let mut hasher = blake3::Hasher::new();
-        hasher.update(message.0.as_bytes());
+        hasher.update(message);
         hasher.update(subscription.0.as_bytes());
         let mut bytes = [0; 16];
-        bytes.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        bytes[..8].copy_from_slice(&message[..8]);
+        bytes[8..].copy_from_slice(&hasher.finalize().as_bytes()[..8]);
         Self(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+    }
+
+    /// What the id of its message begins with: one of these.
+    pub fn message_prefixes(self) -> [[u8; 8]; 16] {
+        let bytes = self.0.as_bytes();
+        std::array::from_fn(|version| {
+            let mut prefix = [0; 8];
+            prefix.copy_from_slice(&bytes[..8]);
+            let version = u8::try_from(version).expect("below 16");
+            prefix[6] = version << 4 | (prefix[6] & 0x0f);
+            prefix
+        })
     }
 }
 

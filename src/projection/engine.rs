@@ -10,7 +10,7 @@ use std::{
 use tokio::sync::oneshot;
 
 use super::{
-    Erased, HistoryError, OnBadEvent, ProjectError, RowError, StartError, ViewError,
+    Erased, HistoryError, OnBadEvent, ProjectError, Rhythm, RowError, StartError, ViewError,
     carry::Carrying,
     checkpoint::{self, Checkpoint},
     fold::{Folded, fold},
@@ -28,8 +28,8 @@ use crate::{
 
 /// Most events in one batch: enough that a commit's fixed price is spread thin.
 const BATCH_EVENTS: usize = 1_024;
-/// Batches between two flushes while there is work. What was not flushed is folded again.
-const FLUSH_BATCHES: u32 = 64;
+/// A batch of fewer found little: more may come before the next look.
+const LITTLE_EVENTS: usize = 256;
 /// How often damaged rows are built again before the projection gives up.
 const REPAIRS_MAX: u32 = 3;
 /// The first pause before what the system refused is tried again. It doubles.
@@ -46,12 +46,16 @@ pub(super) struct Engine {
     pub(super) checkpoint: Checkpoint,
     pub(super) generation: u64,
     pub(super) batch_events: usize,
+    pub(super) rhythm: Rhythm,
     pub(super) carrying: Option<Carrying>,
     beside: Option<Rebuild>,
     /// The cut for which the rows were built again last, or could not be.
     forgot: Position,
     clock: SharedClock,
-    unflushed: u32,
+    /// Since when rows are in memory alone.
+    unflushed_since: Option<Duration>,
+    /// How many events the last batch had.
+    last_events: usize,
     repairs: u32,
     /// How often in a row the system refused.
     refusals: u32,
@@ -147,11 +151,13 @@ impl Engine {
             checkpoint: opened.checkpoint,
             generation: opened.generation,
             batch_events: BATCH_EVENTS,
+            rhythm: Rhythm::IMMEDIATE,
             carrying: None,
             beside: None,
             forgot: Position::FIRST,
             clock,
-            unflushed: 0,
+            unflushed_since: None,
+            last_events: 0,
             repairs: 0,
             refusals: 0,
             stale: false,
@@ -170,15 +176,24 @@ impl Engine {
             let worked = self.step();
             let rebuilt = self.step_rebuild();
             let carried = self.step_carry();
-            if worked || rebuilt || carried {
-                continue;
-            }
-            if let Err(error) = self.flush() {
+            if self.flush_due() == Some(Duration::ZERO)
+                && let Err(error) = self.flush()
+            {
                 self.met(Trouble::Rows(error));
             }
+            let found_little = worked && self.last_events < LITTLE_EVENTS;
+            let rests = found_little && !rebuilt && !carried && !self.rhythm.pause.is_zero();
+            if !rests && (worked || rebuilt || carried) {
+                continue;
+            }
             let (shared, clock) = (Arc::clone(&self.shared), Arc::clone(&self.clock));
-            let (position, pause) = (self.checkpoint.position, self.pause());
-            let follows = pause.is_none() && !shared.phase().is_halted();
+            let pause = if rests {
+                Some(self.rhythm.pause)
+            } else {
+                self.pause().or_else(|| self.flush_due())
+            };
+            let position = self.checkpoint.position;
+            let follows = !rests && self.refusals == 0 && !shared.phase().is_halted();
             waiting.block_on(async {
                 tokio::select! {
                     () = shared.orders.given() => {}
@@ -207,6 +222,13 @@ impl Engine {
         let doublings = self.refusals.checked_sub(1)?;
         let pause = RETRY_PAUSE.saturating_mul(2_u32.saturating_pow(doublings));
         Some(pause.min(RETRY_PAUSE_MAX))
+    }
+
+    /// In what time the rows are to be flushed, where any are in memory alone.
+    fn flush_due(&self) -> Option<Duration> {
+        let since = self.unflushed_since.filter(|_| !self.stale)?;
+        let past = self.clock.elapsed().saturating_sub(since);
+        Some(self.rhythm.flush_every.saturating_sub(past))
     }
 
     fn take_orders(&mut self) {
@@ -274,6 +296,7 @@ impl Engine {
             self.caught_up();
             return Ok(false);
         }
+        self.last_events = batch.events.len();
         let folded = {
             let store = self.shared.read();
             fold(
@@ -310,9 +333,8 @@ impl Engine {
         self.go_on();
         self.checkpoint = folded.checkpoint;
         self.shared.reached(self.checkpoint);
-        self.unflushed += 1;
-        if self.unflushed >= FLUSH_BATCHES {
-            self.flush()?;
+        if self.unflushed_since.is_none() {
+            self.unflushed_since = Some(self.clock.elapsed());
         }
         if let Some(bad) = folded.halted {
             self.halt(bad.position, bad.reason);
@@ -349,7 +371,7 @@ impl Engine {
             self.checkpoint = opened.checkpoint;
         }
         self.stale = false;
-        self.unflushed = 0;
+        self.unflushed_since = None;
         self.shared.reached(self.checkpoint);
         Ok(())
     }
@@ -390,10 +412,11 @@ impl Engine {
     }
 
     fn flush(&mut self) -> Result<(), RowError> {
-        if self.unflushed == 0 || self.stale {
+        if self.unflushed_since.is_none() || self.stale {
             return Ok(());
         }
-        self.unflushed = 0;
+        self.unflushed_since = None;
+        self.shared.write().settle()?;
         self.shared.read().flush()
     }
 
@@ -494,6 +517,7 @@ impl Engine {
         let marked = beside
             .store
             .commit(beside.checkpoint.as_change())
+            .and_then(|()| beside.store.settle())
             .and_then(|()| beside.store.flush());
         if let Err(error) = marked {
             let position = beside.checkpoint.position;

@@ -17,7 +17,7 @@ pub(super) fn below(rows: &mut Rows<'_>, first: Position) {
 
 /// Whether a message was cut off.
 pub(super) fn is_forgotten(rows: &dyn ReadRows, message: &MessageRef) -> Result<bool, RowError> {
-    let first = rows.get(FIRST)?;
+    let first = rows.look(FIRST)?;
     let first = first.map(|first| u64_at(&first, 0)).transpose()?;
     Ok(first.is_some_and(|first| message.position < Position::new(first)))
 }

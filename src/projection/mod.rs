@@ -48,6 +48,7 @@ mod engine;
 mod error;
 mod fold;
 mod forgotten;
+mod gathered;
 mod history;
 pub mod idempotency_keys;
 pub mod jobs;
@@ -56,6 +57,7 @@ pub mod metrics;
 mod origin;
 mod place;
 mod replay;
+mod rhythm;
 mod rows;
 mod set;
 mod shared;
@@ -78,6 +80,7 @@ pub use self::{
     replay::{
         Folding, ReplayUntil, Replayed, copy_rows, fold_all, history_until, replay, stored_view,
     },
+    rhythm::Rhythm,
     rows::{ReadRows, Row, RowIter, Rows, StoredRows, after_prefix},
     set::{ProjectionStatus, Projections, Storage},
     shared::{Halt, Phase},

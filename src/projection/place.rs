@@ -10,6 +10,7 @@ use std::{
 use super::{
     RowError, StartError,
     checkpoint::{self, Checkpoint},
+    gathered::Gathered,
     sled_store::SledStore,
     store::{MemoryStore, RowStore},
 };
@@ -137,7 +138,7 @@ impl Place {
             .and_then(|()| store.flush())
             .map_err(|source| StartError::Rows { path, source })?;
         Ok(Opened {
-            store: Box::new(store),
+            store: Box::new(Gathered::over(store)),
             checkpoint,
             generation,
         })
@@ -152,7 +153,7 @@ impl Place {
         let checkpoint = checkpoint::read(&store)?;
         Ok(Opened {
             checkpoint: checkpoint.ok_or_else(|| RowError::Damaged("no checkpoint".to_owned()))?,
-            store: Box::new(store),
+            store: Box::new(Gathered::over(store)),
             generation,
         })
     }
@@ -215,7 +216,7 @@ fn open_ready(path: &Path, generation: u64) -> Result<Option<Opened>, StartError
     });
     match opened {
         Ok((store, Some(checkpoint))) if checkpoint.ready => Ok(Some(Opened {
-            store: Box::new(store),
+            store: Box::new(Gathered::over(store)),
             checkpoint,
             generation,
         })),

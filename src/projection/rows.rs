@@ -1,13 +1,15 @@
 //! The rows of one projection, as it reads and writes them while it folds.
 
 use std::{
-    collections::{BTreeMap, btree_map::Entry},
-    iter::Peekable,
+    borrow::Cow,
+    cell::RefCell,
+    collections::{BTreeMap, HashMap, btree_map::Entry},
     ops::Range,
 };
 
 use super::{
     RowError,
+    gathered::laid_over,
     store::{Changes, Direction, RowStore, Scan},
 };
 
@@ -15,6 +17,9 @@ use super::{
 pub(super) const ENGINE: u8 = 0;
 /// First byte of the projection's rows in a store.
 const OWN: u8 = 1;
+
+/// Most rows that a batch remembers having looked at.
+const SEEN_MAX: usize = 1_024;
 
 /// One row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +58,11 @@ pub trait ReadRows {
     /// The row with this key.
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, RowError>;
 
+    /// The row with this key, without a copy of it where it is in memory.
+    fn look(&self, key: &[u8]) -> Result<Option<Cow<'_, [u8]>>, RowError> {
+        Ok(self.get(key)?.map(Cow::Owned))
+    }
+
     /// The rows with `range.start <= key < range.end`, lowest key first.
     fn range(&self, range: Range<Vec<u8>>) -> RowIter<'_>;
 
@@ -90,6 +100,8 @@ pub fn after_prefix(prefix: &[u8]) -> Vec<u8> {
 pub struct Rows<'a> {
     store: &'a dyn RowStore,
     changed: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    /// What was looked at and is as it was: many events of a batch look at the same few rows.
+    seen: RefCell<HashMap<Vec<u8>, Option<Vec<u8>>>>,
 }
 
 impl std::fmt::Debug for Rows<'_> {
@@ -105,6 +117,7 @@ impl<'a> Rows<'a> {
         Self {
             store,
             changed: BTreeMap::new(),
+            seen: RefCell::default(),
         }
     }
 
@@ -131,6 +144,19 @@ impl<'a> Rows<'a> {
         Ok(slot.get_or_insert_with(fresh))
     }
 
+    fn seen(&self, key: &[u8]) -> Result<Option<Vec<u8>>, RowError> {
+        if let Some(value) = self.seen.borrow().get(key) {
+            return Ok(value.clone());
+        }
+        let value = self.store.get(&own(key))?;
+        let mut seen = self.seen.borrow_mut();
+        if seen.len() >= SEEN_MAX {
+            seen.clear();
+        }
+        seen.insert(key.to_vec(), value.clone());
+        Ok(value)
+    }
+
     /// What is to be committed, in the keys of the store.
     pub(super) fn into_changes(self) -> Changes {
         let changed = self.changed.into_iter();
@@ -141,12 +167,8 @@ impl<'a> Rows<'a> {
         if range.start >= range.end {
             return RowIter(Box::new(std::iter::empty()));
         }
-        let stored = stored(self.store, &range, direction).peekable();
-        let changed = self.changed.range(range);
-        RowIter(match direction {
-            Direction::Up => Box::new(Merged::new(stored, changed, direction)),
-            Direction::Down => Box::new(Merged::new(stored, changed.rev(), direction)),
-        })
+        let stored = stored(self.store, &range, direction);
+        RowIter(laid_over(stored, self.changed.range(range), direction))
     }
 }
 
@@ -155,6 +177,13 @@ impl ReadRows for Rows<'_> {
         match self.changed.get(key) {
             Some(value) => Ok(value.clone()),
             None => self.store.get(&own(key)),
+        }
+    }
+
+    fn look(&self, key: &[u8]) -> Result<Option<Cow<'_, [u8]>>, RowError> {
+        match self.changed.get(key) {
+            Some(value) => Ok(value.as_deref().map(Cow::Borrowed)),
+            None => Ok(self.seen(key)?.map(Cow::Owned)),
         }
     }
 
@@ -205,63 +234,6 @@ fn stored<'a>(store: &'a dyn RowStore, range: &Range<Vec<u8>>, direction: Direct
             row
         })
     }))
-}
-
-/// Stored rows with the changed ones laid over them.
-struct Merged<'a, C: Iterator> {
-    stored: Peekable<Scan<'a>>,
-    changed: Peekable<C>,
-    direction: Direction,
-}
-
-impl<'a, C> Merged<'a, C>
-where
-    C: Iterator<Item = (&'a Vec<u8>, &'a Option<Vec<u8>>)>,
-{
-    fn new(stored: Peekable<Scan<'a>>, changed: C, direction: Direction) -> Self {
-        Self {
-            stored,
-            changed: changed.peekable(),
-            direction,
-        }
-    }
-
-    /// Whether the next stored row comes before the next changed one, and whether both are one.
-    fn order(&mut self) -> Option<std::cmp::Ordering> {
-        use std::cmp::Ordering;
-        match (self.stored.peek(), self.changed.peek()) {
-            (None, None) => None,
-            (Some(_), None) | (Some(Err(_)), _) => Some(Ordering::Less),
-            (None, Some(_)) => Some(Ordering::Greater),
-            (Some(Ok(row)), Some((key, _))) => Some(match self.direction {
-                Direction::Up => row.key.cmp(key),
-                Direction::Down => row.key.cmp(key).reverse(),
-            }),
-        }
-    }
-}
-
-impl<'a, C> Iterator for Merged<'a, C>
-where
-    C: Iterator<Item = (&'a Vec<u8>, &'a Option<Vec<u8>>)>,
-{
-    type Item = Result<Row, RowError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            let order = self.order()?;
-            if order.is_lt() {
-                return self.stored.next();
-            }
-            if order.is_eq() {
-                self.stored.next();
-            }
-            let (key, value) = self.changed.next()?;
-            if let Some(value) = value {
-                return Some(Ok(Row::new(key.clone(), value.clone())));
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use futures_util::future::join_all;
 use tokio::sync::oneshot;
 
 use super::{
-    Lag, OnBadEvent, Phase, Projection, SharedHistory, StartError, View, ViewError,
+    Lag, OnBadEvent, Phase, Projection, Rhythm, SharedHistory, StartError, View, ViewError,
     carry::CarryOrder,
     engine::{Engine, unpoisoned},
     place::Place,
@@ -65,6 +65,7 @@ pub struct Projections {
     storage: Storage,
     history: SharedHistory,
     clock: SharedClock,
+    rhythm: Rhythm,
     running: HashMap<TypeId, Running>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -92,9 +93,17 @@ impl Projections {
             storage,
             history,
             clock,
+            rhythm: Rhythm::default(),
             running: HashMap::new(),
             threads: Mutex::new(Vec::new()),
         }
+    }
+
+    /// With another rhythm, for those that are started from now on.
+    #[must_use]
+    pub const fn with_rhythm(mut self, rhythm: Rhythm) -> Self {
+        self.rhythm = rhythm;
+        self
     }
 
     /// Opens the rows of a projection and starts its thread. Damaged rows, and rows ahead of the
@@ -116,7 +125,8 @@ impl Projections {
         let opened = place.open_within(self.history.tip())?;
         let history = Arc::clone(&self.history);
         let clock = Arc::clone(&self.clock);
-        let engine = Engine::new(Box::new(projection), place, opened, policy, history, clock);
+        let mut engine = Engine::new(Box::new(projection), place, opened, policy, history, clock);
+        engine.rhythm = self.rhythm;
         let shared = Arc::clone(&engine.shared);
         let view = View::<P>::new(Arc::clone(&shared), Arc::clone(&self.clock));
         unpoisoned(self.threads.lock()).push(engine.spawn()?);

@@ -22,11 +22,15 @@ pub(super) enum Direction {
 /// An ordered store of rows.
 ///
 /// `commit` is all-or-nothing, also over a crash: after one, some prefix of the commits stands.
-/// Nothing is promised to be on disk before `flush` returns.
+/// Nothing is promised to be on disk before `settle`, and then `flush`, return.
 pub(super) trait RowStore: Send + Sync {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, RowError>;
     fn scan(&self, range: Range<Vec<u8>>, direction: Direction) -> Scan<'_>;
     fn commit(&mut self, changes: Changes) -> Result<(), RowError>;
+    /// Hands on what was committed and waits in memory.
+    fn settle(&mut self) -> Result<(), RowError> {
+        Ok(())
+    }
     fn flush(&self) -> Result<(), RowError>;
 }
 

@@ -36,7 +36,7 @@ use crate::{
     log::{Durability, EventLog, LogOptions, OriginStore, RetentionPolicy, SnapshotStore},
     model::FailureCause,
     projection::{
-        self, CutLog, OnBadEvent, Projection, Projections, access::Access,
+        self, CutLog, OnBadEvent, Projection, Projections, Rhythm, access::Access,
         dead_letters::DeadLetters, deliveries::Deliveries, idempotency_keys::IdempotencyKeys,
         jobs::Jobs, metrics::Metrics, subscriptions::Subscriptions,
     },
@@ -62,6 +62,7 @@ pub struct Builder {
     workers: usize,
     held: bool,
     retention: RetentionPolicy,
+    rhythm: Rhythm,
     projections: Vec<StartProjection>,
 }
 
@@ -91,6 +92,7 @@ impl Builder {
             workers: thread::available_parallelism().map_or(1, NonZero::get),
             held: false,
             retention: RetentionPolicy::default(),
+            rhythm: Rhythm::default(),
             projections: Vec::new(),
         }
     }
@@ -168,6 +170,13 @@ impl Builder {
         self
     }
 
+    /// How projections go about many small steps.
+    #[must_use]
+    pub fn projection_rhythm(mut self, rhythm: Rhythm) -> Self {
+        self.rhythm = rhythm;
+        self
+    }
+
     /// A projection of your own; read it with [`Handle::projection`].
     #[must_use]
     pub fn projection<P: Projection>(mut self, projection: P) -> Self {
@@ -207,7 +216,8 @@ impl Builder {
 
         let rows = projection::Storage::Directory(self.data.join(PROJECTIONS_DIRECTORY));
         let history = CutLog::new(log.clone(), Arc::clone(&origins));
-        let mut projections = Projections::new(rows, Arc::new(history), Arc::clone(&self.clock));
+        let mut projections = Projections::new(rows, Arc::new(history), Arc::clone(&self.clock))
+            .with_rhythm(self.rhythm);
         projections.start(Deliveries, OnBadEvent::SkipAndRecord)?;
         projections.start(Metrics, OnBadEvent::SkipAndRecord)?;
         projections.start(DeadLetters, OnBadEvent::SkipAndRecord)?;

@@ -13,6 +13,7 @@ use crate::{
     delivery::Egress,
     log::Durability,
     model::Timestamp,
+    projection::Rhythm,
     runtime::{Builder, Handle, Runtime, StartError},
 };
 
@@ -104,6 +105,7 @@ impl TestRuntime {
             .transport(Arc::new(transport.clone()))
             .egress(Egress::loopback())
             .durability(Durability::Flushed)
+            .projection_rhythm(Rhythm::IMMEDIATE)
             .workers(2)
     }
 

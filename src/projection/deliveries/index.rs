@@ -11,16 +11,16 @@
 //!
 //! Values are 16 bytes, longer ones hashed: an answer is checked against its row all the same.
 
-use std::{collections::BTreeMap, ops::RangeInclusive};
+use std::{collections::HashMap, ops::RangeInclusive};
 
 use roaring::RoaringBitmap;
 
-use super::{DeliveryOutcome, DeliveryRow, project::row_at};
+use super::{DeliveryOutcome, DeliveryRow, stored::Stored};
 use crate::{
     model::{ApiId, ApplicationId, CallbackUrl, ErrorClass, SubscriptionId, Timestamp},
     projection::{
-        ReadRows, RowError, Rows,
-        codec::{id_key, malformed},
+        ReadRows, Row, RowError, Rows,
+        codec::{id_key, key_of, malformed, u64_at},
     },
 };
 
@@ -34,7 +34,7 @@ const DURATION_PARTS: u32 = 16;
 const TIME_BYTES: usize = 16;
 
 /// A property that a bitmap exists for: a dimension and its value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Term([u8; 17]);
 
 impl Term {
@@ -57,8 +57,8 @@ impl Term {
         Self::number(2, hundreds.into())
     }
 
-    pub(super) fn url(url: &CallbackUrl) -> Self {
-        let hash = blake3::hash(url.as_str().as_bytes());
+    pub(super) fn url(url: &str) -> Self {
+        let hash = blake3::hash(url.as_bytes());
         let mut value = [0; 16];
         value.copy_from_slice(&hash.as_bytes()[..16]);
         Self::new(3, value)
@@ -110,22 +110,66 @@ impl Term {
             .chain(above.map(|power| Self::number(9, power.into())))
             .collect()
     }
+}
 
-    /// Every term that holds for a row.
-    fn all_of(row: &DeliveryRow) -> Vec<Self> {
-        let mut terms = vec![
-            Self::status(row.status),
-            Self::status_class(row.status / 100),
-            Self::application(row.application),
-            Self::subscription(row.subscription),
-            Self::outcome(row.outcome),
-            Self::dlq(row.is_sent_to_dlq()),
-            Self::duration(row.last_duration_us),
-            Self::duration_part(row.last_duration_us),
+/// What the index tells rows apart by.
+struct Indexed<'a> {
+    status: u16,
+    callback_url: Option<&'a str>,
+    application: ApplicationId,
+    subscription: SubscriptionId,
+    outcome: DeliveryOutcome,
+    dlq: bool,
+    last_duration_us: u32,
+    error_class: Option<ErrorClass>,
+}
+
+impl<'a> From<&'a DeliveryRow> for Indexed<'a> {
+    fn from(row: &'a DeliveryRow) -> Self {
+        Self {
+            status: row.status,
+            callback_url: row.callback_url.as_ref().map(CallbackUrl::as_str),
+            application: row.application,
+            subscription: row.subscription,
+            outcome: row.outcome,
+            dlq: row.is_sent_to_dlq(),
+            last_duration_us: row.last_duration_us,
+            error_class: row.error_class(),
+        }
+    }
+}
+
+impl<'a> From<&Stored<'a>> for Indexed<'a> {
+    fn from(row: &Stored<'a>) -> Self {
+        Self {
+            status: row.status,
+            callback_url: row.callback_url,
+            application: row.application,
+            subscription: row.subscription,
+            outcome: row.outcome,
+            dlq: row.dlq.is_some(),
+            last_duration_us: row.last_duration_us,
+            error_class: row.error.as_ref().map(|error| error.class),
+        }
+    }
+}
+
+impl Indexed<'_> {
+    /// Every term that holds for the row.
+    fn terms(&self) -> impl Iterator<Item = Term> {
+        let terms = [
+            Term::status(self.status),
+            Term::status_class(self.status / 100),
+            Term::application(self.application),
+            Term::subscription(self.subscription),
+            Term::outcome(self.outcome),
+            Term::dlq(self.dlq),
+            Term::duration(self.last_duration_us),
+            Term::duration_part(self.last_duration_us),
         ];
-        terms.extend(row.callback_url.as_ref().map(Self::url));
-        terms.extend(row.error_class().map(Self::error_class));
-        terms
+        let url = self.callback_url.map(Term::url);
+        let error_class = self.error_class.map(Term::error_class);
+        terms.into_iter().chain(url).chain(error_class)
     }
 }
 
@@ -162,7 +206,8 @@ pub(super) fn update(
     if !sealed {
         return Ok(());
     }
-    let (old, new) = (Term::all_of(before), Term::all_of(after));
+    let terms = |row: &DeliveryRow| Indexed::from(row).terms().collect::<Vec<_>>();
+    let (old, new) = (terms(before), terms(after));
     let place = place_in(before.ordinal);
     for term in old.iter().filter(|term| !new.contains(term)) {
         change(rows, before.api, term, chunk, |bitmap| {
@@ -192,19 +237,23 @@ pub(super) fn ordinals(chunk: u32) -> RangeInclusive<u64> {
 }
 
 fn seal(rows: &mut Rows<'_>, api: ApiId, chunk: u32) -> Result<(), RowError> {
-    let mut bitmaps: BTreeMap<Term, RoaringBitmap> = BTreeMap::new();
+    let mut places: HashMap<Term, Vec<u32>> = HashMap::new();
     let (mut earliest, mut latest) = (i64::MAX, i64::MIN);
-    for ordinal in ordinals(chunk) {
-        let Some(row) = row_at(rows, api, ordinal)? else {
-            continue;
-        };
+    let of_chunk = ordinals(chunk);
+    let (first, end) = (*of_chunk.start(), *of_chunk.end() + 1);
+    let range = key_of(b'd', api.as_uuid(), first)..key_of(b'd', api.as_uuid(), end);
+    for row in rows.range(range) {
+        let Row { key, value } = row?;
+        let (ordinal, row) = (u64_at(&key, 17)?, Stored::read(&value)?);
         earliest = earliest.min(row.started_at.as_millis());
         latest = latest.max(row.started_at.as_millis());
-        for term in Term::all_of(&row) {
-            bitmaps.entry(term).or_default().insert(place_in(ordinal));
+        for term in Indexed::from(&row).terms() {
+            places.entry(term).or_default().push(place_in(ordinal));
         }
     }
-    for (term, bitmap) in bitmaps {
+    for (term, places) in places {
+        // They come lowest first.
+        let bitmap = RoaringBitmap::from_sorted_iter(places).unwrap_or_default();
         rows.put(chunk_key(api, &term, chunk), to_bytes(&bitmap));
         let summary_key = summary_key(api, &term);
         let mut summary = read(rows, &summary_key)?;

@@ -8,9 +8,9 @@
 //! | `s` subscription | API, application (32 bytes) |
 //! | `a` API | ordinals given (u64), keep failures (0 or 1) |
 //! | `u` position / 4,096 | one bit per message that the sample did not take |
-//! | `d` API, ordinal | [`DeliveryRow`] |
-//! | `i` delivery | API, ordinal |
-//! | `k` message, ordinal | API |
+//! | `d` API, ordinal | [`DeliveryRow`], see `stored.rs` |
+//! | `k` message, subscription | API, ordinal |
+//! | `e` subscription | empty: it has rows that no call made |
 //! | `v` API, `u` URL or `p` application | deliveries (u64) |
 //! | `b`, `z`, `t` | the index, see `index.rs` |
 //! | `f` | where the log was cut, see `forgotten.rs` |
@@ -21,6 +21,7 @@ mod index;
 mod project;
 mod query;
 mod row;
+mod stored;
 
 pub use self::{
     cursor::Cursor,

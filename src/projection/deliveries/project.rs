@@ -1,16 +1,18 @@
 //! The fold: events to delivery rows.
 
-use super::{Deliveries, DeliveryOutcome, DeliveryRow, DlqEntry, GivenUp, LoggedPositions, index};
+use super::{
+    Deliveries, DeliveryOutcome, DeliveryRow, DlqEntry, GivenUp, LoggedPositions, index, stored,
+};
 use crate::{
     log::RecordedEvent,
     model::{
-        Api, ApiEvent, ApiId, ApplicationId, AttemptError, AttemptRecord, DeliveryDeadLettered,
-        DeliveryDiscarded, DeliveryId, Event, MessageEvent, MessageRef, Method, Position,
-        SubscriptionEvent, SubscriptionId, Timestamp,
+        Api, ApiEvent, ApiId, ApplicationId, AttemptError, AttemptNumber, AttemptRecord,
+        DeliveryDeadLettered, DeliveryDiscarded, DeliveryId, Event, MessageEvent, MessageId,
+        MessageRef, Method, Position, SubscriptionEvent, SubscriptionId, Timestamp,
     },
     projection::{
         ProjectError, Projection, ReadRows, Row, RowError, Rows,
-        codec::{decode, encode, id_key, key_of, pair_key, u64_at, uuid_at},
+        codec::{id_key, key_of, pair_key, u64_at, uuid_at},
         forgotten::{self, is_forgotten},
     },
 };
@@ -20,7 +22,7 @@ const SAMPLE_CHUNK: u64 = 4_096;
 
 impl Projection for Deliveries {
     const NAME: &'static str = "deliveries";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const FORGETS: bool = true;
 
     fn project(&self, rows: &mut Rows<'_>, recorded: &RecordedEvent) -> Result<(), ProjectError> {
@@ -146,7 +148,8 @@ impl Log<'_, '_> {
         success: Success,
     ) -> Result<(), RowError> {
         let position = self.recorded.position;
-        self.outcome(&attempt.message, success, |row| {
+        let is_first = attempt.number == AttemptNumber::FIRST && !attempt.probe;
+        self.outcome(&attempt.message, success, is_first, |row| {
             // It never changes afterwards: the index of sealed chunks relies on it.
             if row.events.iter().eq([position]) {
                 row.started_at = attempt.started_at;
@@ -168,7 +171,7 @@ impl Log<'_, '_> {
 
     fn dead_lettered(&mut self, dead: &DeliveryDeadLettered) -> Result<(), RowError> {
         let at = self.recorded.time;
-        self.outcome(&dead.message, Success(false), |row| {
+        self.outcome(&dead.message, Success(false), false, |row| {
             row.outcome = DeliveryOutcome::DeadLettered;
             row.status = dead.status;
             row.error.clone_from(&dead.error);
@@ -186,7 +189,7 @@ impl Log<'_, '_> {
 
     fn discarded(&mut self, discarded: &DeliveryDiscarded) -> Result<(), RowError> {
         let at = self.recorded.time;
-        self.outcome(&discarded.message, Success(false), |row| {
+        self.outcome(&discarded.message, Success(false), false, |row| {
             row.outcome = DeliveryOutcome::Discarded;
             row.next_attempt_at = None;
             row.discarded = Some(GivenUp {
@@ -202,8 +205,7 @@ impl Log<'_, '_> {
         message: &MessageRef,
         change: impl FnOnce(&mut DeliveryRow),
     ) -> Result<(), RowError> {
-        let id = DeliveryId::of(message.id, self.subscription);
-        let Some(before) = find(self.rows, id)? else {
+        let Some(before) = self.find(message)? else {
             return Ok(());
         };
         let mut row = before.clone();
@@ -215,15 +217,18 @@ impl Log<'_, '_> {
         Ok(())
     }
 
-    /// Changes the row of a delivery; one without a row gets it now, if it belongs in the log.
+    /// Changes the row of a delivery; one without a row gets it now, if it belongs in the log. The
+    /// first call of a delivery finds none, but for one that was given up before it.
     fn outcome(
         &mut self,
         message: &MessageRef,
         success: Success,
+        is_first: bool,
         change: impl FnOnce(&mut DeliveryRow),
     ) -> Result<(), RowError> {
-        let id = DeliveryId::of(message.id, self.subscription);
-        if self.rows.get(&id_key(b'i', id.as_uuid()))?.is_some() {
+        let uncalled = id_key(b'e', self.subscription.as_uuid());
+        let may_have_row = !is_first || self.rows.look(&uncalled)?.is_some();
+        if may_have_row && self.rows.look(&self.place_key(message))?.is_some() {
             return self.change(message, change);
         }
         if is_forgotten(self.rows, message)? {
@@ -241,13 +246,25 @@ impl Log<'_, '_> {
         let ordinal = settings.deliveries;
         settings.deliveries += 1;
         settings.write(self.rows, api);
-        let mut row = self.fresh(id, ordinal, api, application, message);
+        if !is_first {
+            self.rows.put(uncalled, Vec::new());
+        }
+        let mut row = self.fresh(ordinal, api, application, message);
         change(&mut row);
         self.insert(&row)
     }
 
+    fn place_key(&self, message: &MessageRef) -> Vec<u8> {
+        pair_key(b'k', message.id.as_uuid(), self.subscription.as_uuid())
+    }
+
+    fn find(&self, message: &MessageRef) -> Result<Option<DeliveryRow>, RowError> {
+        let place = self.rows.look(&self.place_key(message))?;
+        place.map_or(Ok(None), |place| row_in(self.rows, &place))
+    }
+
     fn owners(&self) -> Result<Option<(ApiId, ApplicationId)>, RowError> {
-        let Some(owners) = self.rows.get(&id_key(b's', self.subscription.as_uuid()))? else {
+        let Some(owners) = self.rows.look(&id_key(b's', self.subscription.as_uuid()))? else {
             return Ok(None);
         };
         Ok(Some((
@@ -258,7 +275,6 @@ impl Log<'_, '_> {
 
     fn fresh(
         &self,
-        id: DeliveryId,
         ordinal: u64,
         api: ApiId,
         application: ApplicationId,
@@ -267,7 +283,7 @@ impl Log<'_, '_> {
         let mut events = LoggedPositions::default();
         events.push(self.recorded.position);
         DeliveryRow {
-            id,
+            id: DeliveryId::of(message.id, self.subscription),
             ordinal,
             api,
             application,
@@ -290,12 +306,11 @@ impl Log<'_, '_> {
     }
 
     fn insert(&mut self, row: &DeliveryRow) -> Result<(), RowError> {
-        let (api, ordinal) = (row.api.as_uuid(), row.ordinal.to_be_bytes());
-        let mut place = api.as_bytes().to_vec();
-        place.extend_from_slice(&ordinal);
-        self.rows.put(id_key(b'i', row.id.as_uuid()), place);
-        let by_message = key_of(b'k', row.message.id.as_uuid(), row.ordinal);
-        self.rows.put(by_message, api.as_bytes().as_slice());
+        let api = row.api.as_uuid();
+        let mut place = Vec::with_capacity(24);
+        place.extend_from_slice(api.as_bytes());
+        place.extend_from_slice(&row.ordinal.to_be_bytes());
+        self.rows.put(self.place_key(&row.message), place);
         put_row(self.rows, row);
         let mut by_application = pair_key(b'v', api, row.application.as_uuid());
         by_application.insert(17, b'p');
@@ -313,7 +328,8 @@ fn whole_duration_ms(started_at: Timestamp, attempt: &AttemptRecord) -> u64 {
 }
 
 fn put_row(rows: &mut Rows<'_>, row: &DeliveryRow) {
-    rows.put(key_of(b'd', row.api.as_uuid(), row.ordinal), encode(row));
+    let key = key_of(b'd', row.api.as_uuid(), row.ordinal);
+    rows.put(key, stored::to_bytes(row));
 }
 
 /// Counts the URL of a row whose URL was another before.
@@ -342,14 +358,24 @@ fn count(rows: &mut Rows<'_>, key: &[u8]) -> Result<(), RowError> {
 
 /// The row of this delivery, if it has one.
 pub(super) fn find(rows: &dyn ReadRows, id: DeliveryId) -> Result<Option<DeliveryRow>, RowError> {
-    let Some(place) = rows.get(&id_key(b'i', id.as_uuid()))? else {
-        return Ok(None);
-    };
-    row_at(
-        rows,
-        ApiId::from_uuid(uuid_at(&place, 0)?),
-        u64_at(&place, 16)?,
-    )
+    for beginning in id.message_prefixes() {
+        let mut prefix = vec![b'k'];
+        prefix.extend_from_slice(&beginning);
+        for row in rows.prefix(&prefix) {
+            let Row { key, value } = row?;
+            let message = MessageId::from_uuid(uuid_at(&key, 1)?);
+            if DeliveryId::of(message, SubscriptionId::from_uuid(uuid_at(&key, 17)?)) == id {
+                return row_in(rows, &value);
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// The row that stands where this says.
+fn row_in(rows: &dyn ReadRows, place: &[u8]) -> Result<Option<DeliveryRow>, RowError> {
+    let api = ApiId::from_uuid(uuid_at(place, 0)?);
+    row_at(rows, api, u64_at(place, 16)?)
 }
 
 /// The row with this ordinal.
@@ -358,8 +384,9 @@ pub(super) fn row_at(
     api: ApiId,
     ordinal: u64,
 ) -> Result<Option<DeliveryRow>, RowError> {
-    let row = rows.get(&key_of(b'd', api.as_uuid(), ordinal))?;
-    row.map(|row| decode(&row)).transpose()
+    let row = rows.look(&key_of(b'd', api.as_uuid(), ordinal))?;
+    row.map(|row| stored::from_bytes(api, ordinal, &row))
+        .transpose()
 }
 
 /// What the log needs to know of an API.
@@ -371,7 +398,7 @@ pub(super) struct ApiSettings {
 
 impl ApiSettings {
     pub(super) fn read(rows: &dyn ReadRows, api: ApiId) -> Result<Self, RowError> {
-        let Some(row) = rows.get(&id_key(b'a', api.as_uuid()))? else {
+        let Some(row) = rows.look(&id_key(b'a', api.as_uuid()))? else {
             return Ok(Self {
                 deliveries: 0,
                 keep_failures: true,
@@ -416,7 +443,7 @@ fn leave_out(rows: &mut Rows<'_>, position: Position) -> Result<(), RowError> {
 
 fn is_sampled(rows: &dyn ReadRows, position: Position) -> Result<bool, RowError> {
     let (key, byte, bit) = sample_place(position);
-    let left_out = rows.get(&key)?;
+    let left_out = rows.look(&key)?;
     Ok(left_out.is_none_or(|bits| bits.get(byte).is_none_or(|bits| bits & bit == 0)))
 }
 

@@ -11,6 +11,7 @@ use super::{
     Cursor, Deliveries, DeliveryOutcome, DeliveryRow,
     index::{self, Term},
     project::{ApiSettings, find, row_at},
+    stored,
 };
 use crate::{
     model::{
@@ -18,8 +19,8 @@ use crate::{
         SubscriptionId, Timestamp,
     },
     projection::{
-        ReadRows, RowError, View, ViewError,
-        codec::{decode, id_key, key_of, malformed, u64_at, uuid_at},
+        ReadRows, Row, RowError, View, ViewError,
+        codec::{id_key, key_of, malformed, u64_at, uuid_at},
     },
 };
 
@@ -125,7 +126,8 @@ impl DeliveryFilter {
         });
         let one = |term: Term| vec![term];
         let mut groups: Vec<Vec<Term>> = vec![status.collect()];
-        groups.extend(self.redacted_url().as_ref().map(Term::url).map(one));
+        let url = self.redacted_url();
+        groups.extend(url.as_ref().map(|url| one(Term::url(url.as_str()))));
         groups.extend(self.application.map(Term::application).map(one));
         groups.extend(self.subscription.map(Term::subscription).map(one));
         groups.extend(self.sent_to_dlq.map(Term::dlq).map(one));
@@ -281,15 +283,20 @@ impl Page<'_> {
     }
 
     fn of_message(&mut self, message: MessageId, below: u64) -> Result<(), RowError> {
-        let range = id_key(b'k', message.as_uuid())..key_of(b'k', message.as_uuid(), below);
-        for place in self.rows.range_rev(range) {
+        let mut ordinals = Vec::new();
+        for place in self.rows.prefix(&id_key(b'k', message.as_uuid())) {
+            let place = place?.value;
+            let ordinal = u64_at(&place, 16)?;
+            if uuid_at(&place, 0)? == *self.query.api.as_uuid() && ordinal < below {
+                ordinals.push(ordinal);
+            }
+        }
+        ordinals.sort_unstable_by(|a, b| b.cmp(a));
+        for ordinal in ordinals {
             if self.is_done() {
                 break;
             }
-            let place = place?;
-            if uuid_at(&place.value, 0)? == *self.query.api.as_uuid() {
-                self.take_ordinal(u64_at(&place.key, 17)?)?;
-            }
+            self.take_ordinal(ordinal)?;
         }
         Ok(())
     }
@@ -361,7 +368,9 @@ impl Page<'_> {
             if self.is_done() {
                 break;
             }
-            self.take(decode(&row?.value)?);
+            let Row { key, value } = row?;
+            let ordinal = u64_at(&key, 17)?;
+            self.take(stored::from_bytes(self.query.api, ordinal, &value)?);
         }
         Ok(())
     }

@@ -4,9 +4,9 @@
 //! A subscription that begins at a later message counts the earlier ones as settled. Deliveries
 //! end in any order, so "settled" is a count, not a cursor.
 
-use super::Scope;
+use super::{Scope, oldest};
 use crate::{
-    model::{ApiId, SubscriptionId, Version},
+    model::{ApiId, SubscriptionId, Timestamp, Version},
     projection::{
         ReadRows, RowError, Rows,
         codec::{id_key, u64_at, uuid_at},
@@ -17,16 +17,34 @@ const API: u8 = b'm';
 const SUBSCRIPTION: u8 = b's';
 
 /// What an API's backlog is made of.
-#[derive(Debug, Clone, Copy, Default)]
-struct ApiBacklog {
-    latest: u64,
-    subscriptions: u64,
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ApiBacklog {
+    /// Its latest message; 0 for none.
+    pub(super) latest: u64,
+    /// How many subscriptions it has that have not ended.
+    pub(super) subscriptions: u64,
     settled: u64,
+    /// The latest message whose time is kept, see `oldest.rs`; 0 for none.
+    pub(super) timed: u64,
+    /// That time.
+    pub(super) timed_at: Timestamp,
+}
+
+impl Default for ApiBacklog {
+    fn default() -> Self {
+        Self {
+            latest: 0,
+            subscriptions: 0,
+            settled: 0,
+            timed: 0,
+            timed_at: Timestamp::EPOCH,
+        }
+    }
 }
 
 impl ApiBacklog {
-    fn read(rows: &dyn ReadRows, api: ApiId) -> Result<Self, RowError> {
-        let row = rows.get(&id_key(API, api.as_uuid()))?;
+    pub(super) fn read(rows: &dyn ReadRows, api: ApiId) -> Result<Self, RowError> {
+        let row = rows.look(&id_key(API, api.as_uuid()))?;
         row.map_or(Ok(Self::default()), |row| Self::from_row(&row))
     }
 
@@ -35,16 +53,26 @@ impl ApiBacklog {
             latest: u64_at(row, 0)?,
             subscriptions: u64_at(row, 8)?,
             settled: u64_at(row, 16)?,
+            timed: u64_at(row, 24)?,
+            timed_at: Timestamp::from_millis(u64_at(row, 32)?.cast_signed()),
         })
     }
 
     fn write(self, rows: &mut Rows<'_>, api: ApiId) {
-        let numbers = [self.latest, self.subscriptions, self.settled];
+        let timed_at = self.timed_at.as_millis().cast_unsigned();
+        let numbers = [
+            self.latest,
+            self.subscriptions,
+            self.settled,
+            self.timed,
+            timed_at,
+        ];
         let row: Vec<u8> = numbers.into_iter().flat_map(u64::to_be_bytes).collect();
         rows.put(id_key(API, api.as_uuid()), row);
     }
 
-    const fn waiting(self) -> u64 {
+    /// How many messages wait.
+    pub(super) const fn waiting(self) -> u64 {
         let all = self.latest.saturating_mul(self.subscriptions);
         all.saturating_sub(self.settled)
     }
@@ -63,7 +91,7 @@ impl Settled {
         rows: &dyn ReadRows,
         subscription: SubscriptionId,
     ) -> Result<Option<Self>, RowError> {
-        let Some(row) = rows.get(&id_key(SUBSCRIPTION, subscription.as_uuid()))? else {
+        let Some(row) = rows.look(&id_key(SUBSCRIPTION, subscription.as_uuid()))? else {
             return Ok(None);
         };
         Ok(Some(Self {
@@ -137,10 +165,16 @@ impl Settled {
     }
 }
 
-/// An API accepted the message with this version.
-pub(super) fn accepted(rows: &mut Rows<'_>, api: ApiId, latest: Version) -> Result<(), RowError> {
+/// An API accepted the message with this version at this time.
+pub(super) fn accepted(
+    rows: &mut Rows<'_>,
+    api: ApiId,
+    latest: Version,
+    at: Timestamp,
+) -> Result<(), RowError> {
     let mut backlog = ApiBacklog::read(rows, api)?;
     backlog.latest = latest.get();
+    oldest::accepted(rows, api, &mut backlog, at)?;
     backlog.write(rows, api);
     Ok(())
 }

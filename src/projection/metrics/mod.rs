@@ -7,14 +7,16 @@
 //! | `p` scope, resolution, bucket start in seconds (i64) | one bucket of a series: [`Tally`] |
 //! | `g` scope | gauges |
 //! | `s` subscription | API, settled (u64), ended (0 or 1), see `backlog.rs` |
-//! | `m` API | latest message (u64), subscriptions (u64), settled by all of them (u64) |
+//! | `m` API | latest message (u64), subscriptions (u64), settled by all of them (u64), the latest message with a time (u64), that time (i64) |
 //! | `r` subscription, message version | empty: a retry is planned |
 //! | `d` subscription, message version | a dead letter is kept; 1 while it is redelivered |
 //! | `c` subscription | empty: its circuit is open |
-//! | `w` subscription | API, its lowest message that is not settled (u64), see `oldest.rs` |
-//! | `l` API, lowest message (u64), subscription | empty: these in order |
-//! | `o` subscription, first message (u64) | last message (u64): a settled run above the lowest |
-//! | `a` API, message (u64) | when it was accepted (i64) |
+//! | `w` subscription | API, its lowest message that is not settled (u64), the last message with a time before it and the next after that (2 × u64), see `oldest.rs` |
+//! | `l` API, that message (u64), subscription | empty: these in order |
+//! | `b` subscription, message / 2,048 (u64) | bits: settled, above the lowest |
+//! | `o` subscription, message (u64) | when it was accepted (i64): settled once, and waits again |
+//! | `x` API, when it was accepted (i64), subscription, message (u64) | empty: these in order |
+//! | `a` API, message (u64) | when it was accepted (i64), of one in a tenth of a second |
 //!
 //! A scope is `0` (everything), `1` and an API, or `2` and a subscription.
 

@@ -1,10 +1,16 @@
 //! Which message has waited longest, for whatever reason: paused, held, retried or not sent yet.
 //!
-//! Each subscription knows the lowest message it has not settled, and the runs above it that it
-//! has. An API keeps these lowest messages in order, and the times of its messages from the first
-//! of them on, so an answer is one step whatever the number of subscriptions.
+//! Each subscription knows the lowest message it has not settled, and has a bit for each one above
+//! it that it has; a message that was settled and waits again is a row of its own. Times are kept
+//! of one message a tenth of a second: an age is at most so much too high. An API keeps its
+//! subscriptions in the order of these times, so the longest wait of many is found in few steps.
 
-use super::Scope;
+use std::borrow::Cow;
+
+use super::{
+    Scope,
+    backlog::{self, ApiBacklog},
+};
 use crate::{
     model::{ApiId, MessageRef, SubscriptionId, Timestamp, Version},
     projection::{
@@ -14,12 +20,21 @@ use crate::{
 };
 
 const TIME: u8 = b'a';
-const LOWEST: u8 = b'l';
-const RUN: u8 = b'o';
+const SETTLED: u8 = b'b';
+const ORDER: u8 = b'l';
+const REOPENED: u8 = b'o';
+const REOPENED_IN_ORDER: u8 = b'x';
 const OF_SUBSCRIPTION: u8 = b'w';
 
-/// Most times of messages that one event deletes; a backlog that goes at once goes in parts.
+/// Messages whose bits are kept in one row.
+const CHUNK: u64 = 2_048;
+/// Least time between two messages whose times are kept.
+const TIME_STEP_MS: i64 = 100;
+/// Most rows that one event deletes; what is left over goes with the next.
 const FORGOTTEN_MAX: usize = 64;
+/// Most subscriptions of an API that are looked at. Those that are caught up may stand before one
+/// that is not until they get their next message.
+const EXAMINED_MAX: usize = 10_000;
 
 /// Where a subscription stands among its API's messages.
 #[derive(Debug, Clone, Copy)]
@@ -28,6 +43,10 @@ pub(super) struct Place {
     subscription: SubscriptionId,
     /// The lowest message it has not settled; it may not have been published yet.
     lowest: u64,
+    /// The message at or below it whose time was kept when it was last looked for; 0 for none.
+    timed: u64,
+    /// The next one after that, where it was there already: until then nothing is looked for.
+    next_timed: u64,
 }
 
 impl Place {
@@ -37,13 +56,18 @@ impl Place {
         api: ApiId,
         subscription: SubscriptionId,
         cursor: Version,
-    ) {
+    ) -> Result<(), RowError> {
+        let lowest = cursor.get() + 1;
         let place = Self {
             api,
             subscription,
-            lowest: cursor.get() + 1,
+            lowest,
+            timed: timed_at(rows, api, lowest)?.map_or(0, |(version, _)| version),
+            next_timed: 0,
         };
+        rows.put(place.order_key(), Vec::new());
         place.write(rows);
+        Ok(())
     }
 
     /// Where a subscription stands; `None` when it has ended.
@@ -51,39 +75,32 @@ impl Place {
         rows: &dyn ReadRows,
         subscription: SubscriptionId,
     ) -> Result<Option<Self>, RowError> {
-        let Some(row) = rows.get(&id_key(OF_SUBSCRIPTION, subscription.as_uuid()))? else {
-            return Ok(None);
-        };
-        Ok(Some(Self {
-            api: ApiId::from_uuid(uuid_at(&row, 0)?),
-            subscription,
-            lowest: u64_at(&row, 16)?,
-        }))
+        let row = rows.look(&id_key(OF_SUBSCRIPTION, subscription.as_uuid()))?;
+        row.map(|row| {
+            Ok(Self {
+                api: ApiId::from_uuid(uuid_at(&row, 0)?),
+                subscription,
+                lowest: u64_at(&row, 16)?,
+                timed: u64_at(&row, 24)?,
+                next_timed: u64_at(&row, 32)?,
+            })
+        })
+        .transpose()
     }
 
     fn write(self, rows: &mut Rows<'_>) {
-        let mut row = self.api.as_uuid().as_bytes().to_vec();
+        let mut row = Vec::with_capacity(40);
+        row.extend_from_slice(self.api.as_uuid().as_bytes());
         row.extend_from_slice(&self.lowest.to_be_bytes());
+        row.extend_from_slice(&self.timed.to_be_bytes());
+        row.extend_from_slice(&self.next_timed.to_be_bytes());
         rows.put(id_key(OF_SUBSCRIPTION, self.subscription.as_uuid()), row);
-        rows.put(self.order_key(), Vec::new());
     }
 
     fn order_key(self) -> Vec<u8> {
-        let mut key = key_of(LOWEST, self.api.as_uuid(), self.lowest);
+        let mut key = key_of(ORDER, self.api.as_uuid(), self.timed);
         key.extend_from_slice(self.subscription.as_uuid().as_bytes());
         key
-    }
-
-    fn move_to(mut self, rows: &mut Rows<'_>, lowest: u64) -> Result<(), RowError> {
-        let before = lowest_of(rows, self.api)?;
-        rows.delete(self.order_key());
-        self.lowest = lowest;
-        self.write(rows);
-        let after = lowest_of(rows, self.api)?;
-        if before < after {
-            forget(rows, self.api, after)?;
-        }
-        Ok(())
     }
 
     /// A run of messages came to an end for this subscription.
@@ -93,44 +110,130 @@ impl Place {
         first: Version,
         last: Version,
     ) -> Result<(), RowError> {
-        let (mut first, mut last) = (first.get().max(self.lowest), last.get());
-        if last < first {
+        let (first, last) = (first.get(), last.get());
+        if first < self.lowest {
+            self.close_again(rows, first, last.min(self.lowest - 1))?;
+        }
+        if last < self.lowest {
             return Ok(());
-        }
-        // Runs that touch become one, so they stay as few as there are gaps.
-        if let Some((start, end)) = self.run_at(rows, first)?
-            && end + 1 >= first
-        {
-            rows.delete(self.run_key(start));
-            (first, last) = (start, last.max(end));
-        }
-        while let Some((start, end)) = self.run_from(rows, first)?
-            && start <= last + 1
-        {
-            rows.delete(self.run_key(start));
-            last = last.max(end);
         }
         if first > self.lowest {
-            rows.put(self.run_key(first), last.to_be_bytes());
-            return Ok(());
+            return self.mark(rows, first, last);
         }
-        self.move_to(rows, last + 1)
+        self.advance(rows, last + 1)
+    }
+
+    /// Sets the bits of messages above the lowest.
+    fn mark(self, rows: &mut Rows<'_>, first: u64, last: u64) -> Result<(), RowError> {
+        let mut version = first;
+        while version <= last {
+            let chunk = version / CHUNK;
+            let end = last.min((chunk + 1) * CHUNK - 1);
+            let bits = rows.edit(&self.bits_key(chunk), empty_bits)?;
+            for version in version..=end {
+                let (byte, bit) = place_of(version);
+                bits[byte] |= bit;
+            }
+            version = end + 1;
+        }
+        Ok(())
+    }
+
+    /// Moves the lowest to a version, and on past those above it that are settled.
+    fn advance(mut self, rows: &mut Rows<'_>, to: u64) -> Result<(), RowError> {
+        let mut chunk = self.lowest / CHUNK;
+        self.lowest = to;
+        loop {
+            while chunk < self.lowest / CHUNK {
+                let key = self.bits_key(chunk);
+                if rows.look(&key)?.is_some() {
+                    rows.delete(key);
+                }
+                chunk += 1;
+            }
+            let end = (chunk + 1) * CHUNK;
+            let Some(bits) = rows.look(&self.bits_key(chunk))? else {
+                break;
+            };
+            while self.lowest < end && is_set(&bits, self.lowest) {
+                self.lowest += 1;
+            }
+            if self.lowest < end {
+                break;
+            }
+        }
+        self.moved(rows)
+    }
+
+    /// Notes where it stands now, and in which order among the others where that changed.
+    fn moved(mut self, rows: &mut Rows<'_>) -> Result<(), RowError> {
+        let latest = ApiBacklog::read(rows, self.api)?.timed;
+        if self.timed != latest && self.lowest >= self.next_timed {
+            let (timed, next) = if self.lowest >= latest {
+                (latest, 0)
+            } else {
+                let timed = timed_at(rows, self.api, self.lowest)?;
+                let timed = timed.map_or(0, |(version, _)| version);
+                (timed, self.next_timed_after(rows, timed)?)
+            };
+            self.next_timed = next;
+            if timed != self.timed {
+                rows.delete(self.order_key());
+                self.timed = timed;
+                rows.put(self.order_key(), Vec::new());
+            }
+        }
+        self.write(rows);
+        Ok(())
+    }
+
+    fn next_timed_after(self, rows: &dyn ReadRows, version: u64) -> Result<u64, RowError> {
+        let end = after_prefix(&id_key(TIME, self.api.as_uuid()));
+        let range = key_of(TIME, self.api.as_uuid(), version + 1)..end;
+        let next = rows.range(range).next().transpose()?;
+        next.map_or(Ok(0), |row| u64_at(&row.key, 17))
     }
 
     /// A message that was settled waits again.
     pub(super) fn reopen(self, rows: &mut Rows<'_>, message: &MessageRef) -> Result<(), RowError> {
         let version = message.version.get();
-        put_time(rows, self.api, message.version, message.accepted_at);
         if version < self.lowest {
-            self.put_run(rows, version + 1, self.lowest - 1);
-            return self.move_to(rows, version);
+            let at = message.accepted_at.as_millis().to_be_bytes();
+            rows.put(self.reopened_key(version), at);
+            rows.put(self.in_order_key(version, &at), Vec::new());
+            return Ok(());
         }
-        if let Some((start, end)) = self.run_at(rows, version)?
-            && end >= version
-        {
-            rows.delete(self.run_key(start));
-            self.put_run(rows, start, version - 1);
-            self.put_run(rows, version + 1, end);
+        let key = self.bits_key(version / CHUNK);
+        if rows.look(&key)?.is_some() {
+            let (byte, bit) = place_of(version);
+            rows.edit(&key, empty_bits)?[byte] &= !bit;
+        }
+        Ok(())
+    }
+
+    /// Messages that waited again came to an end once more.
+    fn close_again(self, rows: &mut Rows<'_>, first: u64, last: u64) -> Result<(), RowError> {
+        if first == last {
+            let key = self.reopened_key(first);
+            if let Some(at) = rows.get(&key)? {
+                rows.delete(self.in_order_key(first, &at));
+                rows.delete(key);
+            }
+            return Ok(());
+        }
+        let range = self.reopened_key(first)..self.reopened_key(last + 1);
+        self.delete_reopened(rows, range)
+    }
+
+    fn delete_reopened(
+        self,
+        rows: &mut Rows<'_>,
+        range: std::ops::Range<Vec<u8>>,
+    ) -> Result<(), RowError> {
+        let reopened: Result<Vec<_>, RowError> = rows.range(range).collect();
+        for row in reopened? {
+            rows.delete(self.in_order_key(u64_at(&row.key, 17)?, &row.value));
+            rows.delete(row.key);
         }
         Ok(())
     }
@@ -139,59 +242,78 @@ impl Place {
     pub(super) fn end(self, rows: &mut Rows<'_>) -> Result<(), RowError> {
         rows.delete(self.order_key());
         rows.delete(id_key(OF_SUBSCRIPTION, self.subscription.as_uuid()));
-        let prefix = id_key(RUN, self.subscription.as_uuid());
-        let runs: Result<Vec<_>, RowError> = rows.prefix(&prefix).collect();
-        for run in runs? {
-            rows.delete(run.key);
+        let prefix = id_key(SETTLED, self.subscription.as_uuid());
+        let bits: Result<Vec<_>, RowError> = rows.prefix(&prefix).collect();
+        for row in bits? {
+            rows.delete(row.key);
         }
-        let lowest = lowest_of(rows, self.api)?;
-        forget(rows, self.api, lowest)
+        let reopened = id_key(REOPENED, self.subscription.as_uuid());
+        self.delete_reopened(rows, reopened.clone()..after_prefix(&reopened))?;
+        forget(rows, self.api)
     }
 
-    fn put_run(self, rows: &mut Rows<'_>, first: u64, last: u64) {
-        if first <= last {
-            rows.put(self.run_key(first), last.to_be_bytes());
+    fn bits_key(self, chunk: u64) -> Vec<u8> {
+        key_of(SETTLED, self.subscription.as_uuid(), chunk)
+    }
+
+    fn reopened_key(self, version: u64) -> Vec<u8> {
+        key_of(REOPENED, self.subscription.as_uuid(), version)
+    }
+
+    fn in_order_key(self, version: u64, at: &[u8]) -> Vec<u8> {
+        let mut key = id_key(REOPENED_IN_ORDER, self.api.as_uuid());
+        key.extend_from_slice(at);
+        key.extend_from_slice(self.subscription.as_uuid().as_bytes());
+        key.extend_from_slice(&version.to_be_bytes());
+        key
+    }
+
+    /// When its lowest message was accepted, if it was. Where no time is known from so far back,
+    /// the first that is.
+    fn waits_since(self, rows: &dyn ReadRows, latest: u64) -> Result<Option<Timestamp>, RowError> {
+        if self.lowest > latest {
+            return Ok(None);
         }
-    }
-
-    fn run_key(self, first: u64) -> Vec<u8> {
-        key_of(RUN, self.subscription.as_uuid(), first)
-    }
-
-    /// The last run that begins at or before a version.
-    fn run_at(self, rows: &dyn ReadRows, version: u64) -> Result<Option<(u64, u64)>, RowError> {
-        let range = self.run_key(0)..self.run_key(version.saturating_add(1));
-        run_of(rows.range_rev(range).next())
-    }
-
-    /// The first run that begins at or after a version.
-    fn run_from(self, rows: &dyn ReadRows, version: u64) -> Result<Option<(u64, u64)>, RowError> {
-        let range = self.run_key(version)..self.run_key(u64::MAX);
-        run_of(rows.range(range).next())
+        if let Some((_, at)) = timed_at(rows, self.api, self.lowest)? {
+            return Ok(Some(at));
+        }
+        let prefix = id_key(TIME, self.api.as_uuid());
+        let first = rows.prefix(&prefix).next();
+        first.map(|row| Ok(time_in(&row?.value)?)).transpose()
     }
 }
 
-fn run_of(
-    row: Option<Result<crate::projection::Row, RowError>>,
-) -> Result<Option<(u64, u64)>, RowError> {
-    row.map(|row| {
-        let row = row?;
-        Ok((u64_at(&row.key, 17)?, u64_at(&row.value, 0)?))
-    })
-    .transpose()
+fn empty_bits() -> Vec<u8> {
+    vec![0; usize::try_from(CHUNK / 8).expect("256")]
+}
+
+fn place_of(version: u64) -> (usize, u8) {
+    let place = usize::try_from(version % CHUNK).expect("below 2,048");
+    (place / 8, 1 << (place % 8))
+}
+
+fn is_set(bits: &Cow<'_, [u8]>, version: u64) -> bool {
+    let (byte, bit) = place_of(version);
+    bits.get(byte).is_some_and(|bits| bits & bit != 0)
 }
 
 /// An API accepted a message. Where nobody is subscribed nobody waits.
 pub(super) fn accepted(
     rows: &mut Rows<'_>,
     api: ApiId,
-    version: Version,
+    backlog: &mut ApiBacklog,
     at: Timestamp,
 ) -> Result<(), RowError> {
-    if lowest_of(rows, api)?.is_some() {
-        put_time(rows, api, version, at);
+    let since = at.as_millis().saturating_sub(backlog.timed_at.as_millis());
+    let is_soon = backlog.timed > 0 && (0..TIME_STEP_MS).contains(&since);
+    if backlog.subscriptions == 0 || is_soon {
+        return Ok(());
     }
-    Ok(())
+    backlog.timed = backlog.latest;
+    backlog.timed_at = at;
+    let key = key_of(TIME, api.as_uuid(), backlog.latest);
+    rows.put(key, at.as_millis().to_be_bytes());
+    forget(rows, api)
 }
 
 /// When the message was accepted that has waited longest in a scope. A subscription that begins
@@ -200,47 +322,82 @@ pub(super) fn oldest(rows: &dyn ReadRows, scope: Scope) -> Result<Option<Timesta
     match scope {
         Scope::All => {
             let mut oldest: Option<Timestamp> = None;
-            for api in super::backlog::apis(rows)? {
+            for api in backlog::apis(rows)? {
                 let of_api = self::oldest(rows, Scope::Api(api))?;
                 oldest = [oldest, of_api].into_iter().flatten().min();
             }
             Ok(oldest)
         }
-        Scope::Api(api) => match lowest_of(rows, api)? {
-            Some(lowest) => time_from(rows, api, lowest),
-            None => Ok(None),
-        },
-        Scope::Subscription(subscription) => match Place::read(rows, subscription)? {
-            Some(place) => time_from(rows, place.api, place.lowest),
-            None => Ok(None),
-        },
+        Scope::Api(api) => oldest_of_api(rows, api),
+        Scope::Subscription(subscription) => {
+            let Some(place) = Place::read(rows, subscription)? else {
+                return Ok(None);
+            };
+            let latest = ApiBacklog::read(rows, place.api)?.latest;
+            let waits = place.waits_since(rows, latest)?;
+            let mut reopened: Option<Timestamp> = None;
+            let prefix = id_key(REOPENED, subscription.as_uuid());
+            for row in rows.prefix(&prefix).take(EXAMINED_MAX) {
+                let at = time_in(&row?.value)?;
+                reopened = Some(reopened.map_or(at, |before| before.min(at)));
+            }
+            Ok([waits, reopened].into_iter().flatten().min())
+        }
     }
 }
 
-/// The lowest message that any subscription of an API has not settled.
-fn lowest_of(rows: &dyn ReadRows, api: ApiId) -> Result<Option<u64>, RowError> {
-    let mut lowest = rows.prefix(&id_key(LOWEST, api.as_uuid()));
-    lowest.next().map(|row| u64_at(&row?.key, 17)).transpose()
+fn oldest_of_api(rows: &dyn ReadRows, api: ApiId) -> Result<Option<Timestamp>, RowError> {
+    let backlog = ApiBacklog::read(rows, api)?;
+    let mut reopened = rows.prefix(&id_key(REOPENED_IN_ORDER, api.as_uuid()));
+    let reopened = reopened.next().transpose()?;
+    let reopened = reopened.map(|row| u64_at(&row.key, 17)).transpose()?;
+    let mut oldest = reopened.map(|millis| Timestamp::from_millis(millis.cast_signed()));
+    if backlog.waiting() == 0 {
+        return Ok(oldest);
+    }
+    // The message whose time is the oldest so far: none further on in the order is older.
+    let mut until = u64::MAX;
+    let in_order = rows.prefix(&id_key(ORDER, api.as_uuid()));
+    for row in in_order.take(EXAMINED_MAX) {
+        let key = row?.key;
+        let timed = u64_at(&key, 17)?;
+        if timed >= until {
+            break;
+        }
+        let Some(place) = Place::read(rows, SubscriptionId::from_uuid(uuid_at(&key, 25)?))? else {
+            continue;
+        };
+        if let Some(at) = place.waits_since(rows, backlog.latest)? {
+            oldest = Some(oldest.map_or(at, |before| before.min(at)));
+            until = timed_at(rows, api, place.lowest)?.map_or(0, |(version, _)| version);
+        }
+    }
+    Ok(oldest)
 }
 
-fn put_time(rows: &mut Rows<'_>, api: ApiId, version: Version, at: Timestamp) {
-    let key = key_of(TIME, api.as_uuid(), version.get());
-    rows.put(key, at.as_millis().to_be_bytes());
+/// The last message at or below a version whose time is kept, and that time.
+fn timed_at(
+    rows: &dyn ReadRows,
+    api: ApiId,
+    version: u64,
+) -> Result<Option<(u64, Timestamp)>, RowError> {
+    let range = id_key(TIME, api.as_uuid())..key_of(TIME, api.as_uuid(), version.saturating_add(1));
+    let row = rows.range_rev(range).next().transpose()?;
+    row.map(|row| Ok((u64_at(&row.key, 17)?, time_in(&row.value)?)))
+        .transpose()
 }
 
-/// The time of the first message from a version on whose time is known.
-fn time_from(rows: &dyn ReadRows, api: ApiId, version: u64) -> Result<Option<Timestamp>, RowError> {
-    let end = after_prefix(&id_key(TIME, api.as_uuid()));
-    let mut times = rows.range(key_of(TIME, api.as_uuid(), version)..end);
-    let time = times.next().map(|row| u64_at(&row?.value, 0)).transpose()?;
-    Ok(time.map(|millis| Timestamp::from_millis(millis.cast_signed())))
+fn time_in(value: &[u8]) -> Result<Timestamp, RowError> {
+    Ok(Timestamp::from_millis(u64_at(value, 0)?.cast_signed()))
 }
 
-/// Deletes times that nobody waits for: those below `lowest`, all when there is none.
-fn forget(rows: &mut Rows<'_>, api: ApiId, lowest: Option<u64>) -> Result<(), RowError> {
+/// Deletes times that nobody waits for: those before the first subscription in order, all when
+/// there is none.
+fn forget(rows: &mut Rows<'_>, api: ApiId) -> Result<(), RowError> {
+    let first = rows.prefix(&id_key(ORDER, api.as_uuid())).next();
     let prefix = id_key(TIME, api.as_uuid());
-    let end = match lowest {
-        Some(lowest) => key_of(TIME, api.as_uuid(), lowest),
+    let end = match first.transpose()? {
+        Some(row) => key_of(TIME, api.as_uuid(), u64_at(&row.key, 17)?),
         None => after_prefix(&prefix),
     };
     let old: Result<Vec<_>, RowError> = rows.range(prefix..end).take(FORGOTTEN_MAX).collect();

@@ -6,7 +6,7 @@ use super::{
     Counter, Metrics, Resolution, Scope,
     backlog::{self, Settled},
     gauges::{Gauge, shift},
-    oldest::{self, Place},
+    oldest::Place,
     tally::{self, Step},
 };
 use crate::{
@@ -23,7 +23,7 @@ const OPEN_AGAIN: [u8; 1] = [1];
 
 impl Projection for Metrics {
     const NAME: &'static str = "metrics";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
 
     fn project(&self, rows: &mut Rows<'_>, recorded: &RecordedEvent) -> Result<(), ProjectError> {
         match &recorded.event {
@@ -49,8 +49,7 @@ impl Projection for Metrics {
 }
 
 fn accepted(rows: &mut Rows<'_>, api: ApiId, recorded: &RecordedEvent) -> Result<(), RowError> {
-    backlog::accepted(rows, api, recorded.version)?;
-    oldest::accepted(rows, api, recorded.version, recorded.time)?;
+    backlog::accepted(rows, api, recorded.version, recorded.time)?;
     for scope in [Scope::All, Scope::Api(api)] {
         let step = Step::Count(Counter::MessagesAccepted, 1);
         take_steps(rows, scope, recorded.time, &[step])?;
@@ -66,7 +65,7 @@ fn of_subscription(
 ) -> Result<(), RowError> {
     if let SubscriptionEvent::Created(created) = event {
         let api = created.subscription.api;
-        Place::begin(rows, api, id, created.cursor);
+        Place::begin(rows, api, id, created.cursor)?;
         return Settled::begin(rows, id, api, created.cursor);
     }
     let Some(settled) = Settled::read(rows, id)? else {
@@ -239,7 +238,7 @@ impl Meter<'_, '_> {
         gauge: Gauge,
     ) -> Result<(), RowError> {
         let key = self.mark_key(tag, message);
-        let is_new = self.rows.get(&key)?.is_none();
+        let is_new = self.rows.look(&key)?.is_none();
         self.rows.put(key, Vec::new());
         self.shift(gauge, i64::from(is_new))
     }
@@ -251,7 +250,7 @@ impl Meter<'_, '_> {
         gauge: Gauge,
     ) -> Result<(), RowError> {
         let key = self.mark_key(tag, message);
-        if self.rows.get(&key)?.is_none() {
+        if self.rows.look(&key)?.is_none() {
             return Ok(());
         }
         self.rows.delete(key);
@@ -280,7 +279,7 @@ fn take_steps(
             continue;
         };
         let key = resolution.key(scope, now);
-        if rows.get(&key)?.is_none() {
+        if rows.look(&key)?.is_none() {
             prune(rows, scope, resolution, now.minus(kept))?;
         }
         keys.push(key);

@@ -1,0 +1,201 @@
+//! Rows whose latest changes wait in memory: a store takes many changes at once for little more
+//! than one, and a row that changes a hundred times in a second is written once.
+//!
+//! Nothing is weaker for it. What waits is gone with the process, as are commits that were not
+//! flushed; the checkpoint waits with its rows, so they are folded again from the log.
+
+use std::{iter::Peekable, ops::Range};
+
+use super::{
+    Row, RowError,
+    store::{Changes, Direction, RowStore, Scan},
+};
+
+/// What waits goes to the store below at this size. It is held while views wait, so it is small.
+const BYTES_MAX: usize = 1 << 20;
+/// What a change takes beside its key and value.
+const ENTRY_BYTES: usize = 64;
+
+/// A store with changes laid over it.
+pub(super) struct Gathered<S> {
+    store: S,
+    changes: Changes,
+    bytes: usize,
+}
+
+impl<S: RowStore> Gathered<S> {
+    pub(super) const fn over(store: S) -> Self {
+        Self {
+            store,
+            changes: Changes::new(),
+            bytes: 0,
+        }
+    }
+}
+
+fn bytes_of(key: &[u8], value: Option<&Vec<u8>>) -> usize {
+    ENTRY_BYTES + key.len() + value.map_or(0, Vec::len)
+}
+
+impl<S: RowStore> RowStore for Gathered<S> {
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, RowError> {
+        match self.changes.get(key) {
+            Some(value) => Ok(value.clone()),
+            None => self.store.get(key),
+        }
+    }
+
+    fn scan(&self, range: Range<Vec<u8>>, direction: Direction) -> Scan<'_> {
+        if range.start >= range.end {
+            return Box::new(std::iter::empty());
+        }
+        let changes = self.changes.range(range.clone());
+        laid_over(self.store.scan(range, direction), changes, direction)
+    }
+
+    fn commit(&mut self, changes: Changes) -> Result<(), RowError> {
+        for (key, value) in changes {
+            self.bytes += bytes_of(&key, value.as_ref());
+            self.changes.insert(key, value);
+        }
+        if self.bytes >= BYTES_MAX {
+            self.settle()?;
+        }
+        Ok(())
+    }
+
+    fn settle(&mut self) -> Result<(), RowError> {
+        if !self.changes.is_empty() {
+            self.bytes = 0;
+            self.store.commit(std::mem::take(&mut self.changes))?;
+        }
+        self.store.settle()
+    }
+
+    fn flush(&self) -> Result<(), RowError> {
+        self.store.flush()
+    }
+}
+
+/// Rows of a store with changes laid over them.
+pub(super) fn laid_over<'a>(
+    stored: Scan<'a>,
+    changes: std::collections::btree_map::Range<'a, Vec<u8>, Option<Vec<u8>>>,
+    direction: Direction,
+) -> Scan<'a> {
+    match direction {
+        Direction::Up => Box::new(Merged::new(stored, changes, direction)),
+        Direction::Down => Box::new(Merged::new(stored, changes.rev(), direction)),
+    }
+}
+
+struct Merged<'a, C: Iterator> {
+    stored: Peekable<Scan<'a>>,
+    changed: Peekable<C>,
+    direction: Direction,
+}
+
+impl<'a, C> Merged<'a, C>
+where
+    C: Iterator<Item = (&'a Vec<u8>, &'a Option<Vec<u8>>)>,
+{
+    fn new(stored: Scan<'a>, changed: C, direction: Direction) -> Self {
+        Self {
+            stored: stored.peekable(),
+            changed: changed.peekable(),
+            direction,
+        }
+    }
+
+    /// Whether the next stored row comes before the next changed one, and whether both are one.
+    fn order(&mut self) -> Option<std::cmp::Ordering> {
+        use std::cmp::Ordering;
+        match (self.stored.peek(), self.changed.peek()) {
+            (None, None) => None,
+            (Some(_), None) | (Some(Err(_)), _) => Some(Ordering::Less),
+            (None, Some(_)) => Some(Ordering::Greater),
+            (Some(Ok(row)), Some((key, _))) => Some(match self.direction {
+                Direction::Up => row.key.cmp(key),
+                Direction::Down => row.key.cmp(key).reverse(),
+            }),
+        }
+    }
+}
+
+impl<'a, C> Iterator for Merged<'a, C>
+where
+    C: Iterator<Item = (&'a Vec<u8>, &'a Option<Vec<u8>>)>,
+{
+    type Item = Result<Row, RowError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let order = self.order()?;
+            if order.is_lt() {
+                return self.stored.next();
+            }
+            if order.is_eq() {
+                self.stored.next();
+            }
+            let (key, value) = self.changed.next()?;
+            if let Some(value) = value {
+                return Some(Ok(Row::new(key.clone(), value.clone())));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::projection::store::MemoryStore;
+
+    fn changes(pairs: &[(u8, Option<u8>)]) -> Changes {
+        let pairs = pairs.iter();
+        pairs
+            .map(|(key, value)| (vec![*key], value.map(|value| vec![value])))
+            .collect()
+    }
+
+    fn rows(scan: Scan<'_>) -> Vec<(u8, u8)> {
+        scan.map(|row| row.map(|row| (row.key[0], row.value[0])).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn what_waits_is_read_as_if_it_were_written() {
+        let mut store = Gathered::over(MemoryStore::default());
+        store
+            .commit(changes(&[(1, Some(1)), (2, Some(2)), (3, Some(3))]))
+            .unwrap();
+        store.settle().unwrap();
+        store
+            .commit(changes(&[(2, None), (3, Some(33)), (4, Some(4))]))
+            .unwrap();
+        let all = || vec![0]..vec![9];
+        let expected = [(1, 1), (3, 33), (4, 4)];
+        for _ in 0..2 {
+            assert_eq!(rows(store.scan(all(), Direction::Up)), expected);
+            let down: Vec<_> = expected.into_iter().rev().collect();
+            assert_eq!(rows(store.scan(all(), Direction::Down)), down);
+            assert_eq!(store.get(&[2]).unwrap(), None);
+            assert_eq!(store.get(&[3]).unwrap(), Some(vec![33]));
+            store.settle().unwrap();
+        }
+        assert_eq!(store.store.get(&[2]).unwrap(), None);
+        assert_eq!(store.store.get(&[4]).unwrap(), Some(vec![4]));
+    }
+
+    #[test]
+    fn what_waits_is_bounded() {
+        let mut store = Gathered::over(MemoryStore::default());
+        let value = vec![0; BYTES_MAX / 2];
+        for key in [1, 2, 3] {
+            let large = Changes::from([(vec![key], Some(value.clone()))]);
+            store.commit(large).unwrap();
+            assert!(store.bytes < BYTES_MAX);
+        }
+        assert!(store.store.get(&[1]).unwrap().is_some());
+        assert_eq!(store.changes.len(), 1);
+    }
+}
