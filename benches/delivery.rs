@@ -28,7 +28,7 @@ use measure::{Spread, apart, directory_bytes};
 use sink::{Latency, Sink};
 
 /// Calls or deliveries of one run. More than the log keeps decoded, so some are read from disk.
-const DELIVERIES: usize = 20_000;
+const DELIVERIES: usize = 60_000;
 /// Bytes of each body.
 const BODY_BYTES: usize = 1_024;
 /// Calls in flight at a time, on either side.

@@ -1,7 +1,7 @@
 //! The actix shell around one subscription's driver: it does the jobs that the driver gives and
 //! tells it what came of them.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use actix::{
     Actor, ActorContext, ActorFutureExt, AsyncContext, Context, Handler, Message, MessageResult,
@@ -32,6 +32,8 @@ use crate::{
 /// Wake-ups and commands that may wait. A wake-up that finds it full is not lost: its mark is
 /// looked at after each message handled.
 const MAILBOX_MESSAGES: usize = 16;
+/// Most bytes of messages that were read ahead, but for one message.
+const BODIES_BYTES_MAX: usize = 64 * 1024;
 /// Wait before an append is tried again that the log had no room for.
 const FULL_PAUSE: Duration = Duration::from_secs(1);
 /// Wait before something is read again that could not be read just now.
@@ -61,7 +63,9 @@ pub(super) struct SubscriptionActor {
     signal: Arc<Signal>,
     transport: Arc<dyn Transport>,
     /// Messages read and not yet called with.
-    bodies: HashMap<Version, Arc<RecordedEvent>>,
+    bodies: BTreeMap<Version, Arc<RecordedEvent>>,
+    /// What their contents take.
+    bodies_bytes: usize,
     filter: FilterCache,
     timer: Option<SpawnHandle>,
     draining: Vec<oneshot::Sender<()>>,
@@ -126,7 +130,8 @@ impl SubscriptionActor {
             group: seed.group,
             signal: seed.signal,
             transport: seed.transport,
-            bodies: HashMap::new(),
+            bodies: BTreeMap::new(),
+            bodies_bytes: 0,
             filter: FilterCache::default(),
             timer: None,
             draining: Vec::new(),
@@ -254,17 +259,26 @@ impl SubscriptionActor {
 
     fn offer(&mut self, events: Vec<Arc<RecordedEvent>>, metas: Vec<MessageMeta>) {
         for recorded in events {
-            self.bodies.insert(recorded.version, recorded);
+            self.bodies_bytes += bytes_of(&recorded);
+            if let Some(before) = self.bodies.insert(recorded.version, recorded) {
+                self.bodies_bytes -= bytes_of(&before);
+            }
         }
         self.driver.offer(metas);
     }
 
-    /// Keeps the bodies of the messages that are sent next, no others: they are read again.
+    /// Keeps the messages that are sent next, as long as any is sent and within a number of bytes;
+    /// the others are read again.
     fn forget_bodies(&mut self) {
-        let kept = usize::from(self.driver.policy().max_in_flight);
-        if self.bodies.len() > kept {
-            let next: Vec<_> = self.driver.next_up(kept).collect();
-            self.bodies.retain(|version, _| next.contains(version));
+        let is_held_up = !self.bodies.is_empty() && !self.driver.has_calls();
+        if is_held_up {
+            self.bodies.clear();
+            self.bodies_bytes = 0;
+        }
+        while self.bodies_bytes > BODIES_BYTES_MAX && self.bodies.len() > 1 {
+            if let Some((_, last)) = self.bodies.pop_last() {
+                self.bodies_bytes -= bytes_of(&last);
+            }
         }
     }
 
@@ -272,6 +286,7 @@ impl SubscriptionActor {
     fn send(&mut self, call: Call, ctx: &mut Context<Self>) {
         let busy = self.shared.activity.begin();
         let body = self.bodies.remove(&call.message.version);
+        self.bodies_bytes -= body.as_ref().map_or(0, |body| bytes_of(body));
         let shared = Arc::clone(&self.shared);
         let transport = Arc::clone(&self.transport);
         let (api, subscription) = (self.driver.api().id, self.id);
@@ -528,6 +543,11 @@ async fn judge(filter: Option<&Filter>, events: &[Arc<RecordedEvent>]) -> Vec<Me
         metas.push(meta);
     }
     metas
+}
+
+fn bytes_of(recorded: &RecordedEvent) -> usize {
+    let published = recorded.event.as_published();
+    published.map_or(0, |published| published.content.len())
 }
 
 fn meta_of(recorded: &RecordedEvent) -> Option<MessageMeta> {

@@ -322,7 +322,10 @@ impl Projection for DeadLetters {
                 rows.put(id_key(b's', id.as_uuid()), owners);
             }
             SubscriptionEvent::DeadLettered(dead) => keep(rows, recorded, id, dead)?,
-            SubscriptionEvent::AttemptSucceeded(ok) => remove(rows, id, &ok.attempt.message)?,
+            // Most APIs have none most of the time, and most deliveries succeed.
+            SubscriptionEvent::AttemptSucceeded(ok) if any(rows, id)? => {
+                remove(rows, id, &ok.attempt.message)?;
+            }
             SubscriptionEvent::Discarded(gone) if gone.reason == DiscardReason::Operator => {
                 remove(rows, id, &gone.message)?;
             }
@@ -366,6 +369,15 @@ impl Projection for DeadLetters {
         forgotten::below(rows, first);
         Ok(())
     }
+}
+
+/// Whether the API of a subscription has any.
+fn any(rows: &dyn ReadRows, subscription: SubscriptionId) -> Result<bool, RowError> {
+    let Some(owners) = rows.look(&id_key(b's', subscription.as_uuid()))? else {
+        return Ok(false);
+    };
+    let count = rows.look(&id_key(b'c', &uuid_at(&owners, 0)?))?;
+    count.map_or(Ok(false), |count| Ok(u64_at(&count, 0)? > 0))
 }
 
 /// A delivery that is given up again is one dead letter, the newer.

@@ -3,7 +3,7 @@
 use std::{
     borrow::Cow,
     cell::RefCell,
-    collections::{BTreeMap, HashMap, btree_map::Entry},
+    collections::{BTreeMap, HashMap},
     ops::Range,
 };
 
@@ -137,11 +137,13 @@ impl<'a> Rows<'a> {
         key: &[u8],
         fresh: impl FnOnce() -> Vec<u8>,
     ) -> Result<&mut Vec<u8>, RowError> {
-        let slot = match self.changed.entry(key.to_vec()) {
-            Entry::Occupied(slot) => slot.into_mut(),
-            Entry::Vacant(slot) => slot.insert(self.store.get(&own(key))?),
-        };
-        Ok(slot.get_or_insert_with(fresh))
+        // Mostly it was changed before, and then its key is there.
+        if !self.changed.contains_key(key) {
+            let value = self.store.get(&own(key))?;
+            self.changed.insert(key.to_vec(), value);
+        }
+        let slot = self.changed.get_mut(key);
+        Ok(slot.expect("it was put there").get_or_insert_with(fresh))
     }
 
     fn seen(&self, key: &[u8]) -> Result<Option<Vec<u8>>, RowError> {

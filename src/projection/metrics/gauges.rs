@@ -53,6 +53,12 @@ impl Gauges {
     }
 }
 
+/// Whether a gauge stands above 0.
+pub(super) fn is_up(rows: &dyn ReadRows, scope: Scope, gauge: Gauge) -> Result<bool, RowError> {
+    let row = rows.look(&scope.key(b'g'))?;
+    row.map_or(Ok(false), |row| Ok(u64_at(&row, gauge as usize * 8)? > 0))
+}
+
 /// Moves a gauge up or down; it never falls below 0.
 pub(super) fn shift(
     rows: &mut Rows<'_>,

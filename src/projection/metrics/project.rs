@@ -5,7 +5,7 @@ use std::{ops::Range, time::Duration};
 use super::{
     Counter, Metrics, Resolution, Scope,
     backlog::{self, Settled},
-    gauges::{Gauge, shift},
+    gauges::{Gauge, is_up, shift},
     oldest::Place,
     tally::{self, Step},
 };
@@ -249,6 +249,10 @@ impl Meter<'_, '_> {
         message: Option<&MessageRef>,
         gauge: Gauge,
     ) -> Result<(), RowError> {
+        // Mostly there are no marks of its kind at all.
+        if !is_up(self.rows, Scope::Subscription(self.id), gauge)? {
+            return Ok(());
+        }
         let key = self.mark_key(tag, message);
         if self.rows.look(&key)?.is_none() {
             return Ok(());

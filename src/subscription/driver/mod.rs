@@ -158,6 +158,11 @@ impl<R> Driver<R> {
         self.flight.next_up(limit)
     }
 
+    /// Whether any call has begun and not ended.
+    pub fn has_calls(&self) -> bool {
+        self.flight.has_calls()
+    }
+
     /// Whether nothing is under way: no call, no dead letter, nothing to append.
     pub fn is_quiet(&self) -> bool {
         self.outbox.is_empty() && self.flight.is_quiet()

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, ops::ControlFlow, time::Duration};
 
 use super::{
     Action, Call, DATE_LOOK_MAX, FILTERED_RUN_MAX, Flight, KEYED_LOOK_AHEAD, MessageMeta, Now,
-    OPEN_DELIVERIES_MAX, OUTCOMES_NOT_DURABLE_MAX, Purpose, Reading, Stage,
+    OPEN_DELIVERIES_MAX, OUTCOMES_NOT_DURABLE_MAX, Purpose, READ_AHEAD, Reading, Stage,
 };
 use crate::{
     model::{AttemptNumber, DeliveryMode, FilterReason, FilterVerdict, Policy, Timestamp, Version},
@@ -453,9 +453,15 @@ impl<'a> Plan<'a> {
         }
         let room = match state.mode() {
             DeliveryMode::Keyed => KEYED_LOOK_AHEAD.saturating_sub(flight.ahead.len()),
-            DeliveryMode::Ordered | DeliveryMode::Concurrent => self
-                .max_in_flight()
-                .saturating_sub(self.flight.calls.len() + self.flight.ahead.len()),
+            DeliveryMode::Ordered | DeliveryMode::Concurrent => {
+                let ahead = flight.ahead.len();
+                // A read has its price, so it is for several messages.
+                if ahead > READ_AHEAD / 2 {
+                    return;
+                }
+                let begun_and_ahead = flight.calls.len() + ahead;
+                (self.max_in_flight() + READ_AHEAD).saturating_sub(begun_and_ahead)
+            }
         };
         if room > 0 {
             self.flight.reading = Some(Reading {
