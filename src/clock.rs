@@ -2,6 +2,7 @@
 //! a [`Moment`], so tests and replay own time and chance.
 
 use std::{
+    cell::RefCell,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -34,6 +35,35 @@ pub trait Clock: Send + Sync + 'static {
 
 /// A clock that many hold.
 pub type SharedClock = Arc<dyn Clock>;
+
+/// Random bytes of the system that were not given out yet. Each is given out once; asking for many
+/// at a time costs little more than asking for one.
+struct Pool {
+    bytes: [u8; Self::BYTES],
+    given: usize,
+}
+
+impl Pool {
+    const BYTES: usize = 1_024;
+
+    fn next(&mut self) -> u128 {
+        const WIDTH: usize = size_of::<u128>();
+        if self.given + WIDTH > self.bytes.len() {
+            getrandom::fill(&mut self.bytes).expect("the system's random source works");
+            self.given = 0;
+        }
+        let mut bytes = [0; WIDTH];
+        bytes.copy_from_slice(&self.bytes[self.given..self.given + WIDTH]);
+        self.given += WIDTH;
+        u128::from_ne_bytes(bytes)
+    }
+}
+
+thread_local! {
+    static POOL: RefCell<Pool> = const {
+        RefCell::new(Pool { bytes: [0; Pool::BYTES], given: Pool::BYTES })
+    };
+}
 
 /// The machine's clocks and its random numbers.
 #[derive(Debug, Clone)]
@@ -86,8 +116,6 @@ impl Clock for SystemClock {
     }
 
     fn entropy(&self) -> u128 {
-        let mut bytes = [0; 16];
-        getrandom::fill(&mut bytes).expect("the system's random source works");
-        u128::from_ne_bytes(bytes)
+        POOL.with_borrow_mut(Pool::next)
     }
 }

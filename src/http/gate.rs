@@ -70,20 +70,31 @@ pub(super) fn find(
 
 /// What stands in a path in place of the names of a pattern; `None` when it is another path.
 fn matches(pattern: &str, path: &str) -> Option<BTreeMap<String, String>> {
-    let mut parameters = BTreeMap::new();
+    if !has_form(pattern, path) {
+        return None;
+    }
+    let pairs = pattern.split('/').zip(path.split('/'));
+    let placed = pairs.filter_map(|(name, part)| Some((placeholder(name)?, part)));
+    let decoded = placed.map(|(name, part)| {
+        let part = percent_decode_str(part).decode_utf8().ok()?;
+        Some((name.to_owned(), part.into_owned()))
+    });
+    decoded.collect()
+}
+
+/// Whether a path is of a pattern's form. Of all patterns one is, so this is asked of many.
+fn has_form(pattern: &str, path: &str) -> bool {
     let (mut names, mut parts) = (pattern.split('/'), path.split('/'));
     loop {
         match (names.next(), parts.next()) {
-            (None, None) => return Some(parameters),
-            (Some(name), Some(part)) => match placeholder(name) {
-                Some(name) if !part.is_empty() => {
-                    let part = percent_decode_str(part).decode_utf8().ok()?;
-                    parameters.insert(name.to_owned(), part.into_owned());
+            (None, None) => return true,
+            (Some(name), Some(part)) if placeholder(name).is_some() => {
+                if part.is_empty() {
+                    return false;
                 }
-                None if name == part => {}
-                _ => return None,
-            },
-            _ => return None,
+            }
+            (Some(name), Some(part)) if name == part => {}
+            _ => return false,
         }
     }
 }
@@ -143,10 +154,8 @@ fn bearer(
         return Ok(None);
     };
     // Found by its hash, so how long that takes tells nothing of any secret.
-    let row = gateway
-        .handle()
-        .access()
-        .bearer(&TokenSecret::hash(secret))?;
+    let (access, hash) = (gateway.handle().access(), TokenSecret::hash(secret));
+    let row = gateway.bearers().find(&access, hash)?;
     Ok(row.filter(|row| row.is_valid(now)).map(|row| row.token))
 }
 

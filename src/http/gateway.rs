@@ -9,6 +9,7 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
+    bearers::Bearers,
     gate::Strangers,
     pages::Pages,
     problem::{Kind, Problem},
@@ -28,6 +29,7 @@ pub struct Gateway {
     open_metrics: bool,
     watched_traces: bool,
     pages: Option<Arc<dyn Pages>>,
+    bearers: Bearers,
     strangers: Strangers,
     lanes: Lanes,
     streams: Arc<Mutex<HashMap<TokenId, usize>>>,
@@ -74,6 +76,7 @@ impl Gateway {
             open_metrics: false,
             watched_traces: false,
             pages: None,
+            bearers: Bearers::default(),
             strangers: Strangers::default(),
             lanes: Lanes::default(),
             streams: Arc::default(),
@@ -120,6 +123,11 @@ impl Gateway {
     /// The runtime.
     pub(super) const fn handle(&self) -> &Handle {
         &self.handle
+    }
+
+    /// Who was let in of late.
+    pub(super) const fn bearers(&self) -> &Bearers {
+        &self.bearers
     }
 
     /// Who showed wrong tokens of late.

@@ -14,6 +14,7 @@
 //!
 //! actix-web is seen in `server.rs` alone; operations take a `Call` and give a `Reply`.
 
+mod bearers;
 mod call;
 mod etag;
 mod exposition;

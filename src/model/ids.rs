@@ -140,16 +140,10 @@ impl DeliveryId {
         Self(uuid::Builder::from_custom_bytes(bytes).into_uuid())
     }
 
-    /// What the id of its message begins with: one of these.
-    pub fn message_prefixes(self) -> [[u8; 8]; 16] {
-        let bytes = self.0.as_bytes();
-        std::array::from_fn(|version| {
-            let mut prefix = [0; 8];
-            prefix.copy_from_slice(&bytes[..8]);
-            let version = u8::try_from(version).expect("below 16");
-            prefix[6] = version << 4 | (prefix[6] & 0x0f);
-            prefix
-        })
+    /// Whether this may be a delivery of a message, as far as the beginning tells.
+    pub fn may_be_of(self, message: MessageId) -> bool {
+        let (own, message) = (self.0.as_bytes(), message.0.as_bytes());
+        own[..6] == message[..6] && own[6] & 0x0f == message[6] & 0x0f && own[7] == message[7]
     }
 }
 
@@ -178,6 +172,19 @@ mod tests {
             DeliveryId::of(message, subscription),
             DeliveryId::of(other, subscription)
         );
+    }
+
+    #[test]
+    fn a_delivery_id_begins_as_that_of_its_message() {
+        let moment = Moment::new(Timestamp::from_millis(1_767_225_600_000), u128::MAX / 3);
+        let message = MessageId::from_moment(&moment);
+        let subscription = SubscriptionId::from_uuid(Uuid::from_u128(1));
+        let delivery = DeliveryId::of(message, subscription);
+        assert!(delivery.may_be_of(message));
+        let other = MessageId::from_uuid(Uuid::from_u128(2));
+        assert!(!delivery.may_be_of(other));
+        let beginning = |id: &Uuid| id.to_string()[..14].to_owned();
+        assert_eq!(beginning(delivery.as_uuid()), beginning(message.as_uuid()));
     }
 
     #[test]

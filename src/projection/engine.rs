@@ -329,7 +329,12 @@ impl Engine {
     }
 
     fn commit(&mut self, folded: Folded) -> Result<(), RowError> {
+        // The checkpoint moves with every batch.
+        let changes_rows = folded.changes.len() > 1;
         self.shared.write().commit(folded.changes)?;
+        if changes_rows {
+            self.shared.changed();
+        }
         self.go_on();
         self.checkpoint = folded.checkpoint;
         self.shared.reached(self.checkpoint);
@@ -368,6 +373,7 @@ impl Engine {
             *live = Box::new(AbsentStore);
             let opened = self.place.reopen(self.generation)?;
             *live = opened.store;
+            self.shared.changed();
             self.checkpoint = opened.checkpoint;
         }
         self.stale = false;
@@ -446,6 +452,7 @@ impl Engine {
         // Where that is damaged the rest shows it.
         let begins = checkpoint::begins(opened.store.as_ref()).unwrap_or(Position::FIRST);
         *self.shared.write() = opened.store;
+        self.shared.changed();
         self.shared.begun(begins);
         self.checkpoint = opened.checkpoint;
         self.generation = opened.generation;

@@ -1,6 +1,9 @@
 //! What the thread of a projection and its views share.
 
-use std::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{
+    Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard,
+    atomic::{AtomicU64, Ordering},
+};
 
 use tokio::sync::{Notify, oneshot, watch};
 
@@ -68,6 +71,8 @@ pub(super) struct Shared {
     pub(super) name: &'static str,
     store: RwLock<Box<dyn RowStore>>,
     pub(super) progress: watch::Sender<Progress>,
+    /// How often rows changed.
+    changes: AtomicU64,
     pub(super) orders: Orders,
     pub(super) history: SharedHistory,
 }
@@ -91,6 +96,7 @@ impl Shared {
             name,
             store: RwLock::new(store),
             progress: watch::Sender::new(progress),
+            changes: AtomicU64::new(0),
             orders: Orders::default(),
             history,
         }
@@ -103,6 +109,16 @@ impl Shared {
 
     pub(super) fn write(&self) -> RwLockWriteGuard<'_, Box<dyn RowStore>> {
         unpoisoned(self.store.write())
+    }
+
+    /// Rows changed, or are others now.
+    pub(super) fn changed(&self) {
+        self.changes.fetch_add(1, Ordering::Release);
+    }
+
+    /// How often rows changed. As long as it stays the same, so does every answer.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 
     pub(super) fn phase(&self) -> Phase {
@@ -137,6 +153,7 @@ impl Shared {
     /// the emptiness that follows for an answer.
     pub(super) fn stopped(&self) {
         self.enter(Phase::Stopped);
+        self.changed();
         *self.write() = Box::new(MemoryStore::default());
         drop(self.orders.take_rebuilds());
         drop(self.orders.take_carry());

@@ -54,6 +54,12 @@ impl<P: Projection> View<P> {
         self.shared.progress.borrow().position
     }
 
+    /// How often the rows changed since the start. As long as it stays the same, so does every
+    /// answer.
+    pub fn changes(&self) -> u64 {
+        self.shared.changes()
+    }
+
     /// Where the log began that the rows were begun on. Rows of what retention cut since are still
     /// there, if the projection lets go of any.
     pub fn begins(&self) -> Position {

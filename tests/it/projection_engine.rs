@@ -234,7 +234,8 @@ async fn damaged_rows_are_built_again() {
         let expected = rows(&view);
         drop((set, view));
 
-        flip_bytes(&directory.path().join("deliveries-2/1/db"), seed ^ round);
+        let rows_of = format!("deliveries-{}/1/db", Deliveries::VERSION);
+        flip_bytes(&directory.path().join(rows_of), seed ^ round);
         let mut set = projections(directory.path(), &history);
         let view = set.start(Deliveries, OnBadEvent::Halt).unwrap();
         assert!(

@@ -15,12 +15,12 @@ use std::{collections::HashMap, ops::RangeInclusive};
 
 use roaring::RoaringBitmap;
 
-use super::{DeliveryOutcome, DeliveryRow, stored::Stored};
+use super::{DeliveryOutcome, DeliveryRow, blocks, stored::Stored};
 use crate::{
     model::{ApiId, ApplicationId, CallbackUrl, ErrorClass, SubscriptionId, Timestamp},
     projection::{
-        ReadRows, Row, RowError, Rows,
-        codec::{id_key, key_of, malformed, u64_at},
+        ReadRows, RowError, Rows,
+        codec::{id_key, malformed},
     },
 };
 
@@ -240,17 +240,16 @@ fn seal(rows: &mut Rows<'_>, api: ApiId, chunk: u32) -> Result<(), RowError> {
     let mut places: HashMap<Term, Vec<u32>> = HashMap::new();
     let (mut earliest, mut latest) = (i64::MAX, i64::MIN);
     let of_chunk = ordinals(chunk);
-    let (first, end) = (*of_chunk.start(), *of_chunk.end() + 1);
-    let range = key_of(b'd', api.as_uuid(), first)..key_of(b'd', api.as_uuid(), end);
-    for row in rows.range(range) {
-        let Row { key, value } = row?;
-        let (ordinal, row) = (u64_at(&key, 17)?, Stored::read(&value)?);
+    let of_chunk = *of_chunk.start()..*of_chunk.end() + 1;
+    blocks::each_in(rows, api, of_chunk, false, |ordinal, bytes| {
+        let row = Stored::read(bytes)?;
         earliest = earliest.min(row.started_at.as_millis());
         latest = latest.max(row.started_at.as_millis());
         for term in Indexed::from(&row).terms() {
             places.entry(term).or_default().push(place_in(ordinal));
         }
-    }
+        Ok(true)
+    })?;
     for (term, places) in places {
         // They come lowest first.
         let bitmap = RoaringBitmap::from_sorted_iter(places).unwrap_or_default();

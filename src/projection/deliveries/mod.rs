@@ -8,13 +8,12 @@
 //! | `s` subscription | API, application (32 bytes) |
 //! | `a` API | ordinals given (u64), keep failures (0 or 1) |
 //! | `u` position / 4,096 | one bit per message that the sample did not take |
-//! | `d` API, ordinal | [`DeliveryRow`], see `stored.rs` |
-//! | `k` message, subscription | API, ordinal |
-//! | `e` subscription | empty: it has rows that no call made |
+//! | `d`, `k`, `n` | the rows and where they stand, see `blocks.rs` |
 //! | `v` API, `u` URL or `p` application | deliveries (u64) |
 //! | `b`, `z`, `t` | the index, see `index.rs` |
 //! | `f` | where the log was cut, see `forgotten.rs` |
 
+mod blocks;
 mod cursor;
 mod detail;
 mod index;

@@ -1,18 +1,18 @@
 //! The fold: events to delivery rows.
 
 use super::{
-    Deliveries, DeliveryOutcome, DeliveryRow, DlqEntry, GivenUp, LoggedPositions, index, stored,
+    Deliveries, DeliveryOutcome, DeliveryRow, DlqEntry, GivenUp, LoggedPositions, blocks, index,
 };
 use crate::{
     log::RecordedEvent,
     model::{
-        Api, ApiEvent, ApiId, ApplicationId, AttemptError, AttemptNumber, AttemptRecord,
-        DeliveryDeadLettered, DeliveryDiscarded, DeliveryId, Event, MessageEvent, MessageId,
-        MessageRef, Method, Position, SubscriptionEvent, SubscriptionId, Timestamp,
+        Api, ApiEvent, ApiId, ApplicationId, AttemptError, AttemptRecord, DeliveryDeadLettered,
+        DeliveryDiscarded, DeliveryId, Event, MessageEvent, MessageRef, Method, Position,
+        SubscriptionEvent, SubscriptionId, Timestamp,
     },
     projection::{
         ProjectError, Projection, ReadRows, Row, RowError, Rows,
-        codec::{id_key, key_of, pair_key, u64_at, uuid_at},
+        codec::{id_key, pair_key, u64_at, uuid_at},
         forgotten::{self, is_forgotten},
     },
 };
@@ -148,8 +148,7 @@ impl Log<'_, '_> {
         success: Success,
     ) -> Result<(), RowError> {
         let position = self.recorded.position;
-        let is_first = attempt.number == AttemptNumber::FIRST && !attempt.probe;
-        self.outcome(&attempt.message, success, is_first, |row| {
+        self.outcome(&attempt.message, success, |row| {
             // It never changes afterwards: the index of sealed chunks relies on it.
             if row.events.iter().eq([position]) {
                 row.started_at = attempt.started_at;
@@ -171,7 +170,7 @@ impl Log<'_, '_> {
 
     fn dead_lettered(&mut self, dead: &DeliveryDeadLettered) -> Result<(), RowError> {
         let at = self.recorded.time;
-        self.outcome(&dead.message, Success(false), false, |row| {
+        self.outcome(&dead.message, Success(false), |row| {
             row.outcome = DeliveryOutcome::DeadLettered;
             row.status = dead.status;
             row.error.clone_from(&dead.error);
@@ -189,7 +188,7 @@ impl Log<'_, '_> {
 
     fn discarded(&mut self, discarded: &DeliveryDiscarded) -> Result<(), RowError> {
         let at = self.recorded.time;
-        self.outcome(&discarded.message, Success(false), false, |row| {
+        self.outcome(&discarded.message, Success(false), |row| {
             row.outcome = DeliveryOutcome::Discarded;
             row.next_attempt_at = None;
             row.discarded = Some(GivenUp {
@@ -213,22 +212,17 @@ impl Log<'_, '_> {
         change(&mut row);
         index::update(self.rows, &before, &row)?;
         note_url(self.rows, &row, before.callback_url.as_ref())?;
-        put_row(self.rows, &row);
-        Ok(())
+        blocks::put(self.rows, &row)
     }
 
-    /// Changes the row of a delivery; one without a row gets it now, if it belongs in the log. The
-    /// first call of a delivery finds none, but for one that was given up before it.
+    /// Changes the row of a delivery; one without a row gets it now, if it belongs in the log.
     fn outcome(
         &mut self,
         message: &MessageRef,
         success: Success,
-        is_first: bool,
         change: impl FnOnce(&mut DeliveryRow),
     ) -> Result<(), RowError> {
-        let uncalled = id_key(b'e', self.subscription.as_uuid());
-        let may_have_row = !is_first || self.rows.look(&uncalled)?.is_some();
-        if may_have_row && self.rows.look(&self.place_key(message))?.is_some() {
+        if blocks::ordinal_of(self.rows, self.subscription, message)?.is_some() {
             return self.change(message, change);
         }
         if is_forgotten(self.rows, message)? {
@@ -246,21 +240,17 @@ impl Log<'_, '_> {
         let ordinal = settings.deliveries;
         settings.deliveries += 1;
         settings.write(self.rows, api);
-        if !is_first {
-            self.rows.put(uncalled, Vec::new());
-        }
         let mut row = self.fresh(ordinal, api, application, message);
         change(&mut row);
         self.insert(&row)
     }
 
-    fn place_key(&self, message: &MessageRef) -> Vec<u8> {
-        pair_key(b'k', message.id.as_uuid(), self.subscription.as_uuid())
-    }
-
     fn find(&self, message: &MessageRef) -> Result<Option<DeliveryRow>, RowError> {
-        let place = self.rows.look(&self.place_key(message))?;
-        place.map_or(Ok(None), |place| row_in(self.rows, &place))
+        let ordinal = blocks::ordinal_of(self.rows, self.subscription, message)?;
+        match (ordinal, self.owners()?) {
+            (Some(ordinal), Some((api, _))) => blocks::row_at(self.rows, api, ordinal),
+            _ => Ok(None),
+        }
     }
 
     fn owners(&self) -> Result<Option<(ApiId, ApplicationId)>, RowError> {
@@ -306,13 +296,9 @@ impl Log<'_, '_> {
     }
 
     fn insert(&mut self, row: &DeliveryRow) -> Result<(), RowError> {
-        let api = row.api.as_uuid();
-        let mut place = Vec::with_capacity(24);
-        place.extend_from_slice(api.as_bytes());
-        place.extend_from_slice(&row.ordinal.to_be_bytes());
-        self.rows.put(self.place_key(&row.message), place);
-        put_row(self.rows, row);
-        let mut by_application = pair_key(b'v', api, row.application.as_uuid());
+        blocks::put(self.rows, row)?;
+        blocks::note(self.rows, row)?;
+        let mut by_application = pair_key(b'v', row.api.as_uuid(), row.application.as_uuid());
         by_application.insert(17, b'p');
         count(self.rows, &by_application)?;
         note_url(self.rows, row, None)?;
@@ -325,11 +311,6 @@ fn whole_duration_ms(started_at: Timestamp, attempt: &AttemptRecord) -> u64 {
     let before = attempt.started_at.since(started_at);
     let whole = before + std::time::Duration::from_micros(attempt.timings.total_us.into());
     u64::try_from(whole.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn put_row(rows: &mut Rows<'_>, row: &DeliveryRow) {
-    let key = key_of(b'd', row.api.as_uuid(), row.ordinal);
-    rows.put(key, stored::to_bytes(row));
 }
 
 /// Counts the URL of a row whose URL was another before.
@@ -354,39 +335,6 @@ fn count(rows: &mut Rows<'_>, key: &[u8]) -> Result<(), RowError> {
     let next = u64_at(value, 0)? + 1;
     value.copy_from_slice(&next.to_be_bytes());
     Ok(())
-}
-
-/// The row of this delivery, if it has one.
-pub(super) fn find(rows: &dyn ReadRows, id: DeliveryId) -> Result<Option<DeliveryRow>, RowError> {
-    for beginning in id.message_prefixes() {
-        let mut prefix = vec![b'k'];
-        prefix.extend_from_slice(&beginning);
-        for row in rows.prefix(&prefix) {
-            let Row { key, value } = row?;
-            let message = MessageId::from_uuid(uuid_at(&key, 1)?);
-            if DeliveryId::of(message, SubscriptionId::from_uuid(uuid_at(&key, 17)?)) == id {
-                return row_in(rows, &value);
-            }
-        }
-    }
-    Ok(None)
-}
-
-/// The row that stands where this says.
-fn row_in(rows: &dyn ReadRows, place: &[u8]) -> Result<Option<DeliveryRow>, RowError> {
-    let api = ApiId::from_uuid(uuid_at(place, 0)?);
-    row_at(rows, api, u64_at(place, 16)?)
-}
-
-/// The row with this ordinal.
-pub(super) fn row_at(
-    rows: &dyn ReadRows,
-    api: ApiId,
-    ordinal: u64,
-) -> Result<Option<DeliveryRow>, RowError> {
-    let row = rows.look(&key_of(b'd', api.as_uuid(), ordinal))?;
-    row.map(|row| stored::from_bytes(api, ordinal, &row))
-        .transpose()
 }
 
 /// What the log needs to know of an API.

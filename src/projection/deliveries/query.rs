@@ -8,9 +8,9 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::{
-    Cursor, Deliveries, DeliveryOutcome, DeliveryRow,
+    Cursor, Deliveries, DeliveryOutcome, DeliveryRow, blocks,
     index::{self, Term},
-    project::{ApiSettings, find, row_at},
+    project::ApiSettings,
     stored,
 };
 use crate::{
@@ -19,8 +19,8 @@ use crate::{
         SubscriptionId, Timestamp,
     },
     projection::{
-        ReadRows, Row, RowError, View, ViewError,
-        codec::{id_key, key_of, malformed, u64_at, uuid_at},
+        ReadRows, RowError, View, ViewError,
+        codec::{id_key, malformed},
     },
 };
 
@@ -197,7 +197,7 @@ impl View<Deliveries> {
 
     /// The row of one delivery; `None` when it has no entry in the log.
     pub fn delivery(&self, id: DeliveryId) -> Result<Option<DeliveryRow>, ViewError> {
-        self.read(|rows| Ok(find(rows, id)?))
+        self.read(|rows| Ok(blocks::find(rows, id)?))
     }
 
     /// How many deliveries of an API have an entry.
@@ -283,14 +283,9 @@ impl Page<'_> {
     }
 
     fn of_message(&mut self, message: MessageId, below: u64) -> Result<(), RowError> {
-        let mut ordinals = Vec::new();
-        for place in self.rows.prefix(&id_key(b'k', message.as_uuid())) {
-            let place = place?.value;
-            let ordinal = u64_at(&place, 16)?;
-            if uuid_at(&place, 0)? == *self.query.api.as_uuid() && ordinal < below {
-                ordinals.push(ordinal);
-            }
-        }
+        let api = self.query.api;
+        let mut ordinals = blocks::ordinals_of_message(self.rows, message, api)?;
+        ordinals.retain(|ordinal| *ordinal < below);
         ordinals.sort_unstable_by(|a, b| b.cmp(a));
         for ordinal in ordinals {
             if self.is_done() {
@@ -362,21 +357,15 @@ impl Page<'_> {
     }
 
     fn scan(&mut self, from: u64, below: u64) -> Result<(), RowError> {
-        let api = self.query.api.as_uuid();
-        let range = key_of(b'd', api, from)..key_of(b'd', api, below);
-        for row in self.rows.range_rev(range) {
-            if self.is_done() {
-                break;
-            }
-            let Row { key, value } = row?;
-            let ordinal = u64_at(&key, 17)?;
-            self.take(stored::from_bytes(self.query.api, ordinal, &value)?);
-        }
-        Ok(())
+        let (rows, api) = (self.rows, self.query.api);
+        blocks::each_in(rows, api, from..below, true, |ordinal, bytes| {
+            self.take(stored::from_bytes(api, ordinal, bytes)?);
+            Ok(!self.is_done())
+        })
     }
 
     fn take_ordinal(&mut self, ordinal: u64) -> Result<(), RowError> {
-        if let Some(row) = row_at(self.rows, self.query.api, ordinal)? {
+        if let Some(row) = blocks::row_at(self.rows, self.query.api, ordinal)? {
             self.take(row);
         }
         Ok(())

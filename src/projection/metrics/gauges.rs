@@ -23,7 +23,8 @@ pub struct Gauges {
     /// `hooklog_backlog_messages`: messages × subscriptions without an outcome that ends them.
     pub backlog: u64,
     /// `hooklog_backlog_oldest_seconds` counts from here: when the message was accepted that has
-    /// waited longest, paused and held ones included; `None` when none waits.
+    /// waited longest, paused and held ones included; `None` when none waits. At most a tenth of a
+    /// second too early.
     pub oldest_accepted_at: Option<Timestamp>,
 }
 
