@@ -129,7 +129,8 @@ async fn respond(
     if let Some(pages) = gateway.pages(path) {
         // Which one is for the path to tell, and a path may hold what is not to be told.
         Span::current().record("route", "(page)");
-        return show(request, payload, Arc::clone(pages), gateway).await;
+        // Boxed, as the rest: what is moved with every request is small.
+        return Box::pin(show(request, payload, Arc::clone(pages), gateway)).await;
     }
     let context_of = |path: &str| gateway.handle().context_of(path);
     let found = match gate::find(request.method().as_str(), path, context_of) {
@@ -158,7 +159,7 @@ async fn respond(
         Err(problem) => return problem.into(),
     };
     match read(payload, operation.body_bytes_max()).await {
-        Ok(body) => gate::answer(Arc::clone(gateway), incoming, bearer, body).await,
+        Ok(body) => Box::pin(gate::answer(Arc::clone(gateway), incoming, bearer, body)).await,
         Err(problem) => problem.into(),
     }
 }

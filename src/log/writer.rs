@@ -24,6 +24,12 @@ use super::{
 /// How long acknowledged events may stay in the process's memory under `Buffered`.
 const BUFFERED_FOR: Duration = Duration::from_millis(500);
 
+/// A commit with so many appends is one of a crowd: more are on their way.
+const CROWD_APPENDS: usize = 8;
+/// Time between two commits of a crowd. A commit has its price whatever its size, and those who
+/// wait for it in a crowd wait for the one before it anyway.
+const CROWD_PAUSE: Duration = Duration::from_micros(1_500);
+
 /// Whether somebody waits for an append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Urgency {
@@ -195,6 +201,8 @@ pub struct LogWriter {
     events_max: usize,
     bytes_max: usize,
     closing: bool,
+    /// When the last commit of a crowd ended; `None` when the last was of few.
+    crowd: Option<Duration>,
     times: Arc<AppendClock>,
 }
 
@@ -219,6 +227,7 @@ impl LogWriter {
             events_max: options.commit_events_max,
             bytes_max: options.commit_bytes_max,
             closing: false,
+            crowd: None,
             times,
         };
         (writer, queue)
@@ -275,6 +284,11 @@ impl LogWriter {
     /// Everything that waits, and while nobody waits for an answer, what comes within the linger.
     fn gather(&mut self, first: Waiting) -> Batch {
         let mut batch = Batch::new(first);
+        if let Some(ended) = self.crowd {
+            let next = ended + CROWD_PAUSE;
+            // Not woken by each that comes.
+            std::thread::park_timeout(next.saturating_sub(self.clock.elapsed()));
+        }
         let deadline = self.clock.elapsed() + self.linger;
         while self.has_room(&batch) {
             let work = match self.work.try_recv() {
@@ -306,6 +320,7 @@ impl LogWriter {
     fn commit(&mut self, batch: Batch) {
         let answers = self.core.commit(batch.requests);
         let now = self.clock.elapsed();
+        self.crowd = (batch.answers.len() >= CROWD_APPENDS).then_some(now);
         for (waiting, answer) in batch.answers.into_iter().zip(answers) {
             if answer.is_ok() {
                 self.times.observe(now.saturating_sub(waiting.enqueued));

@@ -119,7 +119,7 @@ impl Message {
         invalid.check(
             self.content.len() <= MESSAGE_BYTES_MAX,
             "/content",
-            format!(
+            format_args!(
                 "is {} bytes, at most {MESSAGE_BYTES_MAX} (1 MiB) are allowed",
                 self.content.len()
             ),
@@ -139,7 +139,7 @@ impl Message {
                 invalid.check(
                     !value.is_empty() && value.len() <= ATTRIBUTE_BYTES_MAX,
                     pointer,
-                    format!("must be 1 to {ATTRIBUTE_BYTES_MAX} bytes"),
+                    format_args!("must be 1 to {ATTRIBUTE_BYTES_MAX} bytes"),
                 );
             }
         }

@@ -38,11 +38,11 @@ impl Invalid {
     }
 
     /// Notes one more field at fault when `accepted` is false.
-    pub fn check(&mut self, accepted: bool, pointer: &str, reason: impl Into<String>) {
+    pub fn check(&mut self, accepted: bool, pointer: &str, reason: impl fmt::Display) {
         if !accepted {
             self.problems.push(Problem {
                 pointer: pointer.to_owned(),
-                reason: reason.into(),
+                reason: reason.to_string(),
             });
         }
     }

@@ -8,7 +8,7 @@ pub struct Rhythm {
     /// Least time between two looks at the log that found little. The first event after a quiet
     /// time is folded at once. Default 5 ms.
     pub pause: Duration,
-    /// How long rows may be in memory alone: what a crash takes is folded again. Default 1 s.
+    /// How long rows may be in memory alone: what a crash takes is folded again. Default 5 s.
     pub flush_every: Duration,
 }
 
@@ -16,7 +16,7 @@ impl Default for Rhythm {
     fn default() -> Self {
         Self {
             pause: Duration::from_millis(5),
-            flush_every: Duration::from_secs(1),
+            flush_every: Duration::from_secs(5),
         }
     }
 }

@@ -326,13 +326,15 @@ impl Intake {
         invalid.check(
             messages.len() <= BATCH_MESSAGES_MAX,
             "",
-            format!(
+            format_args!(
                 "holds {} messages, at most {BATCH_MESSAGES_MAX} are allowed",
                 messages.len()
             ),
         );
         for (index, message) in messages.iter().enumerate() {
-            invalid.merge(&format!("/{index}"), message.validate());
+            if let Err(problems) = message.validate() {
+                invalid.merge(&format!("/{index}"), Err(problems));
+            }
         }
         Ok(invalid.into_result()?)
     }
