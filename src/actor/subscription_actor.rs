@@ -23,8 +23,8 @@ use crate::{
         AppendError, Appended, ExpectedVersion, Health, ReadError, RecordedEvent, StreamId, Urgency,
     },
     model::{
-        AttemptReport, DeadLetterQueue, DeliveryId, Event, MessagePublished, MessageRef, Position,
-        SubscriptionEvent, SubscriptionId, Version,
+        AttemptReport, DeadLetterQueue, DeliveryId, Event, MessageRef, Position, SubscriptionEvent,
+        SubscriptionId, Version,
     },
     subscription::{Call, Command, Driver, Effect, Job, MessageMeta, SubscriptionState},
 };
@@ -313,7 +313,7 @@ impl SubscriptionActor {
                 subscription,
                 attempt: made.attempt,
                 probe: made.probe,
-                message: Arc::new(MessagePublished::clone(published)),
+                message: Arc::clone(published),
                 accepted_at: made.message.accepted_at,
                 policy: made.policy,
                 gravitee_client_identifier: identifies,

@@ -1,6 +1,10 @@
 //! The transport that speaks HTTP.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures_util::future::BoxFuture;
 use http::HeaderValue;
@@ -19,11 +23,17 @@ use super::{
 };
 use crate::{
     clock::{SharedClock, SystemClock},
-    model::{AttemptError, AttemptReport, AttemptResult, ErrorClass, Method, Secrets, Timings},
+    model::{
+        AttemptError, AttemptReport, AttemptResult, CallbackUrl, ErrorClass, Method, Secrets,
+        Timings,
+    },
 };
 
 /// Most bytes that are read of a response's body; after them the connection is dropped.
 pub const RESPONSE_BYTES_MAX: usize = 64 * 1024;
+
+/// Most URLs that are kept parsed and checked, in each worker.
+const TARGETS_MAX: usize = 1_024;
 
 /// Makes calls over HTTP/1.1, on kept-alive connections.
 ///
@@ -34,6 +44,7 @@ pub struct HttpTransport {
     shared: Arc<Shared>,
     wire: Arc<Wire>,
     tokens: Arc<Tokens>,
+    targets: Arc<Mutex<HashMap<CallbackUrl, Url>>>,
 }
 
 /// What the transports of all workers have in common.
@@ -70,6 +81,7 @@ impl HttpTransport {
         let wire = Arc::new(Wire::new(Arc::clone(&shared)));
         Self {
             tokens: Tokens::new(Arc::clone(&wire), Arc::clone(&shared)),
+            targets: Arc::default(),
             wire,
             shared,
         }
@@ -209,9 +221,21 @@ impl HttpTransport {
             let detail = "neither subscription nor entrypoint names a callback URL";
             return Err(AttemptError::new(ErrorClass::Internal, detail));
         };
-        let url = auth::url(url, &*self.shared.secrets)?;
-        self.wire.check(&url, request.subscription)?;
-        Ok(url)
+        // Without a query it holds no secret, and is the same each time.
+        let is_plain = !url.as_str().contains('?');
+        let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_plain && let Some(known) = targets.get(url) {
+            return Ok(known.clone());
+        }
+        let target = auth::url(url, &*self.shared.secrets)?;
+        self.wire.check(&target, request.subscription)?;
+        if is_plain {
+            if targets.len() >= TARGETS_MAX {
+                targets.clear();
+            }
+            targets.insert(url.clone(), target.clone());
+        }
+        Ok(target)
     }
 
     async fn call_as(

@@ -47,7 +47,7 @@ pub struct LogOptions {
     /// A commit takes no further append from this many encoded bytes on. Default 1 MiB, the
     /// largest message. At most 32 MiB.
     pub commit_bytes_max: usize,
-    /// How long an append that nobody waits for may wait for company. Default 1 ms: a commit costs
+    /// How long an append that nobody waits for may wait for company. Default 3 ms: a commit costs
     /// 150 to 280 µs whatever its size.
     pub linger: Duration,
     /// Appends that may wait in the writer's queue; when it is full `append` waits and `enqueue`
@@ -78,7 +78,7 @@ impl Default for LogOptions {
             segments_open_max: 4,
             commit_events_max: 1_024,
             commit_bytes_max: 1 << 20,
-            linger: Duration::from_millis(1),
+            linger: Duration::from_millis(3),
             queue_appends_max: 4_096,
             queue_bytes_max: 64 << 20,
             tail_cache_bytes: 8 << 20,

@@ -4,7 +4,7 @@
 //! A fact is never changed once released: a new shape is a new schema version with an upcaster
 //! from the old one (see [`log`](crate::log)).
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use bytes::Bytes;
 use schemars::JsonSchema;
@@ -81,7 +81,7 @@ macro_rules! family {
     (
         $(#[$doc:meta])*
         $family:ident as $family_variant:ident {
-            $( $(#[$variant_doc:meta])* $name:literal, $version:literal => $variant:ident($payload:ident), )+
+            $( $(#[$variant_doc:meta])* $name:literal, $version:literal => $variant:ident($payload:ty), )+
         }
     ) => {
         $(#[$doc])*
@@ -113,7 +113,7 @@ macro_rules! family {
                 deserializer: D,
             ) -> Option<Result<Self, D::Error>> {
                 match event_type {
-                    $( $name => Some($payload::deserialize(deserializer).map(Self::$variant)), )+
+                    $( $name => Some(<$payload>::deserialize(deserializer).map(Self::$variant)), )+
                     _ => None,
                 }
             }
@@ -150,7 +150,13 @@ family! {
     /// What happens to a message before it meets a subscription.
     MessageEvent as Message {
         /// It was accepted; from here on it is not lost.
-        "message.published", 1 => Published(MessagePublished),
+        "message.published", 1 => Published(Arc<MessagePublished>),
+    }
+}
+
+impl From<MessagePublished> for Event {
+    fn from(message: MessagePublished) -> Self {
+        Arc::new(message).into()
     }
 }
 
@@ -384,7 +390,7 @@ impl Event {
     }
 
     /// The message, when this tells that one was published.
-    pub const fn as_published(&self) -> Option<&MessagePublished> {
+    pub const fn as_published(&self) -> Option<&Arc<MessagePublished>> {
         match self {
             Self::Message(MessageEvent::Published(message)) => Some(message),
             _ => None,

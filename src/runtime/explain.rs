@@ -196,7 +196,7 @@ struct Now<'a> {
 }
 
 fn published(event: &RecordedEvent) -> Option<&MessagePublished> {
-    event.event.as_published()
+    event.event.as_published().map(Arc::as_ref)
 }
 
 /// The time that an id of the gateway begins with; `None` when somebody else gave it.

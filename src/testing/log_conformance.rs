@@ -317,7 +317,7 @@ fn large_events_are_stored_in_parts<R: Reopen>(storage: &R) {
         reader.fill(&mut bytes);
         let event = match message(number, 0) {
             Event::Message(crate::model::MessageEvent::Published(mut published)) => {
-                published.content = bytes.into();
+                std::sync::Arc::make_mut(&mut published).content = bytes.into();
                 published.into()
             }
             other => other,

@@ -301,7 +301,7 @@ fn noise(number: u128, bytes: usize) -> hooklog::model::Event {
     hasher.finalize_xof().fill(&mut content);
     match message(number, 0) {
         Event::Message(MessageEvent::Published(mut published)) => {
-            published.content = content.into();
+            std::sync::Arc::make_mut(&mut published).content = content.into();
             published.into()
         }
         other => other,
