@@ -16,7 +16,7 @@ mod load;
 mod measure;
 mod sink;
 
-use std::{env, process::ExitCode};
+use std::{env, process::ExitCode, time::Duration};
 
 use bytes::Bytes;
 use hooklog::runtime::PROJECTIONS_DIRECTORY;
@@ -102,6 +102,7 @@ struct Cost {
     wall_seconds: f64,
     log_bytes: u64,
     projection_bytes: u64,
+    resident_bytes: f64,
 }
 
 impl Cost {
@@ -151,6 +152,7 @@ impl Side {
         gateway.projected().await;
         let wall_seconds = (load::monotonic() - began) as f64 / 1e9;
         let cpu_seconds = gateway.cpu_seconds() - cpu_before;
+        let resident_bytes = gateway.resident_bytes();
         let data = gateway.stop();
         // What came once more meanwhile shows now.
         sink.expect(bodies, self.subscriptions)?;
@@ -159,6 +161,7 @@ impl Side {
             wall_seconds,
             log_bytes: directory_bytes(&data.join("log")),
             projection_bytes: directory_bytes(&data.join(PROJECTIONS_DIRECTORY)),
+            resident_bytes,
         })
     }
 
@@ -202,6 +205,7 @@ fn bare(sink: &mut Sink) -> Result<Cost, String> {
         wall_seconds: made.wall_seconds,
         log_bytes: 0,
         projection_bytes: 0,
+        resident_bytes: 0.0,
     })
 }
 
@@ -210,7 +214,8 @@ async fn latency(sink: &mut Sink, rate: f64) -> Result<Latency, String> {
     sink.clear();
     let directory = tempfile::tempdir().unwrap();
     let gateway = SINGLES.gateway(&directory);
-    let interval = (1e9 / rate) as u64;
+    let interval = Duration::from_secs_f64(1.0 / rate).as_nanos();
+    let interval = u64::try_from(interval).unwrap();
     let load = SINGLES
         .load(&gateway, sink, Publishing::Timed(interval))
         .await;
@@ -229,6 +234,7 @@ struct Figures {
     cpu_ratio: Spread,
     log_bytes: Spread,
     projection_bytes: Spread,
+    resident_mib: Spread,
 }
 
 impl Figures {
@@ -246,12 +252,13 @@ impl Figures {
             cpu_ratio: ratio(Cost::cpu_micros),
             log_bytes: each(|cost| cost.log_bytes as f64 / DELIVERIES as f64),
             projection_bytes: each(|cost| cost.projection_bytes as f64 / DELIVERIES as f64),
+            resident_mib: each(|cost| cost.resident_bytes / f64::from(1 << 20)),
         }
     }
 
     fn row(&self) -> String {
         format!(
-            "| {} | {} | {} | {} | {} | {:.0} | {:.0} |",
+            "| {} | {} | {} | {} | {} | {:.0} | {:.0} | {:.0} |",
             self.side,
             self.rate.cell(0),
             self.cpu_micros.cell(1),
@@ -259,6 +266,7 @@ impl Figures {
             self.cpu_ratio.cell(2),
             self.log_bytes.median,
             self.projection_bytes.median,
+            self.resident_mib.median,
         )
     }
 
@@ -271,6 +279,7 @@ impl Figures {
             "cpuToBare": spread_json(&self.cpu_ratio),
             "logBytes": spread_json(&self.log_bytes),
             "projectionBytes": spread_json(&self.projection_bytes),
+            "residentMib": spread_json(&self.resident_mib),
         })
     }
 }
@@ -295,9 +304,9 @@ impl Report {
         );
         println!(
             "| side | per second | CPU µs each | per second / bare | CPU / bare | log B each \
-             | projections B each |"
+             | projections B each | resident MiB |"
         );
-        println!("|---|---|---|---|---|---|---|");
+        println!("|---|---|---|---|---|---|---|---|");
         for figures in &self.sides {
             println!("{}", figures.row());
         }

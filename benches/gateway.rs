@@ -125,6 +125,14 @@ impl Gateway {
         ticks / TICKS_PER_SECOND
     }
 
+    /// What it takes of memory, files that are mapped and shared pages included.
+    pub(super) fn resident_bytes(&self) -> f64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let mut lines = status.lines();
+        let line = lines.find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() * 1_024.0
+    }
+
     /// Ends it in order, and gives its directory.
     pub(super) fn stop(mut self) -> PathBuf {
         let id = rustix::process::Pid::from_child(&self.process);

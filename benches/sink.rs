@@ -174,10 +174,10 @@ impl Ledger {
         let late = came.map(|((_, came), number)| came.saturating_sub(first + number * interval));
         let mut late: Vec<u64> = late.collect();
         late.sort_unstable();
-        let at = |share: f64| late[((late.len() - 1) as f64 * share) as usize] as f64 / 1e3;
+        let at = |percent: usize| late[(late.len() - 1) * percent / 100] as f64 / 1e3;
         Latency {
-            p50: at(0.5),
-            p99: at(0.99),
+            p50: at(50),
+            p99: at(99),
         }
     }
 }

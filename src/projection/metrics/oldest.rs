@@ -5,8 +5,6 @@
 //! of one message a tenth of a second: an age is at most so much too high. An API keeps its
 //! subscriptions in the order of these times, so the longest wait of many is found in few steps.
 
-use std::borrow::Cow;
-
 use super::{
     Scope,
     backlog::{self, ApiBacklog},
@@ -279,7 +277,7 @@ impl Place {
         }
         let prefix = id_key(TIME, self.api.as_uuid());
         let first = rows.prefix(&prefix).next();
-        first.map(|row| Ok(time_in(&row?.value)?)).transpose()
+        first.map(|row| time_in(&row?.value)).transpose()
     }
 }
 
@@ -292,7 +290,7 @@ fn place_of(version: u64) -> (usize, u8) {
     (place / 8, 1 << (place % 8))
 }
 
-fn is_set(bits: &Cow<'_, [u8]>, version: u64) -> bool {
+fn is_set(bits: &[u8], version: u64) -> bool {
     let (byte, bit) = place_of(version);
     bits.get(byte).is_some_and(|bits| bits & bit != 0)
 }
