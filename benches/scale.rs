@@ -9,8 +9,9 @@
     reason = "a benchmark that fails has nothing to say"
 )]
 
-#[expect(dead_code, reason = "the other benchmark uses the rest")]
+#[expect(dead_code, reason = "the other benchmarks use the rest")]
 mod gateway;
+#[expect(dead_code, reason = "the other benchmarks use the rest")]
 mod measure;
 
 use std::{collections::HashMap, env, fs, future::ready, path::Path, sync::Arc, time::Duration};

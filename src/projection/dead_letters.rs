@@ -304,7 +304,7 @@ impl Page<'_> {
 
 impl Projection for DeadLetters {
     const NAME: &'static str = "dead_letters";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const FORGETS: bool = true;
 
     fn project(&self, rows: &mut Rows<'_>, recorded: &RecordedEvent) -> Result<(), ProjectError> {
@@ -363,6 +363,16 @@ impl Projection for DeadLetters {
     /// Whose a subscription is.
     fn carry(&self, row: Row) -> Option<Row> {
         row.key.starts_with(b"s").then_some(row)
+    }
+
+    /// What version 2 carried is the same.
+    fn adopt(&self, version: u32, row: Row) -> Result<Option<Row>, ProjectError> {
+        if version == 2 {
+            return Ok(Some(row));
+        }
+        Err(ProjectError::event(format!(
+            "its rows of version {version} are not known"
+        )))
     }
 
     fn begin(&self, rows: &mut Rows<'_>, first: Position) -> Result<(), ProjectError> {

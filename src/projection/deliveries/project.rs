@@ -60,6 +60,16 @@ impl Projection for Deliveries {
         }
     }
 
+    /// What version 2 carried is the same.
+    fn adopt(&self, version: u32, row: Row) -> Result<Option<Row>, ProjectError> {
+        if version == 2 {
+            return Ok(Some(row));
+        }
+        Err(ProjectError::event(format!(
+            "its rows of version {version} are not known"
+        )))
+    }
+
     fn begin(&self, rows: &mut Rows<'_>, first: Position) -> Result<(), ProjectError> {
         forgotten::below(rows, first);
         Ok(())

@@ -13,7 +13,10 @@ use crate::{
     },
 };
 
-const API: u8 = b'm';
+/// Of an API's row.
+pub(super) const API: u8 = b'm';
+/// Bytes of an API's row.
+pub(super) const API_BYTES: usize = 40;
 const SUBSCRIPTION: u8 = b's';
 
 /// What an API's backlog is made of.

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     model::{ApiId, MessageRef, SubscriptionId, Timestamp, Version},
     projection::{
-        ReadRows, RowError, Rows, after_prefix,
+        ReadRows, Row, RowError, Rows, after_prefix,
         codec::{id_key, key_of, u64_at, uuid_at},
     },
 };
@@ -23,6 +23,7 @@ const ORDER: u8 = b'l';
 const REOPENED: u8 = b'o';
 const REOPENED_IN_ORDER: u8 = b'x';
 const OF_SUBSCRIPTION: u8 = b'w';
+const RUN_ASIDE: u8 = b'q';
 
 /// Messages whose bits are kept in one row.
 const CHUNK: u64 = 2_048;
@@ -281,6 +282,31 @@ impl Place {
     }
 }
 
+/// A row of version 3, which kept no bits but runs of settled messages, and an order by the lowest
+/// message. Runs are put aside until every row is there.
+pub(super) fn adopt(mut row: Row) -> Option<Row> {
+    match row.key.first() {
+        Some(&OF_SUBSCRIPTION) => row.value.resize(40, 0),
+        Some(&ORDER) => row.key.get_mut(17..25)?.fill(0),
+        Some(&REOPENED) => row.key[0] = RUN_ASIDE,
+        _ => {}
+    }
+    Some(row)
+}
+
+/// Turns runs that were put aside into bits.
+pub(super) fn begin(rows: &mut Rows<'_>) -> Result<(), RowError> {
+    let runs: Result<Vec<_>, RowError> = rows.prefix(&[RUN_ASIDE]).collect();
+    for Row { key, value } in runs? {
+        let subscription = SubscriptionId::from_uuid(uuid_at(&key, 1)?);
+        if let Some(place) = Place::read(rows, subscription)? {
+            place.mark(rows, u64_at(&key, 17)?, u64_at(&value, 0)?)?;
+        }
+        rows.delete(key);
+    }
+    Ok(())
+}
+
 fn empty_bits() -> Vec<u8> {
     vec![0; usize::try_from(CHUNK / 8).expect("256")]
 }
@@ -403,4 +429,66 @@ fn forget(rows: &mut Rows<'_>, api: ApiId) -> Result<(), RowError> {
         rows.delete(row.key);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::projection::store::MemoryStore;
+
+    fn key(tag: u8, id: u128, number: u64) -> Vec<u8> {
+        key_of(tag, &uuid::Uuid::from_u128(id), number)
+    }
+
+    /// Rows as version 3 had them: 5 is the lowest, 7 to 9 are settled above it.
+    fn of_version_3(api: u128, subscription: u128) -> Vec<Row> {
+        let (api_id, id) = (uuid::Uuid::from_u128(api), uuid::Uuid::from_u128(subscription));
+        let mut place = api_id.as_bytes().to_vec();
+        place.extend_from_slice(&5_u64.to_be_bytes());
+        let mut order = key(ORDER, api, 5);
+        order.extend_from_slice(id.as_bytes());
+        [
+            (id_key(OF_SUBSCRIPTION, &id), place),
+            (order, Vec::new()),
+            (key(b'o', subscription, 7), 9_u64.to_be_bytes().to_vec()),
+            (key(TIME, api, 5), 1_000_u64.to_be_bytes().to_vec()),
+        ]
+        .map(|(key, value)| Row { key, value })
+        .into()
+    }
+
+    #[test]
+    fn what_version_3_carried_over_a_cut_is_taken_over() {
+        let store = MemoryStore::default();
+        let mut rows = Rows::over(&store);
+        for row in of_version_3(1, 2).into_iter().filter_map(adopt) {
+            rows.put(row.key, row.value);
+        }
+        begin(&mut rows).unwrap();
+        let id = SubscriptionId::from_uuid(uuid::Uuid::from_u128(2));
+        let place = |rows: &Rows<'_>| Place::read(rows, id).unwrap().unwrap();
+        assert_eq!(place(&rows).lowest, 5);
+        for version in [5, 6] {
+            let version = Version::new(version);
+            place(&rows).settle(&mut rows, version, version).unwrap();
+        }
+        assert_eq!(place(&rows).lowest, 10);
+    }
+
+    #[test]
+    fn settled_messages_are_passed_over_whatever_their_order() {
+        let store = MemoryStore::default();
+        let mut rows = Rows::over(&store);
+        let ids = [1_u128, 2].map(uuid::Uuid::from_u128);
+        let (api, id) = (ApiId::from_uuid(ids[0]), SubscriptionId::from_uuid(ids[1]));
+        Place::begin(&mut rows, api, id, Version::new(0)).unwrap();
+        let place = |rows: &Rows<'_>| Place::read(rows, id).unwrap().unwrap();
+        // Over the end of a row of bits, from the back, the lowest last.
+        for version in (1..=CHUNK * 2 + 3).rev() {
+            assert_eq!(place(&rows).lowest, 1);
+            let version = Version::new(version);
+            place(&rows).settle(&mut rows, version, version).unwrap();
+        }
+        assert_eq!(place(&rows).lowest, CHUNK * 2 + 4);
+    }
 }

@@ -6,16 +6,18 @@ use super::{
     Counter, Metrics, Resolution, Scope,
     backlog::{self, Settled},
     gauges::{Gauge, is_up, shift},
-    oldest::Place,
+    oldest::{self, Place},
     tally::{self, Step},
 };
 use crate::{
     log::RecordedEvent,
     model::{
-        ApiId, AttemptRecord, DiscardReason, Event, MessageEvent, MessageRef, SubscriptionEvent,
-        SubscriptionId, Timestamp, Version,
+        ApiId, AttemptRecord, DiscardReason, Event, MessageEvent, MessageRef, Position,
+        SubscriptionEvent, SubscriptionId, Timestamp, Version,
     },
-    projection::{ProjectError, Projection, ReadRows, RowError, Rows, after_prefix, codec::key_of},
+    projection::{
+        ProjectError, Projection, ReadRows, Row, RowError, Rows, after_prefix, codec::key_of,
+    },
 };
 
 /// What the mark of a dead letter holds while its delivery is made again.
@@ -45,6 +47,23 @@ impl Projection for Metrics {
             | Event::Unknown(_) => {}
         }
         Ok(())
+    }
+
+    fn begin(&self, rows: &mut Rows<'_>, _: Position) -> Result<(), ProjectError> {
+        Ok(oldest::begin(rows)?)
+    }
+
+    /// Version 3 kept less of when messages were accepted.
+    fn adopt(&self, version: u32, mut row: Row) -> Result<Option<Row>, ProjectError> {
+        if version != 3 {
+            return Err(ProjectError::event(format!(
+                "its rows of version {version} are not known"
+            )));
+        }
+        if row.key.first() == Some(&backlog::API) {
+            row.value.resize(backlog::API_BYTES, 0);
+        }
+        Ok(oldest::adopt(row))
     }
 }
 
