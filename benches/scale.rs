@@ -19,7 +19,7 @@ use std::{collections::HashMap, env, fs, future::ready, path::Path, sync::Arc, t
 use futures_util::{StreamExt as _, future::BoxFuture, stream};
 use hooklog::{
     clock::{Clock, SharedClock, SystemClock},
-    delivery::{AttemptRequest, Transport},
+    delivery::{AttemptRequest, Egress, Transport},
     log::{Durability, EventLog},
     model::{
         Api, AttemptReport, AttemptResult, ConsumerConfiguration, Message, Position, Subscription,
@@ -100,7 +100,9 @@ impl Scene {
     /// that one and a token.
     async fn fill(self, data: &Path, callback: &str) -> (String, String) {
         let transport = Arc::new(Nowhere(SystemClock::shared()));
-        let builder = Runtime::builder(data).durability(Durability::Flushed);
+        let builder = Runtime::builder(data)
+            .durability(Durability::Flushed)
+            .egress(Egress::loopback());
         let runtime = builder.transport(transport).start().await.unwrap();
         let handle = runtime.handle();
         let token = Token::named("bench", hooklog::model::Role::Admin);

@@ -442,7 +442,10 @@ mod tests {
 
     /// Rows as version 3 had them: 5 is the lowest, 7 to 9 are settled above it.
     fn of_version_3(api: u128, subscription: u128) -> Vec<Row> {
-        let (api_id, id) = (uuid::Uuid::from_u128(api), uuid::Uuid::from_u128(subscription));
+        let (api_id, id) = (
+            uuid::Uuid::from_u128(api),
+            uuid::Uuid::from_u128(subscription),
+        );
         let mut place = api_id.as_bytes().to_vec();
         place.extend_from_slice(&5_u64.to_be_bytes());
         let mut order = key(ORDER, api, 5);
