@@ -66,8 +66,10 @@ impl<S: RowStore> RowStore for Gathered<S> {
 
     fn settle(&mut self) -> Result<(), RowError> {
         if !self.changes.is_empty() {
+            // Where it is refused they stay: what was read once is read again.
+            self.store.apply(&self.changes)?;
+            self.changes.clear();
             self.bytes = 0;
-            self.store.commit(std::mem::take(&mut self.changes))?;
         }
         self.store.settle()
     }
@@ -184,6 +186,36 @@ mod tests {
         }
         assert_eq!(store.store.get(&[2]).unwrap(), None);
         assert_eq!(store.store.get(&[4]).unwrap(), Some(vec![4]));
+    }
+
+    /// A store on a disk without room.
+    struct Full;
+
+    impl RowStore for Full {
+        fn get(&self, _: &[u8]) -> Result<Option<Vec<u8>>, RowError> {
+            Ok(None)
+        }
+
+        fn scan(&self, _: Range<Vec<u8>>, _: Direction) -> Scan<'_> {
+            Box::new(std::iter::empty())
+        }
+
+        fn commit(&mut self, _: Changes) -> Result<(), RowError> {
+            Err(RowError::Io("no space left".to_owned()))
+        }
+
+        fn flush(&self) -> Result<(), RowError> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_the_store_refuses_is_still_read() {
+        let mut store = Gathered::over(Full);
+        store.commit(changes(&[(1, Some(1))])).unwrap();
+        assert!(store.settle().is_err());
+        assert_eq!(store.get(&[1]).unwrap(), Some(vec![1]));
+        assert!(store.settle().is_err());
     }
 
     #[test]

@@ -58,11 +58,15 @@ impl RowStore for SledStore {
     }
 
     fn commit(&mut self, changes: Changes) -> Result<(), RowError> {
+        self.apply(&changes)
+    }
+
+    fn apply(&mut self, changes: &Changes) -> Result<(), RowError> {
         let mut batch = sled::Batch::default();
         for (key, value) in changes {
             match value {
-                Some(value) => batch.insert(key, value),
-                None => batch.remove(key),
+                Some(value) => batch.insert(key.as_slice(), value.as_slice()),
+                None => batch.remove(key.as_slice()),
             }
         }
         isolated(|| self.db.apply_batch(batch))

@@ -27,6 +27,10 @@ pub(super) trait RowStore: Send + Sync {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, RowError>;
     fn scan(&self, range: Range<Vec<u8>>, direction: Direction) -> Scan<'_>;
     fn commit(&mut self, changes: Changes) -> Result<(), RowError>;
+    /// The same with changes that are needed again where it fails.
+    fn apply(&mut self, changes: &Changes) -> Result<(), RowError> {
+        self.commit(changes.clone())
+    }
     /// Hands on what was committed and waits in memory.
     fn settle(&mut self) -> Result<(), RowError> {
         Ok(())
