@@ -26,7 +26,9 @@ use crate::{
         AttemptReport, DeadLetterQueue, DeliveryId, Event, MessageRef, Position, SubscriptionEvent,
         SubscriptionId, Version,
     },
-    subscription::{Call, Command, Driver, Effect, Job, MessageMeta, SubscriptionState},
+    subscription::{
+        Call, Command, Driver, Effect, Job, MessageMeta, READ_AHEAD, SubscriptionState,
+    },
 };
 
 /// Wake-ups and commands that may wait. A wake-up that finds it full is not lost: its mark is
@@ -66,6 +68,8 @@ pub(super) struct SubscriptionActor {
     bodies: BTreeMap<Version, Arc<RecordedEvent>>,
     /// What their contents take.
     bodies_bytes: usize,
+    /// What a message took in the last read.
+    typical_bytes: usize,
     filter: FilterCache,
     timer: Option<SpawnHandle>,
     draining: Vec<oneshot::Sender<()>>,
@@ -132,6 +136,7 @@ impl SubscriptionActor {
             transport: seed.transport,
             bodies: BTreeMap::new(),
             bodies_bytes: 0,
+            typical_bytes: 0,
             filter: FilterCache::default(),
             timer: None,
             draining: Vec::new(),
@@ -226,6 +231,9 @@ impl SubscriptionActor {
     /// Reads messages. True when they were at hand and are offered already.
     fn read(&mut self, after: Version, limit: usize, ctx: &mut Context<Self>) -> bool {
         let stream = StreamId::messages(self.driver.api().id);
+        // Large ones are read as they are sent, not ahead.
+        let ahead = BODIES_BYTES_MAX / self.typical_bytes.max(1);
+        let limit = limit.min(limit.saturating_sub(READ_AHEAD).max(ahead).max(1));
         let cached = self.shared.log.cached_stream(stream, after, limit);
         let definition = self.driver.state().subscription.as_ref();
         let filter = self.filter.of(definition.and_then(|s| s.filter.as_ref()));
@@ -258,13 +266,18 @@ impl SubscriptionActor {
     }
 
     fn offer(&mut self, events: Vec<Arc<RecordedEvent>>, metas: Vec<MessageMeta>) {
+        let read: usize = events.iter().map(|recorded| bytes_of(recorded)).sum();
+        self.typical_bytes = read.checked_div(events.len()).unwrap_or(self.typical_bytes);
+        self.driver.offer(metas);
         for recorded in events {
+            if !self.driver.is_ahead(recorded.version) {
+                continue;
+            }
             self.bodies_bytes += bytes_of(&recorded);
             if let Some(before) = self.bodies.insert(recorded.version, recorded) {
                 self.bodies_bytes -= bytes_of(&before);
             }
         }
-        self.driver.offer(metas);
     }
 
     /// Keeps the messages that are sent next, as long as any is sent and within a number of bytes;
@@ -274,6 +287,11 @@ impl SubscriptionActor {
         if is_held_up {
             self.bodies.clear();
             self.bodies_bytes = 0;
+        }
+        if self.bodies.len() > self.driver.ahead() {
+            let driver = &self.driver;
+            self.bodies.retain(|version, _| driver.is_ahead(*version));
+            self.bodies_bytes = self.bodies.values().map(|body| bytes_of(body)).sum();
         }
         while self.bodies_bytes > BODIES_BYTES_MAX && self.bodies.len() > 1 {
             if let Some((_, last)) = self.bodies.pop_last() {
@@ -545,9 +563,11 @@ async fn judge(filter: Option<&Filter>, events: &[Arc<RecordedEvent>]) -> Vec<Me
     metas
 }
 
+/// What a message takes in memory, about.
 fn bytes_of(recorded: &RecordedEvent) -> usize {
+    const BESIDE_CONTENT: usize = 512;
     let published = recorded.event.as_published();
-    published.map_or(0, |published| published.content.len())
+    BESIDE_CONTENT + published.map_or(0, |published| published.content.len())
 }
 
 fn meta_of(recorded: &RecordedEvent) -> Option<MessageMeta> {

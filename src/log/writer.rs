@@ -284,10 +284,17 @@ impl LogWriter {
     /// Everything that waits, and while nobody waits for an answer, what comes within the linger.
     fn gather(&mut self, first: Waiting) -> Batch {
         let mut batch = Batch::new(first);
-        if let Some(ended) = self.crowd {
+        self.take_waiting(&mut batch);
+        if let Some(ended) = self.crowd
+            && self.has_room(&batch)
+            && !self.closing
+        {
             let next = ended + CROWD_PAUSE;
             // Not woken by each that comes.
             std::thread::park_timeout(next.saturating_sub(self.clock.elapsed()));
+        }
+        if self.closing {
+            return batch;
         }
         let deadline = self.clock.elapsed() + self.linger;
         while self.has_room(&batch) {
@@ -311,6 +318,20 @@ impl LogWriter {
             }
         }
         batch
+    }
+
+    /// What waits already.
+    fn take_waiting(&mut self, batch: &mut Batch) {
+        while self.has_room(batch) {
+            match self.work.try_recv() {
+                Ok(Work::Append(waiting)) => batch.push(waiting),
+                Ok(Work::Close) => {
+                    self.closing = true;
+                    return;
+                }
+                Err(_) => return,
+            }
+        }
     }
 
     const fn has_room(&self, batch: &Batch) -> bool {

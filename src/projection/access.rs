@@ -43,6 +43,8 @@ impl TokenRow {
 impl Projection for Access {
     const NAME: &'static str = "access";
     const VERSION: u32 = 1;
+    /// A token that was revoked is not let in again after a crash.
+    const PROMPT: bool = true;
 
     fn project(&self, rows: &mut Rows<'_>, recorded: &RecordedEvent) -> Result<(), ProjectError> {
         let (Event::Access(event), Some(id)) = (&recorded.event, recorded.stream.as_token()) else {

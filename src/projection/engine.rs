@@ -319,6 +319,7 @@ impl Engine {
         let (projection, empty) = (self.projection.as_ref(), opened.checkpoint);
         opened.checkpoint = fill(projection, opened.store.as_mut(), origin, empty)?;
         self.swap(opened);
+        self.unflushed_since = Some(self.clock.elapsed());
         self.place.remove(old);
         Ok(())
     }
@@ -331,9 +332,15 @@ impl Engine {
     fn commit(&mut self, folded: Folded) -> Result<(), RowError> {
         // The checkpoint moves with every batch.
         let changes_rows = folded.changes.len() > 1;
-        self.shared.write().commit(folded.changes)?;
+        let committed = self.shared.write().commit(folded.changes);
         if changes_rows {
+            // Refused or not: they may be seen already.
             self.shared.changed();
+        }
+        committed?;
+        if changes_rows && self.projection.is_prompt() {
+            self.shared.write().settle()?;
+            self.shared.read().flush()?;
         }
         self.go_on();
         self.checkpoint = folded.checkpoint;
@@ -371,6 +378,7 @@ impl Engine {
             let mut live = self.shared.write();
             // The old one lets go of its directory first.
             *live = Box::new(AbsentStore);
+            self.shared.changed();
             let opened = self.place.reopen(self.generation)?;
             *live = opened.store;
             self.shared.changed();

@@ -33,10 +33,6 @@ impl<S: RowStore> Gathered<S> {
     }
 }
 
-fn bytes_of(key: &[u8], value: Option<&Vec<u8>>) -> usize {
-    ENTRY_BYTES + key.len() + value.map_or(0, Vec::len)
-}
-
 impl<S: RowStore> RowStore for Gathered<S> {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, RowError> {
         match self.changes.get(key) {
@@ -55,8 +51,12 @@ impl<S: RowStore> RowStore for Gathered<S> {
 
     fn commit(&mut self, changes: Changes) -> Result<(), RowError> {
         for (key, value) in changes {
-            self.bytes += bytes_of(&key, value.as_ref());
-            self.changes.insert(key, value);
+            let (key_bytes, value_bytes) = (key.len(), value.as_ref().map_or(0, Vec::len));
+            self.bytes += value_bytes;
+            match self.changes.insert(key, value) {
+                Some(before) => self.bytes -= before.map_or(0, |before| before.len()),
+                None => self.bytes += ENTRY_BYTES + key_bytes,
+            }
         }
         if self.bytes >= BYTES_MAX {
             self.settle()?;
@@ -229,5 +229,12 @@ mod tests {
         }
         assert!(store.store.get(&[1]).unwrap().is_some());
         assert_eq!(store.changes.len(), 1);
+        // A row that is written over is held once.
+        let before = store.bytes;
+        for _ in 0..10 {
+            let again = Changes::from([(vec![3], Some(value.clone()))]);
+            store.commit(again).unwrap();
+        }
+        assert_eq!(store.bytes, before);
     }
 }

@@ -97,6 +97,10 @@ pub trait Projection: Send + 'static {
     /// Whether [`carry`](Self::carry) lets go of rows. After retention has cut the log, the rows
     /// are then built again, beside the old ones, without what is gone.
     const FORGETS: bool = false;
+    /// Whether rows are on disk as soon as they are seen, at the price of a flush for each batch that
+    /// changes any. Others may be in memory alone for as long as [`Rhythm::flush_every`] says, and
+    /// are folded again after a crash.
+    const PROMPT: bool = false;
 
     /// Folds one event. Events come in order of position, each once.
     ///
@@ -132,6 +136,7 @@ trait Erased: Send {
     fn name(&self) -> &'static str;
     fn version(&self) -> u32;
     fn forgets(&self) -> bool;
+    fn is_prompt(&self) -> bool;
     fn carry(&self, row: Row) -> Option<Row>;
     fn begin(&self, rows: &mut Rows<'_>, first: Position) -> Result<(), ProjectError>;
     fn adopt(&self, version: u32, row: Row) -> Result<Option<Row>, ProjectError>;
@@ -149,6 +154,10 @@ impl<P: Projection> Erased for P {
 
     fn forgets(&self) -> bool {
         P::FORGETS
+    }
+
+    fn is_prompt(&self) -> bool {
+        P::PROMPT
     }
 
     fn carry(&self, row: Row) -> Option<Row> {

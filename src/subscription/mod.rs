@@ -42,7 +42,7 @@ pub use self::{
     effect::{Effect, effects},
     flight::{
         Action, Flight, KEYED_LOOK_AHEAD, MessageMeta, Now, OPEN_DELIVERIES_MAX,
-        OUTCOMES_NOT_DURABLE_MAX,
+        OUTCOMES_NOT_DURABLE_MAX, READ_AHEAD,
     },
     runs::Runs,
     state::{Counters, Forward, Hold, LastError, OpenDelivery, PlannedRetry, SubscriptionState},

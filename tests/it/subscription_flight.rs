@@ -9,7 +9,7 @@ use hooklog::{
     },
     subscription::{
         Action, Command, Flight, MessageMeta, Now, OPEN_DELIVERIES_MAX, OUTCOMES_NOT_DURABLE_MAX,
-        OpenDelivery,
+        OpenDelivery, READ_AHEAD,
     },
     testing::given::{Given, given},
 };
@@ -149,13 +149,13 @@ impl Bench {
 }
 
 #[test]
-fn no_more_is_read_or_sent_than_may_be_in_flight() {
+fn no_more_is_sent_than_may_be_in_flight_and_little_more_is_read() {
     let mut bench = concurrent(policy(Retry::default()));
     assert_eq!(
         bench.next(),
         [Action::Read {
             after: Version::ZERO,
-            limit: 5
+            limit: 5 + READ_AHEAD
         }]
     );
     assert_eq!(bench.next(), []);
@@ -448,7 +448,7 @@ fn a_read_that_was_asked_for_before_the_channel_changed_is_dropped() {
         bench.next(),
         [Action::Read {
             after: Version::ZERO,
-            limit: 5
+            limit: 5 + READ_AHEAD
         }]
     );
 }

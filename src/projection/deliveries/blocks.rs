@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `d` API, ordinal / 32 | the rows of these deliveries, each after its length (u32) |
 //! | `k` subscription, message version / 64 | 64 ordinals, each plus 1, 0 for none (u64) |
-//! | `n` bytes of the message's id that tell its time, API, ordinal / 32 | message id and ordinal % 32 (17 bytes) of each |
+//! | `n` bytes of the message's id that tell its time, API, ordinal / 32 | message id, ordinal % 32 and the end of the delivery's id (25 bytes) of each |
 
 use std::ops::Range;
 
@@ -28,7 +28,7 @@ const TIME_BYTES: usize = 6;
 /// Bits of that time that do not matter: messages of eight milliseconds stand together.
 const TIME_MASK: u8 = 0b1111_1000;
 /// Bytes of a message's entry.
-const ENTRY_BYTES: usize = 17;
+const ENTRY_BYTES: usize = 25;
 const LENGTH_BYTES: usize = 4;
 
 /// Writes the row of a delivery: of the next ordinal, or of one that was written before.
@@ -162,6 +162,7 @@ pub(super) fn note(rows: &mut Rows<'_>, row: &DeliveryRow) -> Result<(), RowErro
     let entries = rows.edit(&key, Vec::new)?;
     entries.extend_from_slice(row.message.id.as_uuid().as_bytes());
     entries.push(u8::try_from(row.ordinal % BLOCK).expect("below 32"));
+    entries.extend_from_slice(&row.id.as_uuid().as_bytes()[8..]);
     Ok(())
 }
 
@@ -192,18 +193,28 @@ pub(super) fn ordinal_of(
     Ok(u64_at(&places, at)?.checked_sub(1))
 }
 
-/// The deliveries of messages whose ids tell the same time as this one: message, API, ordinal.
-fn beside(
-    rows: &dyn ReadRows,
-    id: &[u8],
-) -> impl Iterator<Item = Result<(MessageId, ApiId, u64), RowError>> {
+/// Where the delivery of a message stands.
+struct Entry {
+    message: MessageId,
+    api: ApiId,
+    ordinal: u64,
+    /// The last half of the delivery's id.
+    end: [u8; 8],
+}
+
+/// The deliveries of messages whose ids tell the same time as this one.
+fn beside(rows: &dyn ReadRows, id: &[u8]) -> impl Iterator<Item = Result<Entry, RowError>> {
     rows.prefix(&id_prefix(id)).flat_map(|row| {
         let entries = row.and_then(|Row { key, value }| {
             let api = ApiId::from_uuid(uuid_at(&key, 1 + TIME_BYTES)?);
             let first = u64_at(&key, 1 + TIME_BYTES + 16)? * BLOCK;
             let entries = value.chunks_exact(ENTRY_BYTES).map(|entry| {
-                let message = MessageId::from_uuid(uuid_at(entry, 0)?);
-                Ok((message, api, first + u64::from(entry[16])))
+                Ok(Entry {
+                    message: MessageId::from_uuid(uuid_at(entry, 0)?),
+                    api,
+                    ordinal: first + u64::from(entry[16]),
+                    end: u64_at(entry, 17)?.to_be_bytes(),
+                })
             });
             Ok(entries.collect::<Vec<_>>())
         });
@@ -220,20 +231,19 @@ pub(super) fn ordinals_of_message(
     let beside = beside(rows, message.as_uuid().as_bytes());
     let own = beside.filter(|entry| {
         let entry = entry.as_ref();
-        entry.map_or(true, |(id, of, _)| *id == message && *of == api)
+        entry.map_or(true, |entry| entry.message == message && entry.api == api)
     });
-    own.map(|entry| entry.map(|(_, _, ordinal)| ordinal))
-        .collect()
+    own.map(|entry| entry.map(|entry| entry.ordinal)).collect()
 }
 
 /// The row of this delivery, if it has one.
 pub(super) fn find(rows: &dyn ReadRows, id: DeliveryId) -> Result<Option<DeliveryRow>, RowError> {
     for entry in beside(rows, id.as_uuid().as_bytes()) {
-        let (message, api, ordinal) = entry?;
-        if !id.may_be_of(message) {
+        let entry = entry?;
+        if !id.may_be_of(entry.message) || entry.end != id.as_uuid().as_bytes()[8..] {
             continue;
         }
-        let row = row_at(rows, api, ordinal)?;
+        let row = row_at(rows, entry.api, entry.ordinal)?;
         if let Some(row) = row.filter(|row| row.id == id) {
             return Ok(Some(row));
         }

@@ -125,6 +125,10 @@ impl Settled {
         };
         settled.write(rows, subscription);
         let mut backlog = ApiBacklog::read(rows, api)?;
+        if backlog.subscriptions == 0 {
+            // Nobody waited, so no time was kept.
+            backlog.timed = 0;
+        }
         backlog.subscriptions += 1;
         backlog.settled += cursor.get();
         backlog.write(rows, api);

@@ -33,7 +33,7 @@ const TIME_STEP_MS: i64 = 100;
 const FORGOTTEN_MAX: usize = 64;
 /// Most subscriptions of an API that are looked at. Those that are caught up may stand before one
 /// that is not until they get their next message.
-const EXAMINED_MAX: usize = 10_000;
+const EXAMINED_MAX: usize = 256;
 
 /// Where a subscription stands among its API's messages.
 #[derive(Debug, Clone, Copy)]
@@ -337,7 +337,11 @@ pub(super) fn accepted(
     backlog.timed_at = at;
     let key = key_of(TIME, api.as_uuid(), backlog.latest);
     rows.put(key, at.as_millis().to_be_bytes());
-    forget(rows, api)
+    // Not each time: it looks at all that went since the rows were last handed on.
+    if backlog.latest.is_multiple_of(FORGOTTEN_MAX as u64) {
+        forget(rows, api)?;
+    }
+    Ok(())
 }
 
 /// When the message was accepted that has waited longest in a scope. A subscription that begins
@@ -359,12 +363,9 @@ pub(super) fn oldest(rows: &dyn ReadRows, scope: Scope) -> Result<Option<Timesta
             };
             let latest = ApiBacklog::read(rows, place.api)?.latest;
             let waits = place.waits_since(rows, latest)?;
-            let mut reopened: Option<Timestamp> = None;
             let prefix = id_key(REOPENED, subscription.as_uuid());
-            for row in rows.prefix(&prefix).take(EXAMINED_MAX) {
-                let at = time_in(&row?.value)?;
-                reopened = Some(reopened.map_or(at, |before| before.min(at)));
-            }
+            let reopened = rows.prefix(&prefix).next().transpose()?;
+            let reopened = reopened.map(|row| time_in(&row.value)).transpose()?;
             Ok([waits, reopened].into_iter().flatten().min())
         }
     }
@@ -379,8 +380,9 @@ fn oldest_of_api(rows: &dyn ReadRows, api: ApiId) -> Result<Option<Timestamp>, R
     if backlog.waiting() == 0 {
         return Ok(oldest);
     }
-    // The message whose time is the oldest so far: none further on in the order is older.
-    let mut until = u64::MAX;
+    // Who stands at the latest time waits for it at most; so the others alone are looked at. Of
+    // those, none further on in the order than the oldest so far is older.
+    let mut until = backlog.timed;
     let in_order = rows.prefix(&id_key(ORDER, api.as_uuid()));
     for row in in_order.take(EXAMINED_MAX) {
         let key = row?.key;
@@ -393,10 +395,12 @@ fn oldest_of_api(rows: &dyn ReadRows, api: ApiId) -> Result<Option<Timestamp>, R
         };
         if let Some(at) = place.waits_since(rows, backlog.latest)? {
             oldest = Some(oldest.map_or(at, |before| before.min(at)));
-            until = timed_at(rows, api, place.lowest)?.map_or(0, |(version, _)| version);
+            let found = timed_at(rows, api, place.lowest)?;
+            until = until.min(found.map_or(0, |(version, _)| version));
         }
     }
-    Ok(oldest)
+    let latest = (backlog.timed > 0).then_some(backlog.timed_at);
+    Ok(oldest.or(latest))
 }
 
 /// The last message at or below a version whose time is kept, and that time.

@@ -158,9 +158,19 @@ impl<R> Driver<R> {
         self.flight.next_up(limit)
     }
 
-    /// Whether any call has begun and not ended.
+    /// Whether any message is being called with, or is about to be.
     pub fn has_calls(&self) -> bool {
         self.flight.has_calls()
+    }
+
+    /// Whether this message was read ahead and is still to be sent.
+    pub fn is_ahead(&self, version: Version) -> bool {
+        self.flight.is_ahead(version)
+    }
+
+    /// How many messages were read ahead and are still to be sent.
+    pub fn ahead(&self) -> usize {
+        self.flight.ahead()
     }
 
     /// Whether nothing is under way: no call, no dead letter, nothing to append.

@@ -23,7 +23,7 @@ pub const OUTCOMES_NOT_DURABLE_MAX: usize = 256;
 /// Most open deliveries and dead letters to forward; above it no new message is taken.
 pub const OPEN_DELIVERIES_MAX: usize = 1_000;
 /// Messages that are read beyond those in flight.
-const READ_AHEAD: usize = 32;
+pub const READ_AHEAD: usize = 32;
 /// Most messages read ahead in keyed mode, where a waiting key must not hide the others.
 pub const KEYED_LOOK_AHEAD: usize = 1_000;
 /// Longest wait for a date. Waits count monotonic time, and the wall clock may be set forward
@@ -284,12 +284,22 @@ impl Flight {
 
     /// Whether no call has begun and no dead letter is on its way.
     pub fn is_quiet(&self) -> bool {
-        self.forwarding.is_none() && !self.has_calls()
+        self.forwarding.is_none() && self.calls.values().all(|call| call.stage != Stage::Sent)
     }
 
-    /// Whether any call has begun and not ended.
+    /// Whether any message is being called with, or is about to be.
     pub fn has_calls(&self) -> bool {
-        self.calls.values().any(|call| call.stage == Stage::Sent)
+        !self.calls.is_empty()
+    }
+
+    /// Whether this message was read ahead and not begun.
+    pub fn is_ahead(&self, version: Version) -> bool {
+        self.ahead.contains_key(&version)
+    }
+
+    /// How many messages were read ahead and not begun.
+    pub fn ahead(&self) -> usize {
+        self.ahead.len()
     }
 
     /// The first `limit` messages that were read ahead and not begun.
