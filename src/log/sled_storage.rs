@@ -53,6 +53,9 @@ const NAME_DIGITS: usize = 20;
 /// that nobody else has it, so it is waited for: 5 s in all.
 const REOPEN_WAITS: u32 = 1_000;
 const REOPEN_WAIT: Duration = Duration::from_millis(5);
+/// A process that begins another shares its locks with it until that one is a program of its own.
+/// So a lock that was just let go of may be held a moment longer: 100 ms in all.
+const LOCK_WAITS: u32 = 20;
 
 /// The segments of a data directory. It is locked until this is released or dropped.
 pub struct DirectoryStorage {
@@ -236,13 +239,18 @@ fn lock_existing(data: &Path) -> Result<Option<File>, StorageError> {
 }
 
 fn hold(data: &Path, file: File) -> Result<File, StorageError> {
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StorageError::Locked {
-            path: data.to_owned(),
-        }),
-        Err(TryLockError::Error(error)) => Err(StorageError::io(data.join(LOCK_FILE), error)),
+    for _ in 0..LOCK_WAITS {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => thread::park_timeout(REOPEN_WAIT),
+            Err(TryLockError::Error(error)) => {
+                return Err(StorageError::io(data.join(LOCK_FILE), error));
+            }
+        }
     }
+    Err(StorageError::Locked {
+        path: data.to_owned(),
+    })
 }
 
 fn sync_directory(path: &Path) -> Result<(), StorageError> {

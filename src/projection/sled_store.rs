@@ -4,6 +4,7 @@ use std::{
     ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
+    time::Duration,
 };
 
 use super::{
@@ -14,6 +15,11 @@ use super::{
 /// Memory for pages of one projection, in bytes. sled's default is a GiB.
 const CACHE_BYTES: u64 = 32 * 1024 * 1024;
 
+/// A closed database lets go of its file from another thread, a little later: it is waited for, 5 s
+/// in all.
+const LOCK_WAITS: u32 = 1_000;
+const LOCK_WAIT: Duration = Duration::from_millis(5);
+
 /// Rows in a sled database.
 pub(super) struct SledStore {
     db: sled::Db,
@@ -22,15 +28,25 @@ pub(super) struct SledStore {
 impl SledStore {
     /// Opens or creates the database in this directory. A damaged one is an error, not a panic.
     pub(super) fn open(directory: &Path) -> Result<Self, RowError> {
-        isolated(|| {
-            // sled's own flusher only logs a failed sync; the engine flushes and looks.
-            sled::Config::new()
-                .path(directory)
-                .cache_capacity(CACHE_BYTES)
-                .flush_every_ms(None)
-                .open()
-        })
-        .map(|db| Self { db })
+        let mut waits = 0;
+        loop {
+            let opened = isolated(|| {
+                // sled's own flusher only logs a failed sync; the engine flushes and looks.
+                sled::Config::new()
+                    .path(directory)
+                    .cache_capacity(CACHE_BYTES)
+                    .flush_every_ms(None)
+                    .open()
+            });
+            match opened {
+                // The log's lock says that nobody else has it.
+                Err(RowError::Io(reason)) if waits < LOCK_WAITS && is_locked(&reason) => {
+                    waits += 1;
+                    std::thread::park_timeout(LOCK_WAIT);
+                }
+                other => return other.map(|db| Self { db }),
+            }
+        }
     }
 }
 
@@ -75,6 +91,11 @@ impl RowStore for SledStore {
     fn flush(&self) -> Result<(), RowError> {
         isolated(|| self.db.flush()).map(|_| ())
     }
+}
+
+/// sled tells of a held lock in words alone.
+fn is_locked(reason: &str) -> bool {
+    reason.contains("could not acquire lock")
 }
 
 /// Runs a call into sled, which panics on damage that it meets in some places.
