@@ -171,6 +171,7 @@ async fn run(rounds: usize) {
 async fn report(desk: &Desk, rounds: usize) {
     let list = &desk.list;
     let mut far = desk.page(list).await.0;
+    let second = Desk::next(&far);
     for _ in 1..FAR {
         far = desk.page(&Desk::next(&far)).await.0;
     }
@@ -182,6 +183,7 @@ async fn report(desk: &Desk, rounds: usize) {
     );
     let sides = [
         ("first page", list.clone()),
+        ("page 2, by cursor", second),
         ("page 1,000, by cursor", far),
         ("status 4xx", format!("{list}?status=4xx")),
         (
