@@ -250,12 +250,7 @@ impl LogWriter {
             return false;
         };
         let mut batch = Batch::new(first);
-        while self.has_room(&batch) {
-            match self.work.try_recv() {
-                Ok(Work::Append(waiting)) => batch.push(waiting),
-                Ok(Work::Close) | Err(_) => break,
-            }
-        }
+        self.take_waiting(&mut batch);
         self.commit(batch);
         true
     }

@@ -21,6 +21,7 @@ use super::{
     codec::{decode, encode, id_key, key_of, u64_at, uuid_at},
     deliveries::{Cursor, EXAMINED_MAX, PAGE_MAX},
     forgotten::{self, is_forgotten},
+    not_adopted,
 };
 use crate::{
     log::RecordedEvent,
@@ -370,9 +371,7 @@ impl Projection for DeadLetters {
         if version == 2 {
             return Ok(Some(row));
         }
-        Err(ProjectError::event(format!(
-            "its rows of version {version} are not known"
-        )))
+        Err(not_adopted::<Self>(version))
     }
 
     fn begin(&self, rows: &mut Rows<'_>, first: Position) -> Result<(), ProjectError> {

@@ -338,16 +338,15 @@ impl Engine {
             self.shared.changed();
         }
         committed?;
+        if self.unflushed_since.is_none() {
+            self.unflushed_since = Some(self.clock.elapsed());
+        }
         if changes_rows && self.projection.is_prompt() {
-            self.shared.write().settle()?;
-            self.shared.read().flush()?;
+            self.flush()?;
         }
         self.go_on();
         self.checkpoint = folded.checkpoint;
         self.shared.reached(self.checkpoint);
-        if self.unflushed_since.is_none() {
-            self.unflushed_since = Some(self.clock.elapsed());
-        }
         if let Some(bad) = folded.halted {
             self.halt(bad.position, bad.reason);
         }

@@ -124,11 +124,16 @@ pub trait Projection: Send + 'static {
     /// with events: the events it was folded from are gone. By default it is refused, and the
     /// projection halts.
     fn adopt(&self, version: u32, _row: Row) -> Result<Option<Row>, ProjectError> {
-        Err(ProjectError::event(format!(
-            "the log was cut, and its origin holds rows of version {version}, which version {} does not take over",
-            Self::VERSION
-        )))
+        Err(not_adopted::<Self>(version))
     }
+}
+
+/// Why rows of another version are not taken over.
+fn not_adopted<P: Projection + ?Sized>(version: u32) -> ProjectError {
+    ProjectError::event(format!(
+        "the log was cut, and its origin holds rows of version {version}, which version {} does not take over",
+        P::VERSION
+    ))
 }
 
 /// A projection of any kind, for the engine.

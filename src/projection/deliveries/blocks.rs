@@ -16,6 +16,7 @@ use crate::{
     projection::{
         ReadRows, Row, RowError, Rows,
         codec::{key_of, malformed, u64_at, uuid_at},
+        store::Direction,
     },
 };
 
@@ -102,11 +103,8 @@ pub(super) fn row_at(
     let Some(block) = rows.look(&block_key(api, ordinal))? else {
         return Ok(None);
     };
-    let found = rows_of(&block).find(|row| {
-        let place = row.as_ref().map(|(place, _)| *place);
-        place.is_err() || place.is_ok_and(|place| place == ordinal % BLOCK)
-    });
-    let row = found.transpose()?;
+    let place = usize::try_from(ordinal % BLOCK).expect("below 32");
+    let row = rows_of(&block).nth(place).transpose()?;
     row.map(|(_, bytes)| stored::from_bytes(api, ordinal, bytes))
         .transpose()
 }
@@ -116,7 +114,7 @@ pub(super) fn each_in(
     rows: &dyn ReadRows,
     api: ApiId,
     ordinals: Range<u64>,
-    is_downwards: bool,
+    direction: Direction,
     mut each: impl FnMut(u64, &[u8]) -> Result<bool, RowError>,
 ) -> Result<(), RowError> {
     if ordinals.is_empty() {
@@ -124,16 +122,15 @@ pub(super) fn each_in(
     }
     let range =
         block_key(api, ordinals.start)..key_of(b'd', api.as_uuid(), (ordinals.end - 1) / BLOCK + 1);
-    let blocks = if is_downwards {
-        rows.range_rev(range)
-    } else {
-        rows.range(range)
+    let blocks = match direction {
+        Direction::Up => rows.range(range),
+        Direction::Down => rows.range_rev(range),
     };
     for block in blocks {
         let Row { key, value } = block?;
         let first = u64_at(&key, 17)? * BLOCK;
         let mut kept: Vec<_> = rows_of(&value).collect::<Result<_, _>>()?;
-        if is_downwards {
+        if direction == Direction::Down {
             kept.reverse();
         }
         for (place, bytes) in kept {

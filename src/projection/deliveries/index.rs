@@ -21,6 +21,7 @@ use crate::{
     projection::{
         ReadRows, RowError, Rows,
         codec::{id_key, malformed},
+        store::Direction,
     },
 };
 
@@ -241,7 +242,7 @@ fn seal(rows: &mut Rows<'_>, api: ApiId, chunk: u32) -> Result<(), RowError> {
     let (mut earliest, mut latest) = (i64::MAX, i64::MIN);
     let of_chunk = ordinals(chunk);
     let of_chunk = *of_chunk.start()..*of_chunk.end() + 1;
-    blocks::each_in(rows, api, of_chunk, false, |ordinal, bytes| {
+    blocks::each_in(rows, api, of_chunk, Direction::Up, |ordinal, bytes| {
         let row = Stored::read(bytes)?;
         earliest = earliest.min(row.started_at.as_millis());
         latest = latest.max(row.started_at.as_millis());

@@ -14,6 +14,7 @@ use crate::{
         ProjectError, Projection, ReadRows, Row, RowError, Rows,
         codec::{id_key, pair_key, u64_at, uuid_at},
         forgotten::{self, is_forgotten},
+        not_adopted,
     },
 };
 
@@ -65,9 +66,7 @@ impl Projection for Deliveries {
         if version == 2 {
             return Ok(Some(row));
         }
-        Err(ProjectError::event(format!(
-            "its rows of version {version} are not known"
-        )))
+        Err(not_adopted::<Self>(version))
     }
 
     fn begin(&self, rows: &mut Rows<'_>, first: Position) -> Result<(), ProjectError> {

@@ -21,6 +21,7 @@ use crate::{
     projection::{
         ReadRows, RowError, View, ViewError,
         codec::{id_key, malformed},
+        store::Direction,
     },
 };
 
@@ -358,7 +359,7 @@ impl Page<'_> {
 
     fn scan(&mut self, from: u64, below: u64) -> Result<(), RowError> {
         let (rows, api) = (self.rows, self.query.api);
-        blocks::each_in(rows, api, from..below, true, |ordinal, bytes| {
+        blocks::each_in(rows, api, from..below, Direction::Down, |ordinal, bytes| {
             self.take(stored::from_bytes(api, ordinal, bytes)?);
             Ok(!self.is_done())
         })

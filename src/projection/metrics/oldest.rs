@@ -212,14 +212,6 @@ impl Place {
 
     /// Messages that waited again came to an end once more.
     fn close_again(self, rows: &mut Rows<'_>, first: u64, last: u64) -> Result<(), RowError> {
-        if first == last {
-            let key = self.reopened_key(first);
-            if let Some(at) = rows.get(&key)? {
-                rows.delete(self.in_order_key(first, &at));
-                rows.delete(key);
-            }
-            return Ok(());
-        }
         let range = self.reopened_key(first)..self.reopened_key(last + 1);
         self.delete_reopened(rows, range)
     }

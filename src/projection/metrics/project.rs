@@ -17,6 +17,7 @@ use crate::{
     },
     projection::{
         ProjectError, Projection, ReadRows, Row, RowError, Rows, after_prefix, codec::key_of,
+        not_adopted,
     },
 };
 
@@ -56,9 +57,7 @@ impl Projection for Metrics {
     /// Version 3 kept less of when messages were accepted.
     fn adopt(&self, version: u32, mut row: Row) -> Result<Option<Row>, ProjectError> {
         if version != 3 {
-            return Err(ProjectError::event(format!(
-                "its rows of version {version} are not known"
-            )));
+            return Err(not_adopted::<Self>(version));
         }
         if row.key.first() == Some(&backlog::API) {
             row.value.resize(backlog::API_BYTES, 0);

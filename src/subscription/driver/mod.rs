@@ -153,11 +153,6 @@ impl<R> Driver<R> {
         self.flight.in_flight()
     }
 
-    /// The messages that were read ahead and are to be sent next, at most `limit`.
-    pub fn next_up(&self, limit: usize) -> impl Iterator<Item = Version> {
-        self.flight.next_up(limit)
-    }
-
     /// Whether any message is being called with, or is about to be.
     pub fn has_calls(&self) -> bool {
         self.flight.has_calls()

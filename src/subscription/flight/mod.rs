@@ -302,11 +302,6 @@ impl Flight {
         self.ahead.len()
     }
 
-    /// The first `limit` messages that were read ahead and not begun.
-    pub fn next_up(&self, limit: usize) -> impl Iterator<Item = Version> {
-        self.ahead.keys().take(limit).copied()
-    }
-
     /// Whether a call of this message has begun.
     pub fn is_in_flight(&self, version: Version) -> bool {
         let call = self.calls.get(&version);
