@@ -197,7 +197,7 @@ impl Side {
     async fn load(&self, gateway: &Gateway, sink: &Sink, publishing: Publishing) -> Load {
         let configuration = json!({ "maxInFlight": IN_FLIGHT });
         let to = |number| sink.url(Manner::Well, number);
-        let api = gateway.plain_api().await;
+        let api = gateway.wide_api().await;
         gateway
             .subscribe(&api, self.subscriptions, &configuration, to)
             .await;
