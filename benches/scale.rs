@@ -2,7 +2,8 @@
 //! answer, and with a long log? The real binary, in a process of its own, in scenes:
 //!
 //! - `idle`, `long`: how long it takes to start, and how fast its events are read and folded;
-//! - `backlog, …`: what memory it takes when nothing can be delivered.
+//! - `backlog, …`: what memory it takes when nothing can be delivered;
+//! - `hanging`: whether others wait longer when callbacks never answer.
 //!
 //! `cargo bench --bench scale`, optionally followed by `-- [rounds] [--only <part of a name>]` and
 //! by sizes, which each scene names. The data goes to `TMPDIR`, which must be on the disk that is
@@ -20,10 +21,10 @@ mod backlog;
 mod body;
 #[expect(dead_code, reason = "the other benchmarks use the rest")]
 mod gateway;
-#[expect(dead_code, reason = "the other benchmarks use the rest")]
+#[path = "scale/hanging.rs"]
+mod hanging;
 mod load;
 mod measure;
-#[expect(dead_code, reason = "the other benchmarks use the rest")]
 mod sink;
 #[path = "scale/starts.rs"]
 mod starts;
@@ -44,7 +45,8 @@ fn mib(bytes: f64) -> f64 {
 
 async fn measure_all(arguments: &Arguments) -> Result<(), String> {
     starts::measure(arguments).await;
-    backlog::measure(arguments).await
+    backlog::measure(arguments).await?;
+    hanging::measure(arguments).await
 }
 
 /// Is one of the processes that a scene starts; `false` where it is the benchmark itself.
