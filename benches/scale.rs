@@ -3,7 +3,8 @@
 //!
 //! - `idle`, `long`: how long it takes to start, and how fast its events are read and folded;
 //! - `backlog, …`: what memory it takes when nothing can be delivered;
-//! - `hanging`: whether others wait longer when callbacks never answer.
+//! - `hanging`: whether others wait longer when callbacks never answer;
+//! - `growth`: whether deliveries and questions to the webhook log cost more as it grows.
 //!
 //! `cargo bench --bench scale`, optionally followed by `-- [rounds] [--only <part of a name>]` and
 //! by sizes, which each scene names. The data goes to `TMPDIR`, which must be on the disk that is
@@ -19,8 +20,9 @@ mod arguments;
 #[path = "scale/backlog.rs"]
 mod backlog;
 mod body;
-#[expect(dead_code, reason = "the other benchmarks use the rest")]
 mod gateway;
+#[path = "scale/growth.rs"]
+mod growth;
 #[path = "scale/hanging.rs"]
 mod hanging;
 mod load;
@@ -46,7 +48,8 @@ fn mib(bytes: f64) -> f64 {
 async fn measure_all(arguments: &Arguments) -> Result<(), String> {
     starts::measure(arguments).await;
     backlog::measure(arguments).await?;
-    hanging::measure(arguments).await
+    hanging::measure(arguments).await?;
+    growth::measure(arguments).await
 }
 
 /// Is one of the processes that a scene starts; `false` where it is the benchmark itself.
