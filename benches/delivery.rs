@@ -1,7 +1,7 @@
 //! What does a durable delivery cost beside a bare HTTP call? The gateway as people run it, from a
 //! message published over HTTP to its outcome in every projection, beside a loop of calls by the
-//! same HTTP client: same bodies, same callback. Callback, publishers and gateway are processes of
-//! their own, and each run has a gateway of its own.
+//! same HTTP client, and by less of one: same bodies, same callback. Callback, publishers and
+//! gateway are processes of their own, and each run has a gateway of its own.
 //!
 //! `cargo bench --bench delivery`, optionally followed by `-- [rounds] [--json] [--only <part of a
 //! name>]`. The data goes to `TMPDIR`, which must be on the disk that is asked about. A round after
@@ -11,26 +11,31 @@
     reason = "a benchmark that fails has nothing to say"
 )]
 
+#[expect(dead_code, reason = "the other benchmarks use the rest")]
+mod arguments;
+mod bare;
+mod body;
+#[expect(dead_code, reason = "the other benchmarks use the rest")]
 mod gateway;
 mod load;
 mod measure;
 mod sink;
 
-use std::{env, process::ExitCode, time::Duration};
+use std::{process::ExitCode, time::Duration};
 
-use bytes::Bytes;
 use hooklog::runtime::PROJECTIONS_DIRECTORY;
 use serde_json::{Value, json};
 
+use arguments::Arguments;
+use bare::{Bare, Client};
+use body::BODY_BYTES;
 use gateway::Gateway;
-use load::{BATCH_MESSAGES, Load, Made, Publishing};
-use measure::{Spread, apart, directory_bytes};
-use sink::{Latency, Sink};
+use load::{BATCH_MESSAGES, Load, Publishing};
+use measure::{Spread, directory_bytes, monotonic};
+use sink::{Latency, Manner, Schedule, Sink};
 
 /// Calls or deliveries of one run. More than the log keeps decoded, so some are read from disk.
 const DELIVERIES: usize = 60_000;
-/// Bytes of each body.
-const BODY_BYTES: usize = 1_024;
 /// Calls in flight at a time, on either side.
 const IN_FLIGHT: usize = 32;
 /// Connections of publishers of one message at a time.
@@ -40,49 +45,82 @@ const FAN_OUT: usize = 10;
 const ROUNDS: usize = 7;
 /// Says that a round was void.
 const VOID: u8 = 3;
-/// Makes the binary make a load: what it is, and of how many bodies.
-const LOAD: &str = "--load";
+
+/// How messages come to the callback.
+#[derive(Clone, Copy)]
+enum Way {
+    /// By calls of this client, without a gateway.
+    Bare(Client),
+    /// Through the gateway, which gets them so.
+    Published(Publishing),
+}
 
 /// What is measured, in the order of the first round.
 #[derive(Clone, Copy)]
 struct Side {
     name: &'static str,
-    /// How the gateway gets its messages; the bare loop has none.
-    publishing: Option<Publishing>,
+    way: Way,
     durability: &'static str,
+    /// Threads that make calls; as many as the gateway chooses when absent.
+    workers: Option<usize>,
     subscriptions: usize,
     logged: bool,
 }
 
+/// What the others are compared with.
 const BARE: Side = Side {
     name: "bare calls",
-    publishing: None,
+    way: Way::Bare(Client::Reqwest),
     durability: "",
+    workers: None,
     subscriptions: 1,
     logged: false,
 };
 
 const SINGLES: Side = Side {
     name: "synced, single messages",
-    publishing: Some(Publishing::Singles),
+    way: Way::Published(Publishing::Singles),
     durability: "synced",
     ..BARE
 };
 
 const BATCHES: Side = Side {
     name: "synced, batches of 100",
-    publishing: Some(Publishing::Batches),
+    way: Way::Published(Publishing::Batches),
     ..SINGLES
 };
 
-const SIDES: [Side; 6] = [
+const FANNED_OUT: Side = Side {
+    name: "synced, single messages to 10 subscriptions",
+    subscriptions: FAN_OUT,
+    ..SINGLES
+};
+
+const SIDES: [Side; 10] = [
     BARE,
+    Side {
+        name: "bare calls, by hyper",
+        way: Way::Bare(Client::Hyper),
+        ..BARE
+    },
+    Side {
+        name: "bare calls, by sockets",
+        way: Way::Bare(Client::Sockets),
+        ..BARE
+    },
     SINGLES,
     BATCHES,
+    FANNED_OUT,
+    // A subscription stays on one worker, so only several show what workers are good for.
     Side {
-        name: "synced, single messages to 10 subscriptions",
-        subscriptions: FAN_OUT,
-        ..SINGLES
+        name: "synced, single messages to 10 subscriptions, 1 worker",
+        workers: Some(1),
+        ..FANNED_OUT
+    },
+    Side {
+        name: "synced, single messages to 10 subscriptions, 2 workers",
+        workers: Some(2),
+        ..FANNED_OUT
     },
     Side {
         name: "synced, single messages, all four logged",
@@ -115,42 +153,26 @@ impl Cost {
     }
 }
 
-/// The body of a message: its number, then letters of which some 60 % are the same in each.
-fn body(number: usize) -> Bytes {
-    let mut random = [0; BODY_BYTES * 2 / 5];
-    blake3::Hasher::new()
-        .update(&number.to_le_bytes())
-        .finalize_xof()
-        .fill(&mut random);
-    let random: String = random.iter().map(|b| char::from(b'a' + b % 26)).collect();
-    let head = format!(r#"{{"number":"{number:08}","order":"{random}","note":""#);
-    let note = "paid in euros and on its way, ".repeat(BODY_BYTES / 30);
-    let note = &note[..BODY_BYTES - head.len() - 2];
-    format!(r#"{head}{note}"}}"#).into()
-}
-
-/// Makes a load in a process of its own.
-fn made(load: &Load, bodies: usize) -> Made {
-    let load = serde_json::to_string(load).unwrap();
-    apart(&[LOAD, &load, &bodies.to_string()])
-}
-
 impl Side {
     /// Runs it once.
     async fn run(&self, sink: &mut Sink) -> Result<Cost, String> {
         sink.clear();
-        let Some(publishing) = self.publishing else {
-            return bare(sink);
-        };
+        match self.way {
+            Way::Bare(client) => bare(sink, client),
+            Way::Published(publishing) => self.published(sink, publishing).await,
+        }
+    }
+
+    async fn published(&self, sink: &mut Sink, publishing: Publishing) -> Result<Cost, String> {
         let directory = tempfile::tempdir().unwrap();
         let gateway = self.gateway(&directory);
         let load = self.load(&gateway, sink, publishing).await;
         let bodies = DELIVERIES / self.subscriptions;
-        let (cpu_before, began) = (gateway.cpu_seconds(), load::monotonic());
-        made(&load, bodies);
+        let (cpu_before, began) = (gateway.cpu_seconds(), monotonic());
+        load.made(0..bodies);
         sink.expect(bodies, self.subscriptions)?;
         gateway.projected().await;
-        let wall_seconds = (load::monotonic() - began) as f64 / 1e9;
+        let wall_seconds = (monotonic() - began) as f64 / 1e9;
         let cpu_seconds = gateway.cpu_seconds() - cpu_before;
         let resident_bytes = gateway.resident_bytes();
         let data = gateway.stop();
@@ -166,15 +188,18 @@ impl Side {
     }
 
     fn gateway(&self, directory: &tempfile::TempDir) -> Gateway {
-        let configuration = format!("[log]\ndurability = \"{}\"\n", self.durability);
+        let workers = self.workers.map(|workers| format!("workers = {workers}\n"));
+        let workers = workers.unwrap_or_default();
+        let configuration = format!("{workers}[log]\ndurability = \"{}\"\n", self.durability);
         Gateway::start(directory.path().join("data"), &configuration, None)
     }
 
     async fn load(&self, gateway: &Gateway, sink: &Sink, publishing: Publishing) -> Load {
         let configuration = json!({ "maxInFlight": IN_FLIGHT });
-        let to = |number| sink.url(number);
-        let api = gateway
-            .subscribe(self.subscriptions, &configuration, to)
+        let to = |number| sink.url(Manner::Well, number);
+        let api = gateway.wide_api().await;
+        gateway
+            .subscribe(&api, self.subscriptions, &configuration, to)
             .await;
         if self.logged {
             let both = json!({"headers": true, "payload": true});
@@ -184,7 +209,7 @@ impl Side {
                 .ask(reqwest::Method::PUT, &path, Some(logging))
                 .await;
         }
-        Load::Publish {
+        Load {
             url: format!("{}/v1/apis/{api}/messages", gateway.url()),
             token: gateway.token().to_owned(),
             publishing,
@@ -193,12 +218,13 @@ impl Side {
     }
 }
 
-fn bare(sink: &mut Sink) -> Result<Cost, String> {
-    let load = Load::Bare {
-        url: sink.url(0),
+fn bare(sink: &mut Sink, client: Client) -> Result<Cost, String> {
+    let bare = Bare {
+        client,
+        url: sink.url(Manner::Well, 0),
         in_flight: IN_FLIGHT,
     };
-    let made = made(&load, DELIVERIES);
+    let made = bare.made(DELIVERIES);
     sink.expect(DELIVERIES, 1)?;
     Ok(Cost {
         cpu_seconds: made.cpu_seconds,
@@ -219,10 +245,14 @@ async fn latency(sink: &mut Sink, rate: f64) -> Result<Latency, String> {
     let load = SINGLES
         .load(&gateway, sink, Publishing::Timed(interval))
         .await;
-    let made = made(&load, DELIVERIES);
+    let made = load.made(0..DELIVERIES);
     sink.expect(DELIVERIES, 1)?;
     gateway.stop();
-    Ok(sink.latency(made.began, interval))
+    Ok(sink.latency(Schedule {
+        first: made.began,
+        interval,
+        left_out: 0,
+    }))
 }
 
 /// The figures of one side over the rounds. A ratio is taken within its round.
@@ -291,12 +321,20 @@ fn spread_json(spread: &Spread) -> Value {
 /// What the rounds came to.
 struct Report {
     sides: Vec<Figures>,
-    p50_ms: Spread,
-    p99_ms: Spread,
+    /// Of each round, where single messages were among the sides.
+    latencies: Vec<Latency>,
     rounds: usize,
 }
 
 impl Report {
+    /// Median, least and most of end-to-end times, in milliseconds: half of them and 99 of 100.
+    fn end_to_end(&self) -> Option<[Spread; 2]> {
+        let of = |figure: fn(&Latency) -> f64| {
+            Spread::of(self.latencies.iter().map(|late| figure(late) / 1e3))
+        };
+        (!self.latencies.is_empty()).then(|| [of(|late| late.p50), of(|late| late.p99)])
+    }
+
     fn print(&self, as_json: bool) {
         let rounds = self.rounds;
         println!(
@@ -310,34 +348,42 @@ impl Report {
         for figures in &self.sides {
             println!("{}", figures.row());
         }
-        println!(
-            "\nEnd to end at half that rate of single messages: p50 {} ms, p99 {} ms",
-            self.p50_ms.cell(2),
-            self.p99_ms.cell(2)
-        );
-        if as_json {
-            let sides: Vec<Value> = self.sides.iter().map(Figures::json).collect();
-            let line = json!({
-                "deliveries": DELIVERIES,
-                "bodyBytes": BODY_BYTES,
-                "inFlight": IN_FLIGHT,
-                "batchMessages": BATCH_MESSAGES,
-                "rounds": rounds,
-                "sides": sides,
-                "endToEndP50Ms": spread_json(&self.p50_ms),
-                "endToEndP99Ms": spread_json(&self.p99_ms),
-            });
-            println!("{line}");
+        if let Some([p50, p99]) = self.end_to_end() {
+            println!(
+                "\nEnd to end at half that rate of single messages: p50 {} ms, p99 {} ms",
+                p50.cell(2),
+                p99.cell(2)
+            );
         }
+        if as_json {
+            println!("{}", self.json());
+        }
+    }
+
+    fn json(&self) -> Value {
+        let sides: Vec<Value> = self.sides.iter().map(Figures::json).collect();
+        let end_to_end = self.end_to_end();
+        let [p50, p99] = [0, 1].map(|at| end_to_end.as_ref().map(|both| spread_json(&both[at])));
+        json!({
+            "deliveries": DELIVERIES,
+            "bodyBytes": BODY_BYTES,
+            "inFlight": IN_FLIGHT,
+            "batchMessages": BATCH_MESSAGES,
+            "rounds": self.rounds,
+            "sides": sides,
+            "endToEndP50Ms": p50,
+            "endToEndP99Ms": p99,
+        })
     }
 }
 
 /// Runs every side in each round. A callback that did not get what it should have is an error.
-async fn measure_all(rounds: usize, only: Option<&str>) -> Result<Report, String> {
-    let mut sink = Sink::start();
-    let is_asked =
-        |side: &Side| side.publishing.is_none() || only.is_none_or(|part| side.name.contains(part));
+async fn measure_all(arguments: &Arguments) -> Result<Report, String> {
+    let rounds = arguments.rounds(ROUNDS);
+    let mut sink = Sink::start(DELIVERIES);
+    let is_asked = |side: &Side| side.name == BARE.name || arguments.ask_for(side.name);
     let sides: Vec<Side> = SIDES.into_iter().filter(is_asked).collect();
+    let singles = sides.iter().position(|side| side.name == SINGLES.name);
     let mut costs: Vec<Vec<Cost>> = sides.iter().map(|_| Vec::new()).collect();
     let mut latencies = Vec::new();
     for round in 0..rounds {
@@ -348,9 +394,10 @@ async fn measure_all(rounds: usize, only: Option<&str>) -> Result<Report, String
             costs[at]
                 .push(cost.map_err(|got| format!("round {round}, {}: {got}", sides[at].name))?);
         }
-        let rate = costs[1.min(costs.len() - 1)][round].rate() / 2.0;
-        let late = latency(&mut sink, rate).await;
-        latencies.push(late.map_err(|got| format!("round {round}, at half the rate: {got}"))?);
+        if let Some(singles) = singles {
+            let late = latency(&mut sink, costs[singles][round].rate() / 2.0).await;
+            latencies.push(late.map_err(|got| format!("round {round}, at half the rate: {got}"))?);
+        }
         eprintln!("round {} of {rounds} done", round + 1);
     }
     let figures = sides.iter().zip(&costs);
@@ -358,40 +405,28 @@ async fn measure_all(rounds: usize, only: Option<&str>) -> Result<Report, String
         sides: figures
             .map(|(side, own)| Figures::of(*side, own, &costs[0]))
             .collect(),
-        p50_ms: Spread::of(latencies.iter().map(|late| late.p50 / 1e3)),
-        p99_ms: Spread::of(latencies.iter().map(|late| late.p99 / 1e3)),
+        latencies,
         rounds,
     })
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let arguments = Arguments::read();
     rustls::crypto::ring::default_provider()
         .install_default()
         .unwrap();
-    match *arguments {
-        [sink::ARGUMENT] => sink::serve((0..DELIVERIES).map(body).collect()).await,
-        [LOAD, load, bodies] => {
-            let load: Load = serde_json::from_str(load).unwrap();
-            let made = load.make(bodies.parse().unwrap()).await;
-            println!("{}", serde_json::to_string(&made).unwrap());
-        }
-        // Cargo passes `--bench`.
-        _ => {
-            let rounds = arguments.iter().find_map(|argument| argument.parse().ok());
-            let rounds = rounds.unwrap_or(ROUNDS).max(1);
-            let only = arguments.iter().position(|argument| *argument == "--only");
-            let only = only.and_then(|at| arguments.get(at + 1).copied());
-            match measure_all(rounds, only).await {
-                Ok(report) => report.print(arguments.contains(&"--json")),
-                Err(void) => {
-                    eprintln!("{void}");
-                    return ExitCode::from(VOID);
-                }
+    match *arguments.all() {
+        [sink::ARGUMENT, bodies] => sink::serve(bodies).await,
+        [bare::ARGUMENT, bare, calls] => bare::serve(bare, calls).await,
+        [load::ARGUMENT, load, first, end] => load::serve(load, first, end).await,
+        _ => match measure_all(&arguments).await {
+            Ok(report) => report.print(arguments.has("--json")),
+            Err(void) => {
+                eprintln!("{void}");
+                return ExitCode::from(VOID);
             }
-        }
+        },
     }
     ExitCode::SUCCESS
 }

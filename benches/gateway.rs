@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
 use reqwest::{Client, Method, header::CONTENT_TYPE};
 use serde_json::{Value, json};
 
@@ -15,6 +17,10 @@ use serde_json::{Value, json};
 const TICKS_PER_SECOND: f64 = 100.0;
 /// Between two looks at how far the projections are. Each costs the gateway a request.
 const LOOK: Duration = Duration::from_millis(20);
+/// Subscriptions that are made at a time.
+const AT_A_TIME: usize = 32;
+/// Most calls of a subscription that any setting allows at a time.
+const CALLS_MAX: usize = 1_000;
 
 pub(super) struct Gateway {
     process: Child,
@@ -53,45 +59,105 @@ impl Gateway {
         }
     }
 
-    /// An API, and so many subscriptions of it, each to the callback that `to` names.
+    /// So many subscriptions of an API, of one application, each to the callback that `to` names.
     pub(super) async fn subscribe(
         &self,
+        api: &str,
         subscriptions: usize,
         configuration: &Value,
         to: impl Fn(usize) -> String,
-    ) -> String {
-        let api = json!({"name": "bench", "entrypoint": {"contextPath": "/bench"}});
-        let api = self.ask(Method::POST, "/v1/apis", Some(api)).await;
-        let api = api["id"].as_str().unwrap().to_owned();
-        let application = json!({"name": "bench"});
-        let application = self
-            .ask(Method::POST, "/v1/applications", Some(application))
-            .await;
-        for number in 0..subscriptions {
+    ) {
+        let application = self.application("bench").await;
+        let asked = |number| {
             let mut configuration = configuration.clone();
             configuration["callbackUrl"] = json!(to(number));
-            let subscription =
-                json!({"application": application["id"], "configuration": configuration});
-            let path = format!("/v1/apis/{api}/subscriptions");
-            self.ask(Method::POST, &path, Some(subscription)).await;
-        }
-        api
+            json!({"application": application, "configuration": configuration})
+        };
+        self.subscribe_as(api, subscriptions, asked).await;
+    }
+
+    /// So many subscriptions of an API, each as `asked` says. Gives their ids, in order.
+    pub(super) async fn subscribe_as(
+        &self,
+        api: &str,
+        subscriptions: usize,
+        asked: impl Fn(usize) -> Value,
+    ) -> Vec<String> {
+        let path = format!("/v1/apis/{api}/subscriptions");
+        let path = path.as_str();
+        stream::iter((0..subscriptions).map(asked))
+            .map(|subscription| self.create(path, subscription))
+            .buffered(AT_A_TIME)
+            .collect()
+            .await
+    }
+
+    /// A new API, whose entrypoint lets a subscription have as many calls in flight as any may ask
+    /// for: unless told, it bounds them to five, whatever a subscription says.
+    pub(super) async fn wide_api(&self) -> String {
+        let http = json!({"maxConcurrentConnections": CALLS_MAX});
+        self.api(json!({"contextPath": "/bench", "http": http}))
+            .await
+    }
+
+    /// A new API with the entrypoint that it has unless told.
+    pub(super) async fn plain_api(&self) -> String {
+        self.api(json!({"contextPath": "/bench"})).await
+    }
+
+    async fn api(&self, entrypoint: Value) -> String {
+        let api = json!({"name": "bench", "entrypoint": entrypoint});
+        self.create("/v1/apis", api).await
+    }
+
+    /// A new application of this name.
+    pub(super) async fn application(&self, name: &str) -> String {
+        self.create("/v1/applications", json!({"name": name})).await
+    }
+
+    /// Creates what there is under this path, and gives its id.
+    async fn create(&self, path: &str, what: Value) -> String {
+        let created = self.ask(Method::POST, path, Some(what)).await;
+        created["id"].as_str().unwrap().to_owned()
     }
 
     pub(super) async fn ask(&self, method: Method, path: &str, body: Option<Value>) -> Value {
+        let body = body.map(|body| body.to_string().into());
+        serde_json::from_slice(&self.send(method, path, body).await).unwrap()
+    }
+
+    /// Publishes a batch.
+    pub(super) async fn publish(&self, api: &str, batch: Bytes) {
+        let path = format!("/v1/apis/{api}/messages");
+        self.send(Method::POST, &path, Some(batch)).await;
+    }
+
+    /// A figure of `/metrics`: the sum of all that begin so, labels included.
+    pub(super) async fn figure(&self, name: &str) -> f64 {
+        let page = self.send(Method::GET, "/metrics", None).await;
+        let page = std::str::from_utf8(&page).unwrap();
+        let samples = page.lines().filter_map(|line| line.rsplit_once(' '));
+        let samples = samples.filter(|(sample, _)| {
+            let rest = sample.strip_prefix(name);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('{'))
+        });
+        samples
+            .map(|(_, value)| value.parse::<f64>().unwrap())
+            .sum()
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Option<Bytes>) -> Bytes {
         let mut request = self
             .client
             .request(method, format!("{}{path}", self.url))
             .bearer_auth(&self.token);
         if let Some(body) = body {
-            request = request
-                .header(CONTENT_TYPE, "application/json")
-                .body(body.to_string());
+            request = request.header(CONTENT_TYPE, "application/json").body(body);
         }
         let response = request.send().await.unwrap();
         let status = response.status();
-        let answer: Value = serde_json::from_slice(&response.bytes().await.unwrap()).unwrap();
-        assert!(status.is_success(), "{path}: {status} {answer}");
+        let answer = response.bytes().await.unwrap();
+        assert!(status.is_success(), "{path}: {status} {answer:?}");
         answer
     }
 
@@ -105,14 +171,12 @@ impl Gateway {
 
     /// Waits until every projection has folded every event there is now.
     pub(super) async fn projected(&self) {
-        loop {
+        let is_folded = async || {
             let all = self.ask(Method::GET, "/v1/projections", None).await;
             let mut projections = all["projections"].as_array().unwrap().iter();
-            if projections.all(|one| one["lagEvents"] == 0) {
-                return;
-            }
-            tokio::time::sleep(LOOK).await;
-        }
+            projections.all(|one| one["lagEvents"] == 0)
+        };
+        until(LOOK, is_folded).await;
     }
 
     /// CPU time of all its threads so far, in seconds.
@@ -127,9 +191,18 @@ impl Gateway {
 
     /// What it takes of memory, files that are mapped and shared pages included.
     pub(super) fn resident_bytes(&self) -> f64 {
+        self.memory("VmRSS:")
+    }
+
+    /// The most it took so far.
+    pub(super) fn peak_resident_bytes(&self) -> f64 {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, name: &str) -> f64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
         let mut lines = status.lines();
-        let line = lines.find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let line = lines.find_map(|line| line.strip_prefix(name)).unwrap();
         line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() * 1_024.0
     }
 
@@ -140,6 +213,13 @@ impl Gateway {
         let ended = self.process.wait().unwrap();
         assert!(ended.success(), "{ended}");
         self.data.clone()
+    }
+}
+
+/// Waits until this is so; it is looked at so often.
+pub(super) async fn until(look: Duration, is_so: impl AsyncFn() -> bool) {
+    while !is_so().await {
+        tokio::time::sleep(look).await;
     }
 }
 

@@ -1,7 +1,6 @@
-//! What is run against the callback and the gateway: a bare loop of calls, and publishers. Each in
-//! a process of its own.
+//! Publishers, in a process of their own.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
@@ -9,11 +8,16 @@ use reqwest::{
     Client, RequestBuilder, StatusCode,
     header::{AUTHORIZATION, CONTENT_TYPE},
 };
-use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
-use super::{body, measure::cpu};
+use super::{
+    body::{batch, body},
+    measure::{Made, apart, monotonic},
+};
 
+/// Makes the benchmark's binary be the publishers: what they are, and the first number of a body
+/// and the one after the last.
+pub(super) const ARGUMENT: &str = "--load";
 /// Messages of a batch.
 pub(super) const BATCH_MESSAGES: usize = 100;
 const JSON: &str = "application/json";
@@ -29,78 +33,52 @@ pub(super) enum Publishing {
     Timed(u64),
 }
 
-/// What a load is made of.
+/// Messages to a gateway.
 #[derive(Clone, Serialize, Deserialize)]
-pub(super) enum Load {
-    /// Calls to the callback, as a program without a gateway would make them.
-    Bare { url: String, in_flight: usize },
-    /// Messages to the gateway.
-    Publish {
-        url: String,
-        token: String,
-        publishing: Publishing,
-        connections: usize,
-    },
-}
-
-/// What making it took.
-#[derive(Serialize, Deserialize)]
-pub(super) struct Made {
-    /// When it began, on the monotonic clock, in nanoseconds.
-    pub(super) began: u64,
-    /// How long it took, in seconds.
-    pub(super) wall_seconds: f64,
-    /// CPU time of its process meanwhile, in seconds.
-    pub(super) cpu_seconds: f64,
+pub(super) struct Load {
+    pub(super) url: String,
+    pub(super) token: String,
+    pub(super) publishing: Publishing,
+    pub(super) connections: usize,
 }
 
 impl Load {
-    /// Makes it with so many bodies.
-    pub(super) async fn make(&self, bodies: usize) -> Made {
-        let bodies: Vec<Bytes> = (0..bodies).map(body).collect();
-        let client = Client::builder()
-            .no_proxy()
-            .http1_only()
-            .tcp_nodelay(true)
-            .build()
-            .unwrap();
-        let cpu_before = cpu();
-        let began = monotonic();
-        match self {
-            Self::Bare { url, in_flight } => {
-                let call = |body: Bytes| client.post(url).header(CONTENT_TYPE, JSON).body(body);
-                let calls = stream::iter(bodies).map(call);
-                calls
-                    .for_each_concurrent(*in_flight, |call| answered(call, StatusCode::NO_CONTENT))
-                    .await;
-            }
-            Self::Publish {
-                url,
-                token,
-                publishing,
-                connections,
-            } => {
-                let bearer = format!("Bearer {token}");
-                let publisher = Publisher {
-                    client,
-                    url,
-                    bearer: &bearer,
-                    connections: *connections,
-                };
-                publisher.publish(bodies, *publishing, began).await;
-            }
-        }
-        Made {
-            began,
-            wall_seconds: (monotonic() - began) as f64 / 1e9,
-            cpu_seconds: cpu().saturating_sub(cpu_before).as_secs_f64(),
-        }
+    /// Makes it in a process of its own.
+    pub(super) fn made(&self, bodies: Range<usize>) -> Made {
+        let load = serde_json::to_string(self).unwrap();
+        let (first, end) = (bodies.start.to_string(), bodies.end.to_string());
+        apart(&[ARGUMENT, &load, &first, &end])
+    }
+
+    /// Makes it.
+    pub(super) async fn make(&self, bodies: Range<usize>) -> Made {
+        let bodies: Vec<Bytes> = bodies.map(body).collect();
+        let publisher = Publisher {
+            client: client(),
+            url: &self.url,
+            bearer: &format!("Bearer {}", self.token),
+            connections: self.connections,
+        };
+        Made::of(|began| publisher.publish(bodies, self.publishing, began)).await
     }
 }
 
-async fn answered(request: RequestBuilder, status: StatusCode) {
+/// Is the publishers, as these arguments say.
+pub(super) async fn serve(load: &str, first: &str, end: &str) {
+    let load: Load = serde_json::from_str(load).unwrap();
+    let bodies = first.parse().unwrap()..end.parse().unwrap();
+    let made = load.make(bodies).await;
+    println!("{}", serde_json::to_string(&made).unwrap());
+}
+
+fn client() -> Client {
+    let client = Client::builder().no_proxy().http1_only();
+    client.tcp_nodelay(true).build().unwrap()
+}
+
+async fn accepted(request: RequestBuilder) {
     let response = request.send().await.unwrap();
-    assert_eq!(response.status(), status);
+    assert_eq!(response.status(), StatusCode::ACCEPTED);
     response.bytes().await.unwrap();
 }
 
@@ -115,24 +93,14 @@ impl Publisher<'_> {
     async fn publish(&self, bodies: Vec<Bytes>, publishing: Publishing, began: u64) {
         match publishing {
             Publishing::Batches => {
-                for batch in bodies.chunks(BATCH_MESSAGES) {
-                    let mut all = Vec::new();
-                    for body in batch {
-                        all.extend_from_slice(if all.is_empty() { b"[" } else { b"," });
-                        all.extend_from_slice(b"{\"content\":");
-                        all.extend_from_slice(body);
-                        all.push(b'}');
-                    }
-                    all.push(b']');
-                    answered(self.request("", all.into()), StatusCode::ACCEPTED).await;
+                for bodies in bodies.chunks(BATCH_MESSAGES) {
+                    accepted(self.request("", batch(bodies))).await;
                 }
             }
             Publishing::Singles => {
                 let requests = stream::iter(bodies).map(|body| self.request("?raw=true", body));
                 requests
-                    .for_each_concurrent(self.connections, |request| {
-                        answered(request, StatusCode::ACCEPTED)
-                    })
+                    .for_each_concurrent(self.connections, accepted)
                     .await;
             }
             Publishing::Timed(interval) => self.publish_timed(bodies, interval, began).await,
@@ -152,9 +120,7 @@ impl Publisher<'_> {
             self.request("?raw=true", body)
         });
         requests
-            .for_each_concurrent(self.connections, |request| {
-                answered(request, StatusCode::ACCEPTED)
-            })
+            .for_each_concurrent(self.connections, accepted)
             .await;
     }
 
@@ -165,10 +131,4 @@ impl Publisher<'_> {
             .header(CONTENT_TYPE, JSON)
             .body(body)
     }
-}
-
-/// The monotonic clock, the same in every process of this machine, in nanoseconds.
-pub(super) fn monotonic() -> u64 {
-    let time = clock_gettime(ClockId::Monotonic);
-    u64::try_from(time.tv_sec * 1_000_000_000 + time.tv_nsec).unwrap()
 }

@@ -9,6 +9,7 @@
     reason = "a benchmark that fails has nothing to say"
 )]
 
+#[expect(dead_code, reason = "the other benchmarks use the rest")]
 mod measure;
 
 use std::{path::Path, sync::Arc, time::Duration};

@@ -8,7 +8,7 @@ use std::{
 };
 
 use rustix::time::{ClockId, clock_gettime};
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// Runs this binary again with these arguments and reads the line of JSON that it prints. What is
 /// measured has a process of its own: whatever the one before it left to its threads, its
@@ -29,6 +29,36 @@ pub(super) fn cpu() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
     let nanos = u32::try_from(time.tv_nsec).unwrap();
     Duration::new(u64::try_from(time.tv_sec).unwrap(), nanos)
+}
+
+/// The monotonic clock, the same in every process of this machine, in nanoseconds.
+pub(super) fn monotonic() -> u64 {
+    let time = clock_gettime(ClockId::Monotonic);
+    u64::try_from(time.tv_sec * 1_000_000_000 + time.tv_nsec).unwrap()
+}
+
+/// What a piece of work took.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Made {
+    /// When it began, on the monotonic clock, in nanoseconds.
+    pub(super) began: u64,
+    /// How long it took, in seconds.
+    pub(super) wall_seconds: f64,
+    /// CPU time of its process meanwhile, in seconds.
+    pub(super) cpu_seconds: f64,
+}
+
+impl Made {
+    /// Does the work, which is told when it began.
+    pub(super) async fn of(work: impl AsyncFnOnce(u64)) -> Self {
+        let (cpu_before, began) = (cpu(), monotonic());
+        work(began).await;
+        Self {
+            began,
+            wall_seconds: (monotonic() - began) as f64 / 1e9,
+            cpu_seconds: cpu().saturating_sub(cpu_before).as_secs_f64(),
+        }
+    }
 }
 
 /// Bytes of the files of a directory and of those below it.

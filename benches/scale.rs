@@ -1,236 +1,83 @@
-//! How does a gateway stand with very many subscriptions, and with a long log? How long it takes to
-//! start, what memory it takes, how fast its events are read and folded.
+//! How does a gateway stand with very many subscriptions, with callbacks that are down or never
+//! answer, and with a long log? The real binary, in a process of its own, in scenes:
 //!
-//! `cargo bench --bench scale`, optionally followed by `-- <rounds> [--only idle|long]`. The data
-//! goes to `TMPDIR`; it is made once by an embedded runtime, whose calls end in this program, and
-//! then opened by the real binary in each round.
+//! - `idle`, `long`: how long it takes to start, and how fast its events are read and folded;
+//! - `backlog, …`: what memory it takes when nothing can be delivered;
+//! - `hanging`: whether others wait longer when callbacks never answer;
+//! - `growth`: whether deliveries and questions to the webhook log cost more as it grows.
+//!
+//! `cargo bench --bench scale`, optionally followed by `-- [rounds] [--only <part of a name>]` and
+//! by sizes, which each scene names. The data goes to `TMPDIR`, which must be on the disk that is
+//! asked about. A round in which something was lost or came twice is void and ends the program
+//! with 3.
 #![expect(
     clippy::unwrap_used,
     reason = "a benchmark that fails has nothing to say"
 )]
 
 #[expect(dead_code, reason = "the other benchmarks use the rest")]
+mod arguments;
+#[path = "scale/backlog.rs"]
+mod backlog;
+mod body;
 mod gateway;
-#[expect(dead_code, reason = "the other benchmarks use the rest")]
+#[path = "scale/growth.rs"]
+mod growth;
+#[path = "scale/hanging.rs"]
+mod hanging;
+mod load;
 mod measure;
+mod sink;
+#[path = "scale/starts.rs"]
+mod starts;
 
-use std::{collections::HashMap, env, fs, future::ready, path::Path, sync::Arc, time::Duration};
+use std::process::ExitCode;
 
-use futures_util::{StreamExt as _, future::BoxFuture, stream};
-use hooklog::{
-    clock::{Clock, SharedClock, SystemClock},
-    delivery::{AttemptRequest, Egress, Transport},
-    log::{Durability, EventLog},
-    model::{
-        Api, AttemptReport, AttemptResult, ConsumerConfiguration, Message, Position, Subscription,
-        Timings, Token,
-    },
-    runtime::{Handle, Runtime},
-    subscription::{SubscriptionState, apply},
-    testing::callback::{Answer, CallbackServer},
-};
-use reqwest::Method;
-use serde_json::json;
-use tokio::sync::Notify;
+use tokio::runtime::Builder;
 
-use gateway::Gateway;
-use measure::{Spread, cpu, directory_bytes};
+use arguments::Arguments;
 
-/// Subscriptions that get nothing.
-const IDLE: usize = 100_000;
-/// Subscriptions of the long log, and messages to each.
-const LONG: usize = 10_000;
-const MESSAGES: usize = 500;
-/// Subscriptions that are made at a time.
-const AT_A_TIME: usize = 256;
-const ROUNDS: usize = 5;
-const READ_EVENTS: usize = 1_024;
+/// Says that a round was void.
+const VOID: u8 = 3;
 
-/// Every call succeeds, at once and nowhere.
-struct Nowhere(SharedClock);
-
-impl Transport for Nowhere {
-    fn send(&self, _: AttemptRequest) -> BoxFuture<'static, AttemptReport> {
-        Box::pin(ready(AttemptReport {
-            started_at: self.0.now(),
-            timings: Timings::default(),
-            result: AttemptResult::Responded {
-                status: 204,
-                retry_after: None,
-            },
-            captured: None,
-        }))
-    }
-
-    fn for_worker(self: Arc<Self>) -> Arc<dyn Transport> {
-        self
-    }
+/// Bytes as they are told.
+fn mib(bytes: f64) -> f64 {
+    bytes / f64::from(1 << 20)
 }
 
-/// What is measured of one data directory.
-#[derive(Clone, Copy)]
-struct Scene {
-    name: &'static str,
-    subscriptions: usize,
-    messages: usize,
+async fn measure_all(arguments: &Arguments) -> Result<(), String> {
+    starts::measure(arguments).await;
+    backlog::measure(arguments).await?;
+    hanging::measure(arguments).await?;
+    growth::measure(arguments).await
 }
 
-const SCENES: [Scene; 2] = [
-    Scene {
-        name: "idle",
-        subscriptions: IDLE,
-        messages: 0,
-    },
-    Scene {
-        name: "long",
-        subscriptions: LONG,
-        messages: MESSAGES,
-    },
-];
-
-/// One start of the binary.
-struct Start {
-    serving_seconds: f64,
-    first_delivery_seconds: f64,
-    resident_mib: f64,
-}
-
-impl Scene {
-    /// Makes the directory, with one subscription more whose callback is ours. Gives the API of
-    /// that one and a token.
-    async fn fill(self, data: &Path, callback: &str) -> (String, String) {
-        let transport = Arc::new(Nowhere(SystemClock::shared()));
-        let builder = Runtime::builder(data)
-            .durability(Durability::Flushed)
-            .egress(Egress::loopback());
-        let runtime = builder.transport(transport).start().await.unwrap();
-        let handle = runtime.handle();
-        let token = Token::named("bench", hooklog::model::Role::Admin);
-        let (_, secret) = handle.create_token(token).await.unwrap();
-        let api = handle.create_api(Api::named("many")).await.unwrap().id;
-        let to = |url: &str| {
-            Subscription::with(ConsumerConfiguration {
-                callback_url: Some(url.parse().unwrap()),
-                ..ConsumerConfiguration::default()
-            })
-        };
-        stream::iter(0..self.subscriptions)
-            .for_each_concurrent(AT_A_TIME, |number| {
-                let subscription = to(&format!("https://consumer.example.com/{number}"));
-                async {
-                    handle.subscribe(api, subscription).await.unwrap();
-                }
-            })
-            .await;
-        self.publish(&handle, api).await;
-        let own = handle.create_api(Api::named("own")).await.unwrap().id;
-        handle.subscribe(own, to(callback)).await.unwrap();
-        handle.settle().await;
-        let secret = secret.reveal().to_owned();
-        runtime.shutdown(Duration::from_mins(1)).await;
-        (own.to_string(), secret)
+/// Is one of the processes that a scene starts; `false` where it is the benchmark itself.
+async fn is_part(arguments: &Arguments) -> bool {
+    match *arguments.all() {
+        [sink::ARGUMENT, bodies] => sink::serve(bodies).await,
+        [load::ARGUMENT, load, first, end] => load::serve(load, first, end).await,
+        _ => return false,
     }
-
-    /// Message by message, so that the log holds them as a busy gateway writes them.
-    async fn publish(self, handle: &Handle, api: hooklog::model::ApiId) {
-        for number in 0..self.messages {
-            let message = Message::text(format!("message {number}"));
-            handle.publish(api, message).await.unwrap();
-            handle.settle().await;
-            if number % 100 == 99 {
-                eprintln!("{} of {} messages delivered", number + 1, self.messages);
-            }
-        }
-    }
+    true
 }
 
-async fn start(data: &Path, own: &str, token: &str, called: &Notify) -> Start {
-    let clock = SystemClock::new();
-    let gateway = Gateway::start(data.to_owned(), "", Some(token.to_owned()));
-    let serving_seconds = clock.elapsed().as_secs_f64();
-    let path = format!("/v1/apis/{own}/messages");
-    let message = json!({"text": "the first"});
-    gateway.ask(Method::POST, &path, Some(message)).await;
-    called.notified().await;
-    let first_delivery_seconds = clock.elapsed().as_secs_f64();
-    gateway.projected().await;
-    let resident_mib = gateway.resident_bytes() / f64::from(1 << 20);
-    gateway.stop();
-    Start {
-        serving_seconds,
-        first_delivery_seconds,
-        resident_mib,
-    }
-}
-
-/// Events a second of CPU, read from disk and folded into the states of subscriptions.
-fn replay(data: &Path) -> f64 {
-    let log = EventLog::open_read_only(data).unwrap();
-    let before = cpu();
-    let mut states: HashMap<_, SubscriptionState> = HashMap::new();
-    let (mut after, mut count) = (Position::ZERO, 0.0);
-    loop {
-        let events = log.read(after, READ_EVENTS).unwrap();
-        let Some(last) = events.last() else { break };
-        after = last.position;
-        count += events.len() as f64;
-        for recorded in &events {
-            let id = recorded.stream.as_subscription();
-            if let (Some(id), Some(event)) = (id, recorded.event.as_subscription()) {
-                let state = states.entry(id);
-                apply(state.or_insert_with(|| SubscriptionState::new(id)), event);
-            }
-        }
-    }
-    count / cpu().saturating_sub(before).as_secs_f64()
-}
-
-#[tokio::main]
-async fn main() {
+fn main() -> ExitCode {
+    let arguments = Arguments::read();
     rustls::crypto::ring::default_provider()
         .install_default()
         .unwrap();
-    let arguments: Vec<String> = env::args().skip(1).collect();
-    let rounds = arguments.iter().find_map(|argument| argument.parse().ok());
-    let rounds: usize = rounds.unwrap_or(ROUNDS).max(1);
-    let only = arguments.iter().position(|argument| argument == "--only");
-    let only = only.and_then(|at| arguments.get(at + 1).cloned());
-    let called = Arc::new(Notify::new());
-    let calling = Arc::clone(&called);
-    let server = CallbackServer::start_without_ledger(SystemClock::shared(), move |_| {
-        calling.notify_one();
-        Answer::ok()
-    });
-    let server = server.await.unwrap();
-    println!(
-        "| scene | subscriptions | events | serving s | first delivery s | resident MiB | data MiB | events/s a core |"
-    );
-    println!("|---|---|---|---|---|---|---|---|");
-    for scene in SCENES {
-        if only.as_deref().is_some_and(|only| only != scene.name) {
-            continue;
+    // Callbacks and publishers take one of the cores that they share with the gateway, not both.
+    let one_thread = Builder::new_current_thread().enable_all().build().unwrap();
+    if one_thread.block_on(is_part(&arguments)) {
+        return ExitCode::SUCCESS;
+    }
+    let threads = Builder::new_multi_thread().enable_all().build().unwrap();
+    match threads.block_on(measure_all(&arguments)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(void) => {
+            eprintln!("{void}");
+            ExitCode::from(VOID)
         }
-        let directory = tempfile::tempdir().unwrap();
-        let data = directory.path().join("data");
-        fs::create_dir(&data).unwrap();
-        let (own, token) = scene.fill(&data, server.url("/").as_str()).await;
-        let events = EventLog::open_read_only(&data).unwrap().head();
-        let mut starts = Vec::new();
-        for _ in 0..rounds {
-            starts.push(start(&data, &own, &token, &called).await);
-        }
-        let replays = (0..rounds).map(|_| replay(&data)).collect::<Vec<_>>();
-        let of = |figure: fn(&Start) -> f64| Spread::of(starts.iter().map(figure));
-        println!(
-            "| {} | {} | {} | {} | {} | {} | {:.0} | {} |",
-            scene.name,
-            scene.subscriptions,
-            events,
-            of(|start| start.serving_seconds).cell(2),
-            of(|start| start.first_delivery_seconds).cell(2),
-            of(|start| start.resident_mib).cell(0),
-            directory_bytes(&data) as f64 / f64::from(1 << 20),
-            Spread::of(replays.into_iter()).cell(0),
-        );
     }
 }

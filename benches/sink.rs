@@ -1,5 +1,5 @@
-//! A callback in a process of its own, so that its CPU time is nobody else's. It answers 204 and
-//! keeps an exact ledger of bodies by path, and of when each came first.
+//! Callbacks in a process of its own, so that its CPU time is nobody else's. It keeps an exact
+//! ledger of bodies by path, and of when each came.
 
 use std::{
     env,
@@ -10,30 +10,95 @@ use std::{
 };
 
 use bytes::Bytes;
+use crc32c::crc32c;
 use hooklog::{
     clock::SystemClock,
     testing::callback::{Answer, CallbackServer},
 };
 use serde::{Deserialize, Serialize};
 
-use super::load::monotonic;
+use super::{
+    body::{body, number},
+    measure::monotonic,
+};
 
-/// Makes the benchmark's binary be the callback.
+/// Makes the benchmark's binary be the callbacks: for how many bodies.
 pub(super) const ARGUMENT: &str = "--sink";
 
 /// Longest wait for what is expected.
 const WAIT: Duration = Duration::from_mins(5);
 
-/// What the callback is asked.
+/// How a callback answers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Manner {
+    /// 204.
+    Well,
+    /// 503 to a tenth of what comes, 400 to a twentieth, else 204.
+    Mixed,
+    /// 503. It is not in the ledger.
+    Down,
+    /// Never. It is not in the ledger.
+    Hanging,
+}
+
+impl Manner {
+    /// The path before the callback's number.
+    const fn path(self) -> &'static str {
+        match self {
+            Self::Well => "",
+            Self::Mixed => "mixed/",
+            Self::Down => "down/",
+            Self::Hanging => "hanging/",
+        }
+    }
+
+    /// What a path stands for: a manner and a number.
+    fn read(path: &str) -> Option<(Self, usize)> {
+        let at = path.rfind('/')? + 1;
+        let all = [Self::Well, Self::Mixed, Self::Down, Self::Hanging];
+        let mut all = all.into_iter();
+        let manner = all.find(|manner| path.get(1..at).unwrap_or_default() == manner.path())?;
+        Some((manner, path[at..].parse().ok()?))
+    }
+
+    fn answer(self, path: usize, body: &Bytes) -> Answer {
+        match self {
+            Self::Well => Answer::ok(),
+            Self::Mixed => match (number(body).unwrap_or_default() + path) % 20 {
+                0 => Answer::status(400),
+                1 | 2 => Answer::status(503),
+                _ => Answer::ok(),
+            },
+            Self::Down => Answer::status(503),
+            Self::Hanging => Answer::ok().held(),
+        }
+    }
+
+    const fn is_entered(self) -> bool {
+        matches!(self, Self::Well | Self::Mixed)
+    }
+}
+
+/// What the callbacks are asked.
 #[derive(Serialize, Deserialize)]
 enum Question {
     /// Begin anew.
     Clear,
     /// Answer once each of so many bodies came to so many paths, with what came.
     Expect { bodies: usize, paths: usize },
-    /// How long after its time each body came, where the first was due at one time and the others
-    /// at equal distances; in nanoseconds of the monotonic clock.
-    Latency { first: u64, interval: u64 },
+    /// How long after its time each body came to each path.
+    Latency(Schedule),
+}
+
+/// When bodies were due, in nanoseconds of the monotonic clock.
+#[derive(Clone, Copy, Serialize, Deserialize)]
+pub(super) struct Schedule {
+    /// When body 0 was.
+    pub(super) first: u64,
+    /// From one to the next.
+    pub(super) interval: u64,
+    /// How many are left out of the figures, because the gateway was still warming up.
+    pub(super) left_out: usize,
 }
 
 /// How late bodies came, in microseconds.
@@ -52,10 +117,10 @@ pub(super) struct Sink {
 }
 
 impl Sink {
-    /// Starts this binary again, as the callback.
-    pub(super) fn start() -> Self {
+    /// Starts this binary again, as callbacks that know so many bodies.
+    pub(super) fn start(bodies: usize) -> Self {
         let mut process = Command::new(env::current_exe().unwrap())
-            .arg(ARGUMENT)
+            .args([ARGUMENT, &bodies.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -72,17 +137,17 @@ impl Sink {
         sink
     }
 
-    /// Where it answers: this and a number is a path with a ledger of its own.
-    pub(super) fn url(&self, path: usize) -> String {
-        format!("{}{path}", self.url)
+    /// The URL of the callback of this number, which answers so. The ledger goes by numbers.
+    pub(super) fn url(&self, manner: Manner, number: usize) -> String {
+        format!("{}{}{number}", self.url, manner.path())
     }
 
     pub(super) fn clear(&mut self) {
         self.ask(&Question::Clear);
     }
 
-    /// Waits until each of so many bodies came to each of so many paths. An error where one came
-    /// twice, or none of them, or where they do not come at all.
+    /// Waits until each of so many bodies came to each of so many callbacks. An error where one
+    /// came twice, or none of them, or where they do not come at all.
     pub(super) fn expect(&mut self, bodies: usize, paths: usize) -> Result<(), String> {
         let told = self.ask(&Question::Expect { bodies, paths });
         if told == Ledger::told(bodies * paths, 0) {
@@ -91,8 +156,8 @@ impl Sink {
         Err(format!("the callback got {told} of {bodies} to {paths}"))
     }
 
-    pub(super) fn latency(&mut self, first: u64, interval: u64) -> Latency {
-        let told = self.ask(&Question::Latency { first, interval });
+    pub(super) fn latency(&mut self, schedule: Schedule) -> Latency {
+        let told = self.ask(&Question::Latency(schedule));
         serde_json::from_str(&told).unwrap()
     }
 
@@ -119,9 +184,10 @@ impl Drop for Sink {
 
 /// What was got since it was cleared last.
 struct Ledger {
-    bodies: Vec<Bytes>,
-    /// Of each body, the paths it came to, and when it came first.
-    got: Vec<(u64, u64)>,
+    /// The checksum of each body.
+    sums: Vec<u32>,
+    /// Of each path, when each body came to it; 0 for not yet.
+    came: Vec<Vec<u64>>,
     /// Bodies at paths they had not come to.
     distinct: usize,
     /// Bodies that had come there before, or that are none of the expected ones.
@@ -129,32 +195,28 @@ struct Ledger {
 }
 
 impl Ledger {
-    fn new(bodies: Vec<Bytes>) -> Self {
+    fn new(bodies: usize) -> Self {
         Self {
-            got: vec![(0, 0); bodies.len()],
-            bodies,
+            sums: (0..bodies).map(|number| crc32c(&body(number))).collect(),
+            came: Vec::new(),
             distinct: 0,
             wrong: 0,
         }
     }
 
     fn clear(&mut self) {
-        self.got.fill((0, 0));
+        self.came.clear();
         (self.distinct, self.wrong) = (0, 0);
     }
 
-    fn enter(&mut self, path: &str, body: &Bytes) {
-        let bit = path
-            .trim_start_matches('/')
-            .parse()
-            .map_or(0, |n: u32| 1 << n);
-        match number(body).filter(|number| self.bodies.get(*number) == Some(body)) {
-            Some(number) if self.got[number].0 & bit == 0 => {
-                let (paths, came) = &mut self.got[number];
-                if *paths == 0 {
-                    *came = monotonic();
-                }
-                *paths |= bit;
+    fn enter(&mut self, path: usize, body: &Bytes) {
+        while self.came.len() <= path {
+            self.came.push(vec![0; self.sums.len()]);
+        }
+        let is_known = |number: &usize| self.sums.get(*number) == Some(&crc32c(body));
+        match number(body).filter(is_known) {
+            Some(number) if self.came[path][number] == 0 => {
+                self.came[path][number] = monotonic();
                 self.distinct += 1;
             }
             _ => self.wrong += 1,
@@ -165,13 +227,13 @@ impl Ledger {
         format!("{distinct} distinct bodies, {wrong} wrong or repeated")
     }
 
-    fn latency(&self, first: u64, interval: u64) -> Latency {
-        let came = self
-            .got
-            .iter()
-            .zip(0_u64..)
-            .filter(|((paths, _), _)| *paths != 0);
-        let late = came.map(|((_, came), number)| came.saturating_sub(first + number * interval));
+    fn latency(&self, schedule: Schedule) -> Latency {
+        let late = self.came.iter().flat_map(|came| {
+            let due = (0_u64..).map(|number| schedule.first + number * schedule.interval);
+            let pairs = came.iter().zip(due).skip(schedule.left_out);
+            let pairs = pairs.filter(|(came, _)| **came != 0);
+            pairs.map(|(came, due)| came.saturating_sub(due))
+        });
         let mut late: Vec<u64> = late.collect();
         late.sort_unstable();
         let at = |percent: usize| late[(late.len() - 1) * percent / 100] as f64 / 1e3;
@@ -182,20 +244,20 @@ impl Ledger {
     }
 }
 
-/// The number that a body begins with.
-fn number(body: &[u8]) -> Option<usize> {
-    let digits = body.strip_prefix(br#"{"number":""#)?.get(..8)?;
-    std::str::from_utf8(digits).ok()?.parse().ok()
-}
-
-/// Is the callback until its standard input ends.
-pub(super) async fn serve(bodies: Vec<Bytes>) {
-    let ledger = Arc::new((Mutex::new(Ledger::new(bodies)), Condvar::new()));
+/// Is the callbacks until its standard input ends.
+pub(super) async fn serve(bodies: &str) {
+    let ledger = Ledger::new(bodies.parse().unwrap());
+    let ledger = Arc::new((Mutex::new(ledger), Condvar::new()));
     let entering = Arc::clone(&ledger);
     let server = CallbackServer::start_without_ledger(SystemClock::shared(), move |call| {
-        entering.0.lock().unwrap().enter(&call.target, &call.body);
-        entering.1.notify_one();
-        Answer::ok()
+        let Some((manner, path)) = Manner::read(&call.target) else {
+            return Answer::status(404);
+        };
+        if manner.is_entered() {
+            entering.0.lock().unwrap().enter(path, &call.body);
+            entering.1.notify_one();
+        }
+        manner.answer(path, &call.body)
     });
     let server = server.await.unwrap();
     println!("{}", server.url("/"));
@@ -219,8 +281,6 @@ fn answer((ledger, came): &(Mutex<Ledger>, Condvar), question: &str) -> String {
             ledger = came.wait_timeout_while(ledger, WAIT, is_missing).unwrap().0;
             Ledger::told(ledger.distinct, ledger.wrong)
         }
-        Question::Latency { first, interval } => {
-            serde_json::to_string(&ledger.latency(first, interval)).unwrap()
-        }
+        Question::Latency(schedule) => serde_json::to_string(&ledger.latency(schedule)).unwrap(),
     }
 }
