@@ -43,9 +43,9 @@ pub struct SnapshotStore {
 }
 
 struct Rows {
-    /// `None` when it could not be opened again.
+    /// `None` between uses, and once it is closed.
     store: Option<Arc<dyn SegmentStore>>,
-    /// Where it may be begun anew.
+    /// Where it may be opened again, or begun anew; `None` once it is closed.
     path: Option<PathBuf>,
 }
 
@@ -75,33 +75,33 @@ impl SnapshotStore {
     /// Opens the snapshots of a data directory that is held by an open log. A damaged store is
     /// removed and begun anew. Blocks.
     pub fn open(data: impl AsRef<Path>) -> Result<Self, StorageError> {
-        let path = data.as_ref().join(SNAPSHOT_DIRECTORY);
-        let store = match SledSegment::open(&path, CACHE_BYTES) {
-            Err(StorageError::Corrupt { what, reason }) => {
-                tracing::warn!(%what, %reason, "damaged snapshots are removed");
-                begin_anew(&path)?
-            }
-            other => other?,
+        let mut rows = Rows {
+            store: None,
+            path: Some(data.as_ref().join(SNAPSHOT_DIRECTORY)),
         };
-        Ok(Self::new(Arc::new(store), Some(path)))
+        rows.open()?;
+        Ok(Self::of(rows))
     }
 
     /// Snapshots in this store.
     pub fn open_with(store: Arc<dyn SegmentStore>) -> Self {
-        Self::new(store, None)
+        Self::of(Rows {
+            store: Some(store),
+            path: None,
+        })
     }
 
-    fn new(store: Arc<dyn SegmentStore>, path: Option<PathBuf>) -> Self {
-        let store = Some(store);
+    fn of(rows: Rows) -> Self {
         Self {
-            rows: Arc::new(Mutex::new(Rows { store, path })),
+            rows: Arc::new(Mutex::new(rows)),
         }
     }
 
     /// Closes the store: whoever still holds this finds nothing in it, and the directory may be
     /// opened again.
     pub fn close(&self) {
-        self.rows().store = None;
+        let mut rows = self.rows();
+        (rows.store, rows.path) = (None, None);
     }
 
     /// Saves the rows that changed since the last save, as of `position` of this log, in one step.
@@ -116,19 +116,19 @@ impl SnapshotStore {
         changed: SnapshotRows,
     ) -> Result<(), StorageError> {
         let page = page_hash(log, position).unwrap_or(NO_PAGE);
-        let mut rows = self.rows();
-        let saved = rows.change(position, page, changed);
-        if matches!(saved, Err(StorageError::Corrupt { .. })) {
-            rows.clear()?;
-        }
-        saved
+        self.used(|rows| {
+            let saved = rows.change(position, page, changed);
+            if matches!(saved, Err(StorageError::Corrupt { .. })) {
+                rows.clear()?;
+            }
+            saved
+        })
     }
 
     /// The rows and their position; `None` when there is no snapshot, or none to be believed of
     /// this log, in which case it is discarded. Blocks.
     pub fn load(&self, log: &EventLog) -> Result<Option<(Position, SnapshotRows)>, StorageError> {
-        let mut rows = self.rows();
-        match rows.read_of(log) {
+        self.used(|rows| match rows.read_of(log) {
             Ok(snapshot) => Ok(snapshot),
             Err(StorageError::Corrupt { what, reason }) => {
                 tracing::warn!(%what, %reason, "a snapshot is not believed and discarded");
@@ -136,24 +136,38 @@ impl SnapshotStore {
                 Ok(None)
             }
             Err(error) => Err(error),
-        }
+        })
     }
 
     /// One row, when the snapshot is of this log; `None` when there is no such row, or it is
     /// damaged. Blocks.
     pub fn row(&self, log: &EventLog, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
-        let rows = self.rows();
-        let summary = rows.summary()?;
-        if summary.is_none_or(|summary| summary.check(log).is_err()) {
-            return Ok(None);
-        }
-        let row = rows.store()?.get(&[&[ROWS], key].concat())?;
-        Ok(row.as_deref().and_then(unsealed).map(<[u8]>::to_vec))
+        self.used(|rows| {
+            let summary = rows.summary()?;
+            if summary.is_none_or(|summary| summary.check(log).is_err()) {
+                return Ok(None);
+            }
+            let row = rows.store()?.get(&[&[ROWS], key].concat())?;
+            Ok(row.as_deref().and_then(unsealed).map(<[u8]>::to_vec))
+        })
     }
 
     /// Removes every row. Blocks.
     pub fn discard(&self) -> Result<(), StorageError> {
-        self.rows().clear()
+        self.used(Rows::clear)
+    }
+
+    /// Opens the store for one use. What it read it would hold in memory for good, which is a part
+    /// of every snapshot, and the next use is a long time off.
+    fn used<T>(
+        &self,
+        with: impl FnOnce(&mut Rows) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        let mut rows = self.rows();
+        rows.open()?;
+        let done = with(&mut rows);
+        rows.rest();
+        done
     }
 
     fn rows(&self) -> MutexGuard<'_, Rows> {
@@ -175,6 +189,27 @@ fn begin_anew(path: &Path) -> Result<SledSegment, StorageError> {
 }
 
 impl Rows {
+    fn open(&mut self) -> Result<(), StorageError> {
+        let (None, Some(path)) = (&self.store, &self.path) else {
+            return Ok(());
+        };
+        let store = match SledSegment::open(path, CACHE_BYTES) {
+            Err(StorageError::Corrupt { what, reason }) => {
+                tracing::warn!(%what, %reason, "damaged snapshots are removed");
+                begin_anew(path)?
+            }
+            other => other?,
+        };
+        self.store = Some(Arc::new(store));
+        Ok(())
+    }
+
+    fn rest(&mut self) {
+        if self.path.is_some() {
+            self.store = None;
+        }
+    }
+
     fn store(&self) -> Result<&dyn SegmentStore, StorageError> {
         self.store.as_deref().ok_or(StorageError::Poisoned)
     }

@@ -13,7 +13,7 @@ use super::{
 };
 
 /// Memory for pages of one projection, in bytes. sled's default is a GiB.
-const CACHE_BYTES: u64 = 32 * 1024 * 1024;
+const CACHE_BYTES: u64 = 8 * 1024 * 1024;
 
 /// A closed database lets go of its file from another thread, a little later: it is waited for, 5 s
 /// in all.
