@@ -96,8 +96,8 @@ async fn a_request_on_the_wire_has_its_headers_in_one_order_and_in_lower_case() 
         ..policy(&format!("{}?a=%20b", server.url()))
     };
     transport().send(request(policy)).await;
-    let head = heard.recv().await.unwrap();
-    let sent: Vec<_> = head
+    let asked = heard.recv().await.unwrap();
+    let sent: Vec<_> = asked
         .lines()
         .filter(|line| !line.starts_with("webhook-timestamp: "))
         .collect();
@@ -617,6 +617,47 @@ async fn our_own_port_behind_a_name_is_blocked_before_a_byte_is_written() {
         ErrorClass::Blocked
     );
     assert_eq!(heard.recv().await.unwrap(), b"");
+}
+
+#[tokio::test]
+async fn no_handshake_is_begun_with_a_peer_that_is_denied() {
+    let (told, mut heard) = tokio::sync::mpsc::channel(1);
+    let server = Hostile::start(move |mut stream| {
+        let told = told.clone();
+        async move {
+            let mut bytes = Vec::new();
+            drop(stream.read_to_end(&mut bytes).await);
+            told.send(bytes).await.unwrap();
+        }
+    })
+    .await;
+    let port = server.address().port();
+    let own = Egress {
+        own_addresses: vec![server.address()],
+        ..Egress::loopback()
+    };
+    let url = format!("https://hooks.example.com:{port}/");
+    let proxied = |kind| {
+        let mut policy = proxied("https://93.184.215.14/", kind, port);
+        policy.proxy.as_mut().unwrap().host = "proxy.example.com".to_owned();
+        policy
+    };
+    for policy in [
+        policy(&url),
+        proxied(ProxyKind::Http),
+        proxied(ProxyKind::Socks5),
+    ] {
+        let transport = HttpTransport::builder()
+            .egress(own.clone())
+            .resolver(Arc::new(Rebinding {
+                answers: vec![vec![Ipv4Addr::LOCALHOST.into()]],
+                asked: AtomicUsize::new(0),
+            }))
+            .build();
+        let report = transport.send(request(policy)).await;
+        assert_eq!(class(&report), ErrorClass::Blocked);
+        assert_eq!(heard.recv().await.unwrap(), b"");
+    }
 }
 
 /// Settings under which this URL is called through a proxy on this machine that wants a password.
