@@ -137,6 +137,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn time_that_ran_out_is_told_from_other_failures() {
+        let system = |kind| io::Error::other(io::Error::from(kind));
+        let nested = |error: io::Error| chain(&error).any(is_too_slow);
+        assert!(nested(io::Error::other(TooSlow)));
+        assert!(nested(system(io::ErrorKind::TimedOut)));
+        assert!(!nested(system(io::ErrorKind::ConnectionRefused)));
+    }
+
+    #[test]
     fn a_process_out_of_files_is_not_the_callbacks_fault() {
         let wrapped = |errno: Errno| {
             let inner = io::Error::from_raw_os_error(errno.raw_os_error());

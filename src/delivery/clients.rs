@@ -24,7 +24,7 @@ use super::{
     Blocked, Egress,
     connect::{Connector, Route},
     http::Shared,
-    proxy::Gate,
+    proxy::Upstream,
     resolve::Lookups,
     target::Target,
     tls::{self, TlsOptionsError},
@@ -248,11 +248,11 @@ impl Clients {
             .map(|ssl| tls::client_config(ssl, secrets))
             .transpose()?;
         let proxy = settings.proxy.as_ref();
-        let proxy = proxy.map(|proxy| Gate::of(proxy, egress, secrets));
+        let proxy = proxy.map(|proxy| Upstream::of(proxy, egress, secrets));
         let proxy = proxy.transpose()?;
         let is_plain = settings.ssl.is_none();
         let authorization = proxy.as_ref().filter(|_| is_plain);
-        let proxy_authorization = authorization.and_then(Gate::authorization).cloned();
+        let proxy_authorization = authorization.and_then(Upstream::authorization).cloned();
         let connector = Connector::along(Route {
             clock: Arc::clone(&self.clock),
             egress: Arc::clone(egress),

@@ -22,7 +22,7 @@ use tower_service::Service;
 use super::{
     Blocked, BlockedReason, Egress,
     probe::Probe,
-    proxy::{self, Gate},
+    proxy::{self, Upstream},
     resolve::{Guarded, LookupError, Lookups},
     stream::Stream,
     target,
@@ -51,7 +51,7 @@ pub(super) struct Route {
     pub(super) lookups: Arc<Lookups>,
     /// Counts connections.
     pub(super) made: Arc<AtomicUsize>,
-    pub(super) proxy: Option<Gate>,
+    pub(super) proxy: Option<Upstream>,
     /// `None` for a client of plain http.
     pub(super) tls: Option<TlsConnector>,
     /// For all of it: looking up, opening, the proxy's part, the handshake.
@@ -102,7 +102,7 @@ impl Route {
         };
         let (tcp, to_proxy) = match &self.proxy {
             None => (self.dial(target, probe).await?, false),
-            Some(gate) => self.pass(gate, target, probe).await?,
+            Some(upstream) => self.pass(upstream, target, probe).await?,
         };
         let Some((tls, name)) = tls else {
             return Ok(Stream::Plain { tcp, to_proxy });
@@ -115,21 +115,21 @@ impl Route {
     /// A connection by way of a proxy, and whether it ends there.
     async fn pass(
         &self,
-        gate: &Gate,
+        upstream: &Upstream,
         target: Uri,
         probe: &Arc<Probe>,
     ) -> Result<(TokioIo<TcpStream>, bool), BoxError> {
-        let proxy = gate.uri().clone();
-        if gate.takes_requests(&target) {
+        let proxy = upstream.uri().clone();
+        if upstream.takes_requests(&target) {
             return Ok((self.dial(proxy, probe).await?, true));
         }
-        let target = if gate.wants_address() {
+        let target = if upstream.wants_address() {
             proxy::at(self.address(&target, probe).await?)?
         } else {
             target
         };
         let tcp = self.dial(proxy, probe).await?;
-        Ok((gate.lead_on(tcp, target).await?, false))
+        Ok((upstream.lead_on(tcp, target).await?, false))
     }
 
     /// The address of a callback, for who cannot be told its name.

@@ -22,7 +22,7 @@ use super::{Egress, clients::ClientError, connect::BoxError, target};
 use crate::model::{Proxy, ProxyKind, Secrets};
 
 /// A proxy with what it wants to know of us.
-pub(super) struct Gate {
+pub(super) struct Upstream {
     kind: ProxyKind,
     uri: Uri,
     login: Option<Login>,
@@ -38,9 +38,7 @@ struct Login {
 
 /// Where a proxy listens, if it may be called.
 pub(super) fn address(proxy: &Proxy, egress: &Egress) -> Result<Uri, ClientError> {
-    let unusable = || ClientError::Proxy {
-        host: proxy.host.clone(),
-    };
+    let unusable = || unusable(proxy);
     egress.check_host(&proxy.host, proxy.port)?;
     let host = proxy.host.as_str();
     let bracketed = if host.contains(':') && !host.starts_with('[') {
@@ -58,7 +56,7 @@ pub(super) fn address(proxy: &Proxy, egress: &Egress) -> Result<Uri, ClientError
     url.as_str().parse().map_err(|_| unusable())
 }
 
-impl Gate {
+impl Upstream {
     /// This proxy, its password from the vault.
     pub(super) fn of(
         proxy: &Proxy,
@@ -131,13 +129,19 @@ impl Login {
         };
         let pair = Zeroizing::new(format!("{username}:{}", *password));
         let basic = Zeroizing::new(format!("Basic {}", STANDARD.encode(pair.as_bytes())));
-        let mut header = HeaderValue::from_str(&basic).expect("base64 is visible ASCII");
+        let mut header = HeaderValue::from_str(&basic).map_err(|_| unusable(proxy))?;
         header.set_sensitive(true);
         Ok(Self {
             username: username.to_owned(),
             password,
             header,
         })
+    }
+}
+
+fn unusable(proxy: &Proxy) -> ClientError {
+    ClientError::Proxy {
+        host: proxy.host.clone(),
     }
 }
 
@@ -213,21 +217,21 @@ mod tests {
 
     #[test]
     fn an_http_proxy_takes_plain_requests_and_their_credentials() {
-        let gate = |kind, username| {
+        let upstream = |kind, username| {
             let proxy = proxy(kind, "proxy.example.com", username);
-            Gate::of(&proxy, &Egress::default(), &NoSecrets).unwrap()
+            Upstream::of(&proxy, &Egress::default(), &NoSecrets).unwrap()
         };
         let (plain, tls) = (
             Uri::from_static("http://a.example/"),
             Uri::from_static("https://a.example/"),
         );
-        let http = gate(ProxyKind::Http, Some("u"));
+        let http = upstream(ProxyKind::Http, Some("u"));
         assert!(http.takes_requests(&plain) && !http.takes_requests(&tls));
         let header = http.authorization().unwrap();
         assert_eq!(header, "Basic dTo=");
         assert!(header.is_sensitive());
-        assert_eq!(gate(ProxyKind::Http, None).authorization(), None);
-        let socks = gate(ProxyKind::Socks5, Some("u"));
+        assert_eq!(upstream(ProxyKind::Http, None).authorization(), None);
+        let socks = upstream(ProxyKind::Socks5, Some("u"));
         assert!(!socks.takes_requests(&plain) && !socks.takes_requests(&tls));
         assert_eq!(socks.authorization(), None);
     }
