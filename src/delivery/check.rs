@@ -1,6 +1,6 @@
 //! Whether settings can be used, told when they are set instead of at the first call.
 
-use super::{Egress, assertion, clients, sign, tls};
+use super::{Egress, assertion, clients::ClientError, proxy, sign, tls};
 use crate::model::{Auth, ConsumerConfiguration, Invalid, Proxy, Secrets, Signing};
 
 /// Checks that the keys, certificates and secrets of these settings can be used for a call. The
@@ -33,8 +33,8 @@ fn check_signing(signing: &Signing, secrets: &dyn Secrets) -> Result<(), Invalid
 
 /// Checks that calls may and can go through this proxy.
 pub fn check_proxy(proxy: &Proxy, egress: &Egress) -> Result<(), Invalid> {
-    let refused = |error: clients::ClientError| Invalid::one("/host", error.to_string());
-    clients::proxy(proxy, egress).map(drop).map_err(refused)
+    let refused = |error: ClientError| Invalid::one("/host", error.to_string());
+    proxy::address(proxy, egress).map(drop).map_err(refused)
 }
 
 #[cfg(test)]

@@ -2,26 +2,25 @@
 
 use std::{error::Error, io};
 
+use hyper_util::client::legacy::Error as CallError;
 use rustix::io::Errno;
 
-use super::{Blocked, clients::ClientError, probe::Stage, resolve::LookupError};
+use super::{Blocked, clients::ClientError, connect::TooSlow, probe::Stage, resolve::LookupError};
 use crate::model::{AttemptError, ErrorClass};
 
 /// Longest detail of an error, in bytes: parts of it may be chosen by the callback.
 const DETAIL_BYTES_MAX: usize = 300;
 
 /// What an error of a call means, when its own connection had come as far as `stage`.
-pub(super) fn classify(error: reqwest::Error, stage: Stage) -> AttemptError {
-    // The URL may hold a secret in its query.
-    let error = error.without_url();
-    let class = class_of(&error, stage);
-    if let Some(blocked) = chain(&error).find_map(|e| e.downcast_ref::<Blocked>()) {
+pub(super) fn classify(error: &CallError, stage: Stage) -> AttemptError {
+    let class = class_of(error, stage);
+    if let Some(blocked) = chain(error).find_map(|e| e.downcast_ref::<Blocked>()) {
         tracing::debug!(reason = %blocked.reason(), "blocked a destination");
     }
     let detail = match class {
         ErrorClass::Blocked => Blocked::TEXT.to_owned(),
-        ErrorClass::Timeout => "no connection within the connect timeout".to_owned(),
-        _ => clean(&innermost(&error).to_string()),
+        ErrorClass::Timeout => TooSlow.to_string(),
+        _ => clean(&innermost(error).to_string()),
     };
     AttemptError::new(class, detail)
 }
@@ -33,23 +32,20 @@ pub(super) fn unusable(error: &ClientError) -> AttemptError {
         ClientError::Blocked(_) => ErrorClass::Blocked,
         ClientError::ProxyPassword => ErrorClass::Auth,
         ClientError::Tls(options) if options.is_identity() => ErrorClass::Auth,
-        ClientError::Tls(_) | ClientError::Proxy { .. } | ClientError::Build(_) => {
-            ErrorClass::Internal
-        }
+        ClientError::Tls(_) | ClientError::Proxy { .. } => ErrorClass::Internal,
     };
     AttemptError::new(class, clean(&error.to_string()))
 }
 
-fn class_of(error: &reqwest::Error, stage: Stage) -> ErrorClass {
+fn class_of(error: &CallError, stage: Stage) -> ErrorClass {
     let found = |wanted: fn(&(dyn Error + 'static)) -> bool| chain(error).any(wanted);
     if found(<dyn Error>::is::<Blocked>) {
         ErrorClass::Blocked
     } else if found(is_out_of_files) {
         ErrorClass::Internal
-    } else if error.is_timeout() {
+    } else if found(is_too_slow) {
         ErrorClass::Timeout
-    } else if error.is_dns() || found(<dyn Error>::is::<LookupError>) {
-        // Behind a SOCKS proxy the HTTP stack calls it a failure of the proxy.
+    } else if found(<dyn Error>::is::<LookupError>) {
         ErrorClass::Dns
     } else if found(<dyn Error>::is::<rustls::Error>)
         || (stage == Stage::Handshaking && error.is_connect())
@@ -60,6 +56,12 @@ fn class_of(error: &reqwest::Error, stage: Stage) -> ErrorClass {
     } else {
         after_connection(error)
     }
+}
+
+/// Whether this says that time ran out: ours, or the system's for a connection.
+fn is_too_slow(error: &(dyn Error + 'static)) -> bool {
+    let io = error.downcast_ref::<io::Error>();
+    error.is::<TooSlow>() || io.is_some_and(|io| io.kind() == io::ErrorKind::TimedOut)
 }
 
 /// Whether this says that the process or the machine may open no more files: a connection that
@@ -75,7 +77,7 @@ fn is_out_of_files(error: &(dyn Error + 'static)) -> bool {
 }
 
 /// The class of a failure on a connection that stood.
-fn after_connection(error: &reqwest::Error) -> ErrorClass {
+fn after_connection(error: &CallError) -> ErrorClass {
     for source in chain(error) {
         if let Some(hyper) = source.downcast_ref::<hyper::Error>() {
             if hyper.is_parse() {
@@ -97,11 +99,7 @@ fn after_connection(error: &reqwest::Error) -> ErrorClass {
             };
         }
     }
-    if error.is_builder() || error.is_request() {
-        ErrorClass::Internal
-    } else {
-        ErrorClass::Protocol
-    }
+    ErrorClass::Internal
 }
 
 /// The error and its sources, outermost first. An `io::Error` hides the error it wraps from
@@ -137,6 +135,15 @@ fn clean(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn time_that_ran_out_is_told_from_other_failures() {
+        let system = |kind| io::Error::other(io::Error::from(kind));
+        let nested = |error: io::Error| chain(&error).any(is_too_slow);
+        assert!(nested(io::Error::other(TooSlow)));
+        assert!(nested(system(io::ErrorKind::TimedOut)));
+        assert!(!nested(system(io::ErrorKind::ConnectionRefused)));
+    }
 
     #[test]
     fn a_process_out_of_files_is_not_the_callbacks_fault() {

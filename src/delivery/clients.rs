@@ -11,18 +11,27 @@ use std::{
     time::Duration,
 };
 
-use url::Url;
+use bytes::Bytes;
+use http::{HeaderValue, Request, header::PROXY_AUTHORIZATION};
+use http_body_util::Full;
+use hyper_util::{
+    client::legacy::{self, ResponseFuture},
+    rt::{TokioExecutor, TokioTimer},
+};
+use tokio_rustls::TlsConnector;
 
 use super::{
     Blocked, Egress,
-    connect::WatchLayer,
+    connect::{Connector, Route},
     http::Shared,
-    resolve::{Guarded, Lookups},
+    proxy::Upstream,
+    resolve::Lookups,
+    target::Target,
     tls::{self, TlsOptionsError},
 };
 use crate::{
     clock::SharedClock,
-    model::{HttpOptions, Proxy, ProxyKind, Secrets, Ssl},
+    model::{HttpOptions, Proxy, Secrets, Ssl},
 };
 
 /// Most clients that a worker keeps. Nearly all subscriptions share one set of settings; one with
@@ -43,8 +52,25 @@ pub(super) enum ClientError {
     ProxyPassword,
     #[error("the proxy {host:?} cannot be used")]
     Proxy { host: String },
-    #[error("the HTTP client cannot be built: {0}")]
-    Build(reqwest::Error),
+}
+
+/// Sends requests over kept-alive connections, each made in the same way.
+pub(super) struct Client {
+    http: legacy::Client<Connector, Full<Bytes>>,
+    /// What an HTTP proxy wants to see in requests that it takes itself.
+    proxy_authorization: Option<HeaderValue>,
+}
+
+impl Client {
+    /// Sends a request; over another connection when a kept-alive one turns out closed before a
+    /// byte of it was written, else never again. No redirect is followed.
+    pub(super) fn send(&self, mut request: Request<Full<Bytes>>) -> ResponseFuture {
+        if let Some(authorization) = &self.proxy_authorization {
+            let headers = request.headers_mut();
+            headers.insert(PROXY_AUTHORIZATION, authorization.clone());
+        }
+        self.http.request(request)
+    }
 }
 
 /// The clients of one worker.
@@ -69,7 +95,7 @@ struct Shelf {
 
 struct Kept {
     settings: Settings,
-    client: reqwest::Client,
+    client: Arc<Client>,
     /// When it was asked for last, by the monotonic clock.
     used: Duration,
 }
@@ -85,10 +111,15 @@ pub(super) struct Connection<'a> {
 }
 
 impl<'a> Connection<'a> {
-    /// One to this URL under these settings.
-    pub(super) fn to(url: &Url, ssl: &'a Ssl, proxy: Option<&'a Proxy>, http: HttpOptions) -> Self {
+    /// One to this target under these settings.
+    pub(super) fn to(
+        target: &Target,
+        ssl: &'a Ssl,
+        proxy: Option<&'a Proxy>,
+        http: HttpOptions,
+    ) -> Self {
         Self {
-            ssl: (url.scheme() == "https").then_some(ssl),
+            ssl: target.is_tls().then_some(ssl),
             proxy,
             connect_timeout_ms: http.connect_timeout_ms,
             idle_timeout_ms: http.idle_timeout_ms,
@@ -185,91 +216,61 @@ impl Clients {
     }
 
     /// The client for such connections: a kept one, or a new one.
-    pub(super) fn get(&self, connection: Connection<'_>) -> Result<reqwest::Client, ClientError> {
+    pub(super) fn get(&self, connection: Connection<'_>) -> Result<Arc<Client>, ClientError> {
         let hash = self.hasher.hash_one(connection);
         let now = self.clock.elapsed();
         let mut clients = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if self.made.load(Ordering::Relaxed) >= self.idle_max {
-            // The HTTP stack bounds idle connections by host alone. Dropping a client closes its
-            // idle ones; calls under way keep theirs.
+            // A pool bounds idle connections by host alone. Dropping a client closes its idle
+            // ones; calls under way keep theirs.
             *clients = Shelf::default();
             self.made.store(0, Ordering::Relaxed);
         }
         if let Some(kept) = clients.find(hash, connection) {
             kept.used = now;
-            return Ok(kept.client.clone());
+            return Ok(Arc::clone(&kept.client));
         }
         let settings = Settings::of(connection);
-        let client = self.build(&settings)?;
+        let client = Arc::new(self.build(&settings)?);
         let kept = Kept {
             settings,
-            client: client.clone(),
+            client: Arc::clone(&client),
             used: now,
         };
         clients.put(hash, kept);
         Ok(client)
     }
 
-    fn build(&self, settings: &Settings) -> Result<reqwest::Client, ClientError> {
-        let secrets = &*self.secrets;
-        // The HTTP stack wants a TLS side in any case; for plain http it is never used.
-        let ssl = settings.ssl.clone().unwrap_or(Ssl {
-            trust_all: true,
-            ..Ssl::default()
+    fn build(&self, settings: &Settings) -> Result<Client, ClientError> {
+        let (secrets, egress) = (&*self.secrets, &self.egress);
+        let tls = settings.ssl.as_ref();
+        let tls = tls
+            .map(|ssl| tls::client_config(ssl, secrets))
+            .transpose()?;
+        let proxy = settings.proxy.as_ref();
+        let proxy = proxy.map(|proxy| Upstream::of(proxy, egress, secrets));
+        let proxy = proxy.transpose()?;
+        let is_plain = settings.ssl.is_none();
+        let authorization = proxy.as_ref().filter(|_| is_plain);
+        let proxy_authorization = authorization.and_then(Upstream::authorization).cloned();
+        let connector = Connector::along(Route {
+            clock: Arc::clone(&self.clock),
+            egress: Arc::clone(egress),
+            lookups: Arc::clone(&self.lookups),
+            made: Arc::clone(&self.made),
+            proxy,
+            tls: tls.map(|config| TlsConnector::from(Arc::new(config))),
+            timeout: Duration::from_millis(settings.connect_timeout_ms),
         });
-        let builder = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls::client_config(&ssl, secrets)?)
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .no_proxy()
-            .http1_only()
-            .tcp_nodelay(true)
-            .connect_timeout(Duration::from_millis(settings.connect_timeout_ms))
+        let http = legacy::Client::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
             .pool_idle_timeout(Duration::from_millis(settings.idle_timeout_ms))
             .pool_max_idle_per_host(IDLE_PER_HOST_MAX)
-            .dns_resolver(Guarded(Arc::clone(&self.lookups)))
-            .connector_layer(WatchLayer {
-                egress: Arc::clone(&self.egress),
-                made: Arc::clone(&self.made),
-            });
-        let builder = match &settings.proxy {
-            Some(proxy) => builder.proxy(self.authorized(proxy)?),
-            None => builder,
-        };
-        builder.build().map_err(ClientError::Build)
+            .set_host(false)
+            .build(connector);
+        Ok(Client {
+            http,
+            proxy_authorization,
+        })
     }
-
-    fn authorized(&self, proxy: &Proxy) -> Result<reqwest::Proxy, ClientError> {
-        let built = self::proxy(proxy, &self.egress)?;
-        let Some(username) = &proxy.username else {
-            return Ok(built);
-        };
-        let password = match &proxy.password {
-            Some(secret) => secret
-                .reveal(&*self.secrets)
-                .ok_or(ClientError::ProxyPassword)?,
-            None => String::new().into(),
-        };
-        Ok(built.basic_auth(username, &password))
-    }
-}
-
-/// The proxy without its credentials, if it may be called.
-pub(super) fn proxy(proxy: &Proxy, egress: &Egress) -> Result<reqwest::Proxy, ClientError> {
-    egress.check_host(&proxy.host, proxy.port)?;
-    let scheme = match proxy.kind {
-        ProxyKind::Http => "http",
-        ProxyKind::Socks5 => "socks5",
-    };
-    let host = proxy.host.as_str();
-    let bracketed = if host.contains(':') && !host.starts_with('[') {
-        format!("[{host}]")
-    } else {
-        host.to_owned()
-    };
-    let url = format!("{scheme}://{bracketed}:{}", proxy.port);
-    reqwest::Proxy::all(url).map_err(|_| ClientError::Proxy {
-        host: proxy.host.clone(),
-    })
 }

@@ -18,19 +18,19 @@ const STRUCTURED: &str = "application/cloudevents+json";
 
 /// The body of a call and the headers that describe it.
 #[derive(Debug)]
-pub(super) struct Payload {
+pub(super) struct Payload<'a> {
     pub(super) body: Bytes,
-    pub(super) content_type: String,
+    pub(super) content_type: &'a str,
     /// Attributes that travel as headers.
     pub(super) attributes: HeaderMap,
 }
 
-impl Payload {
-    pub(super) fn of(request: &AttemptRequest) -> Self {
+impl<'a> Payload<'a> {
+    pub(super) fn of(request: &'a AttemptRequest) -> Self {
         let message = &request.message;
         let as_is = Self {
             body: message.content.clone(),
-            content_type: message.content_type.clone(),
+            content_type: &message.content_type,
             attributes: HeaderMap::new(),
         };
         match request.policy.cloud_events {
@@ -41,7 +41,7 @@ impl Payload {
             },
             CloudEvents::Structured => Self {
                 body: structured(request),
-                content_type: STRUCTURED.to_owned(),
+                content_type: STRUCTURED,
                 attributes: HeaderMap::new(),
             },
         }

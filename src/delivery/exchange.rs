@@ -4,17 +4,20 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Body as _, Incoming};
 use hyper_util::client::legacy::connect::HttpInfo;
 use tokio::time::Instant;
-use url::{Host, Url};
+use url::Url;
 
 use super::{
     capture::Body,
     classify,
-    clients::{Clients, Connection},
+    clients::{Client, Clients, Connection},
     http::{RESPONSE_BYTES_MAX, Shared},
     probe::{ConnectionTimes, Probe},
+    target::{self, Target},
 };
 use crate::model::{AttemptError, ErrorClass, HttpOptions, SubscriptionId};
 
@@ -26,8 +29,8 @@ pub(super) struct Wire {
 
 /// A request that may be made, with the client that makes it.
 pub(super) struct Prepared {
-    client: reqwest::Client,
-    request: reqwest::Request,
+    client: Arc<Client>,
+    request: Request<Full<Bytes>>,
     proxied: bool,
 }
 
@@ -70,20 +73,21 @@ impl Wire {
         })
     }
 
-    /// A request whose URL was [checked](Self::check).
+    /// A request to a target whose URL was [checked](Self::check).
     pub(super) fn prepare(
         &self,
         connection: Connection<'_>,
         method: Method,
-        url: Url,
+        target: &Target,
         headers: HeaderMap,
         body: Bytes,
     ) -> Result<Prepared, AttemptError> {
         let client = self.clients.get(connection);
         let client = client.map_err(|error| classify::unusable(&error))?;
-        let mut request = reqwest::Request::new(method, url);
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = method;
+        *request.uri_mut() = target.uri().clone();
         *request.headers_mut() = headers;
-        *request.body_mut() = Some(body.into());
         Ok(Prepared {
             client,
             request,
@@ -108,26 +112,25 @@ impl Wire {
         let limits = Limits::from_now(http);
         let probe = Probe::new(Arc::clone(clock));
         let sending = Arc::clone(&probe).follow(self.head(prepared, &probe));
-        let mut response = limits
+        let response = limits
             .within(&probe, sending)
             .await
             .ok_or_else(|| limits.spent())??;
         let headed = clock.elapsed();
         let connection = probe.marks().times(local_address(&response));
         let sent = connection.stood.unwrap_or(began);
-        let status = response.status().as_u16();
-        let headers = std::mem::take(response.headers_mut());
+        let (head, incoming) = response.into_parts();
         let mut body = Body {
-            declared: response.content_length(),
+            declared: incoming.size_hint().exact(),
             ..Body::default()
         };
-        let reading = read_body(response, &mut body, keep_body);
+        let reading = read_body(incoming, &mut body, keep_body);
         if !matches!(limits.within(&probe, reading).await, Some(Ok(()))) {
             body.cut = true;
         }
         Ok(Answer {
-            status,
-            headers,
+            status: head.status.as_u16(),
+            headers: head.headers,
             body,
             connection,
             first_byte: headed.saturating_sub(sent),
@@ -139,14 +142,13 @@ impl Wire {
         &self,
         prepared: Prepared,
         probe: &Probe,
-    ) -> Result<reqwest::Response, AttemptError> {
+    ) -> Result<Response<Incoming>, AttemptError> {
         let Prepared {
             client,
             request,
             proxied,
         } = prepared;
-        if let (true, Some(Host::Domain(host))) = (proxied, request.url().host()) {
-            let port = request.url().port_or_known_default().unwrap_or_default();
+        if proxied && let Some((host, port)) = target::name(request.uri()) {
             let lookups = self.clients.lookups();
             let checked = lookups.check_behind_proxy(host, port).await;
             checked.map_err(|error| {
@@ -154,24 +156,27 @@ impl Wire {
                 AttemptError::new(ErrorClass::Blocked, error.to_string())
             })?;
         }
-        let sent = client.execute(request).await;
-        sent.map_err(|error| classify::classify(error, probe.marks().stage))
+        let sent = client.send(request).await;
+        sent.map_err(|error| classify::classify(&error, probe.marks().stage))
     }
 }
 
 /// Our end of the connection that a response came over.
-fn local_address(response: &reqwest::Response) -> Option<SocketAddr> {
+fn local_address(response: &Response<Incoming>) -> Option<SocketAddr> {
     let info = response.extensions().get::<HttpInfo>();
     info.map(HttpInfo::local_addr)
 }
 
 /// Reads a body to its end or to the limit; what has come stays in `body` when this is given up.
 async fn read_body(
-    mut response: reqwest::Response,
+    mut incoming: Incoming,
     body: &mut Body,
     keep: bool,
-) -> Result<(), reqwest::Error> {
-    while let Some(chunk) = response.chunk().await? {
+) -> Result<(), hyper::Error> {
+    while let Some(frame) = incoming.frame().await {
+        let Ok(chunk) = frame?.into_data() else {
+            continue;
+        };
         body.take(&chunk, keep);
         if body.size >= RESPONSE_BYTES_MAX as u64 {
             body.cut = body.declared != Some(body.size);

@@ -9,7 +9,6 @@ use std::{
 use futures_util::future::BoxFuture;
 use http::HeaderValue;
 use tracing::Instrument as _;
-use url::Url;
 
 use super::{
     AttemptRequest, CaptureOptions, Egress, NoSecrets, Resolve, SystemResolver, Transport, auth,
@@ -17,7 +16,9 @@ use super::{
     clients::Connection,
     cloud_events::Payload,
     exchange::{Answer, Wire},
-    request, retry_after, tls,
+    request, retry_after,
+    target::Target,
+    tls,
     tokens::Tokens,
     trace,
 };
@@ -44,7 +45,7 @@ pub struct HttpTransport {
     shared: Arc<Shared>,
     wire: Arc<Wire>,
     tokens: Arc<Tokens>,
-    targets: Arc<Mutex<HashMap<CallbackUrl, Url>>>,
+    targets: Arc<Mutex<HashMap<CallbackUrl, Arc<Target>>>>,
 }
 
 /// What the transports of all workers have in common.
@@ -193,15 +194,15 @@ impl HttpTransport {
         capture: &mut Capture<'_>,
     ) -> Result<Answer, AttemptError> {
         let policy = &*request.policy;
-        let url = self.target(request)?;
+        let target = &*self.target(request)?;
         if policy.auth.token_endpoint().is_none() {
             let credentials = auth::authorize(&policy.auth, &*self.shared.secrets)?;
             return self
-                .call_as(request, url, credentials.as_ref(), capture)
+                .call_as(request, target, credentials.as_ref(), capture)
                 .await;
         }
         let token = self.tokens.get(request).await?;
-        let first = self.call_as(request, url.clone(), Some(token.header()), capture);
+        let first = self.call_as(request, target, Some(token.header()), capture);
         let answer = first.await?;
         if answer.status != http::StatusCode::UNAUTHORIZED {
             return Ok(answer);
@@ -211,12 +212,12 @@ impl HttpTransport {
             let detail = format!("the callback answered 401, and then {}", error.detail);
             AttemptError::new(error.class, detail)
         })?;
-        self.call_as(request, url, Some(token.header()), capture)
+        self.call_as(request, target, Some(token.header()), capture)
             .await
     }
 
     /// The URL to call, if it may be called.
-    fn target(&self, request: &AttemptRequest) -> Result<Url, AttemptError> {
+    fn target(&self, request: &AttemptRequest) -> Result<Arc<Target>, AttemptError> {
         let Some(url) = &request.policy.callback_url else {
             let detail = "neither subscription nor entrypoint names a callback URL";
             return Err(AttemptError::new(ErrorClass::Internal, detail));
@@ -225,15 +226,16 @@ impl HttpTransport {
         let is_plain = !url.as_str().contains('?');
         let mut targets = self.targets.lock().unwrap_or_else(PoisonError::into_inner);
         if is_plain && let Some(known) = targets.get(url) {
-            return Ok(known.clone());
+            return Ok(Arc::clone(known));
         }
-        let target = auth::url(url, &*self.shared.secrets)?;
-        self.wire.check(&target, request.subscription)?;
+        let revealed = auth::url(url, &*self.shared.secrets)?;
+        self.wire.check(&revealed, request.subscription)?;
+        let target = Arc::new(Target::of(&revealed)?);
         if is_plain {
             if targets.len() >= TARGETS_MAX {
                 targets.clear();
             }
-            targets.insert(url.clone(), target.clone());
+            targets.insert(url.clone(), Arc::clone(&target));
         }
         Ok(target)
     }
@@ -241,7 +243,7 @@ impl HttpTransport {
     async fn call_as(
         &self,
         request: &AttemptRequest,
-        url: Url,
+        target: &Target,
         credentials: Option<&HeaderValue>,
         capture: &mut Capture<'_>,
     ) -> Result<Answer, AttemptError> {
@@ -249,15 +251,17 @@ impl HttpTransport {
         let payload = Payload::of(request);
         let (secrets, now) = (&*self.shared.secrets, self.shared.clock.now());
         let mut headers = request::headers(request, &payload, credentials, secrets, now)?;
-        request::complete(&mut headers, &url, &payload.body)?;
-        let connection = Connection::to(&url, &policy.ssl, policy.proxy.as_ref(), policy.http);
+        request::complete(&mut headers, target, &payload.body);
+        let connection = Connection::to(target, &policy.ssl, policy.proxy.as_ref(), policy.http);
         let method = match policy.method {
             Method::Post => http::Method::POST,
             Method::Put => http::Method::PUT,
             Method::Patch => http::Method::PATCH,
         };
         let body = payload.body.clone();
-        let prepared = self.wire.prepare(connection, method, url, headers, body)?;
+        let prepared = self
+            .wire
+            .prepare(connection, method, target, headers, body)?;
         capture.request(prepared.headers(), &payload.body);
         let keep_body = capture.keeps_response_body();
         self.wire.exchange(prepared, policy.http, keep_body).await

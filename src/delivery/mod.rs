@@ -21,8 +21,8 @@
 //! need one at the same time wait for the same request. A token endpoint that gives none fails the
 //! attempt with the class `auth` and what it said: its status and its error code, nothing else of it.
 //!
-//! This room imports `model` and `clock` alone. Beside the command line's clients of a
-//! gateway and of a collector it is the only one that sees the HTTP client, and shows no type of it.
+//! This room imports `model` and `clock` alone. It is the only one that sees the HTTP client of calls,
+//! and shows no type of it.
 
 mod assertion;
 mod auth;
@@ -36,10 +36,13 @@ mod egress;
 mod exchange;
 mod http;
 mod probe;
+mod proxy;
 mod request;
 mod resolve;
 mod retry_after;
 mod sign;
+mod stream;
+mod target;
 mod tls;
 mod token_endpoint;
 mod tokens;

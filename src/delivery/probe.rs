@@ -12,8 +12,8 @@ use tokio::time::Instant;
 use crate::clock::SharedClock;
 
 tokio::task_local! {
-    // The HTTP stack builds connections in futures of its own, which pass no context on: the
-    // call is found again through the task it runs in.
+    // The pool asks for connections by their URL alone: the call that one is made for is found
+    // again through the task it runs in.
     static CALL: Arc<Probe>;
 }
 
@@ -104,10 +104,8 @@ impl Probe {
     pub(super) fn handshaking(&self) {
         let now = self.clock.elapsed();
         let mut marks = self.lock();
-        if marks.handshake_began.is_none() {
-            marks.handshake_began = Some(now);
-            marks.stage = Stage::Handshaking;
-        }
+        marks.handshake_began = Some(now);
+        marks.stage = Stage::Handshaking;
     }
 
     pub(super) fn connected(&self, local: SocketAddr) {

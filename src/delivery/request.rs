@@ -4,12 +4,12 @@ use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST, USER_AGENT},
 };
-use url::Url;
 
 use super::{
     AttemptRequest, auth,
     cloud_events::Payload,
     sign,
+    target::Target,
     trace::{AttemptTrace, is_traceparent},
 };
 use crate::model::{
@@ -34,7 +34,7 @@ const CLIENT_IDENTIFIER: HeaderName = HeaderName::from_static("x-gravitee-client
 /// the callback trusts (`webhook-*`, the client identifier) are the gateway's alone.
 pub(super) fn headers(
     request: &AttemptRequest,
-    payload: &Payload,
+    payload: &Payload<'_>,
     credentials: Option<&HeaderValue>,
     secrets: &dyn Secrets,
     now: Timestamp,
@@ -57,13 +57,13 @@ pub(super) fn headers(
     }
     let agent = HeaderValue::from_static(AGENT);
     map.entry(USER_AGENT).or_insert(agent);
-    let trace = value(&AttemptTrace::of(request).context.to_string())?;
+    let trace = owned(AttemptTrace::of(request).context.to_string())?;
     if message.headers.iter().any(is_traceparent) {
         map.insert(TRACE, trace);
     } else {
         map.entry(TRACE).or_insert(trace);
     }
-    map.insert(CONTENT_TYPE, value(&payload.content_type)?);
+    map.insert(CONTENT_TYPE, value(payload.content_type)?);
     for (name, attribute) in &payload.attributes {
         map.insert(name, attribute.clone());
     }
@@ -71,24 +71,17 @@ pub(super) fn headers(
         map.insert(AUTHORIZATION, credentials.clone());
     }
     if request.gravitee_client_identifier {
-        map.insert(CLIENT_IDENTIFIER, value(&request.subscription.to_string())?);
+        map.insert(CLIENT_IDENTIFIER, owned(request.subscription.to_string())?);
     }
     webhook_headers(&mut map, request, &payload.body, secrets, now)?;
     Ok(map)
 }
 
 /// Adds what the HTTP stack would add by itself, so that what is captured is what is sent.
-pub(super) fn complete(map: &mut HeaderMap, url: &Url, body: &[u8]) -> Result<(), AttemptError> {
-    let host = url.host_str().unwrap_or_default();
-    // A URL in its normal form names no default port.
-    let host = match url.port() {
-        Some(port) => value(&format!("{host}:{port}"))?,
-        None => value(host)?,
-    };
-    map.insert(HOST, host);
+pub(super) fn complete(map: &mut HeaderMap, target: &Target, body: &[u8]) {
+    map.insert(HOST, target.host().clone());
     map.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
     map.entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
-    Ok(())
 }
 
 fn webhook_headers(
@@ -99,14 +92,13 @@ fn webhook_headers(
     now: Timestamp,
 ) -> Result<(), AttemptError> {
     let id = request.message.id.to_string();
-    let timestamp = now.as_seconds().to_string();
     if let Some(signing) = &request.policy.signing {
         let signature = sign::signature(signing, secrets, &id, now, body)
             .map_err(|error| AttemptError::new(ErrorClass::Auth, error.to_string()))?;
-        map.insert(WEBHOOK_SIGNATURE, value(&signature)?);
+        map.insert(WEBHOOK_SIGNATURE, owned(signature)?);
     }
-    map.insert(WEBHOOK_ID, value(&id)?);
-    map.insert(WEBHOOK_TIMESTAMP, value(&timestamp)?);
+    map.insert(WEBHOOK_ID, owned(id)?);
+    map.insert(WEBHOOK_TIMESTAMP, HeaderValue::from(now.as_seconds()));
     map.insert(WEBHOOK_ATTEMPT, HeaderValue::from(request.attempt.get()));
     Ok(())
 }
@@ -136,8 +128,16 @@ fn append(map: &mut HeaderMap, name: &str, value: HeaderValue) -> Result<(), Att
 }
 
 fn value(text: &str) -> Result<HeaderValue, AttemptError> {
-    HeaderValue::from_str(text)
-        .map_err(|_| internal("a header holds characters that no header may hold"))
+    HeaderValue::from_str(text).map_err(|_| unwritable())
+}
+
+/// As [`value`], without a copy.
+fn owned(text: String) -> Result<HeaderValue, AttemptError> {
+    HeaderValue::try_from(text).map_err(|_| unwritable())
+}
+
+fn unwritable() -> AttemptError {
+    internal("a header holds characters that no header may hold")
 }
 
 fn internal(detail: impl Into<String>) -> AttemptError {

@@ -5,13 +5,17 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
     time::Duration,
+    vec,
 };
 
 use futures_util::future::BoxFuture;
+use hyper_util::client::legacy::connect::dns::Name;
 use tokio::sync::{Semaphore, watch};
+use tower_service::Service;
 
-use super::{Blocked, Egress, probe::Probe};
+use super::{Blocked, Egress, connect::BoxError, probe::Probe};
 
 /// Finds the addresses of a host name.
 pub trait Resolve: Send + Sync + 'static {
@@ -92,6 +96,23 @@ impl Lookups {
         }
     }
 
+    /// The addresses of this host, when all of them may be called: one denied address refuses the
+    /// whole answer. A name that points inside and outside at once is an attack or an accident, and
+    /// trying the rest would help neither.
+    pub(super) async fn allowed(
+        self: &Arc<Self>,
+        host: &str,
+        probe: &Probe,
+    ) -> Result<Vec<IpAddr>, BoxError> {
+        probe.resolving();
+        let addresses = self.addresses(host).await?;
+        probe.resolved();
+        for address in &addresses {
+            self.egress.check_address(*address)?;
+        }
+        Ok(addresses)
+    }
+
     /// Whether a host behind a proxy may be called, as far as we can resolve it. Without an answer
     /// there is nothing to refuse: behind a proxy, outer names often cannot be resolved at all.
     pub(super) async fn check_behind_proxy(
@@ -169,29 +190,29 @@ impl Drop for RunningName {
     }
 }
 
-/// A resolver whose answers the egress guard has passed.
+/// The resolver of one call's connections.
 #[derive(Clone)]
-pub(super) struct Guarded(pub(super) Arc<Lookups>);
+pub(super) struct Guarded {
+    pub(super) lookups: Arc<Lookups>,
+    pub(super) probe: Arc<Probe>,
+}
 
-impl reqwest::dns::Resolve for Guarded {
-    fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
-        let lookups = Arc::clone(&self.0);
+impl Service<Name> for Guarded {
+    type Response = vec::IntoIter<SocketAddr>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let Self { lookups, probe } = self.clone();
         Box::pin(async move {
-            let probe = Probe::current();
-            if let Some(probe) = &probe {
-                probe.resolving();
-            }
-            let addresses = lookups.addresses(name.as_str()).await?;
-            if let Some(probe) = &probe {
-                probe.resolved();
-            }
-            // One denied address refuses the whole answer: a name that points inside and outside
-            // at once is an attack or an accident, and trying the rest would help neither.
-            for address in &addresses {
-                lookups.egress.check_address(*address)?;
-            }
+            let addresses = lookups.allowed(name.as_str(), &probe).await?;
+            // The port is the URL's.
             let addresses = addresses.into_iter().map(|ip| SocketAddr::new(ip, 0));
-            Ok(Box::new(addresses) as reqwest::dns::Addrs)
+            Ok(addresses.collect::<Vec<_>>().into_iter())
         })
     }
 }

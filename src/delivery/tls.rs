@@ -4,11 +4,9 @@ use std::sync::{Arc, OnceLock};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, NamedGroup, RootCertStore,
-    SignatureScheme,
+    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
     client::{
-        ClientSessionMemoryCache, ClientSessionStore, Resumption, Tls12ClientSessionValue,
-        Tls13ClientSessionValue, WebPkiServerVerifier,
+        Resumption, WebPkiServerVerifier,
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         verify_server_name,
     },
@@ -19,7 +17,6 @@ use rustls::{
 
 use zeroize::Zeroizing;
 
-use super::probe::Probe;
 use crate::model::{Invalid, Secrets, Ssl};
 
 /// TLS sessions remembered per client, to be resumed.
@@ -162,9 +159,7 @@ pub(super) fn client_config(
         }
     };
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    config.resumption = Resumption::store(Arc::new(Sessions {
-        inner: ClientSessionMemoryCache::new(SESSIONS_MAX),
-    }));
+    config.resumption = Resumption::in_memory_sessions(SESSIONS_MAX);
     Ok(config)
 }
 
@@ -203,51 +198,6 @@ fn certificates(pem: &str) -> Result<Vec<CertificateDer<'static>>, NotPem> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
     let found = found.ok().filter(|certificates| !certificates.is_empty());
     found.ok_or_else(|| NotPem::of(pem))
-}
-
-/// Remembers sessions, and notes when a handshake begins: it first asks here.
-#[derive(Debug)]
-struct Sessions {
-    inner: ClientSessionMemoryCache,
-}
-
-impl ClientSessionStore for Sessions {
-    fn set_kx_hint(&self, server: ServerName<'static>, group: NamedGroup) {
-        self.inner.set_kx_hint(server, group);
-    }
-
-    fn kx_hint(&self, server: &ServerName<'_>) -> Option<NamedGroup> {
-        if let Some(probe) = Probe::current() {
-            probe.handshaking();
-        }
-        self.inner.kx_hint(server)
-    }
-
-    fn set_tls12_session(&self, server: ServerName<'static>, value: Tls12ClientSessionValue) {
-        self.inner.set_tls12_session(server, value);
-    }
-
-    fn tls12_session(&self, server: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
-        if let Some(probe) = Probe::current() {
-            probe.handshaking();
-        }
-        self.inner.tls12_session(server)
-    }
-
-    fn remove_tls12_session(&self, server: &ServerName<'static>) {
-        self.inner.remove_tls12_session(server);
-    }
-
-    fn insert_tls13_ticket(&self, server: ServerName<'static>, value: Tls13ClientSessionValue) {
-        self.inner.insert_tls13_ticket(server, value);
-    }
-
-    fn take_tls13_ticket(&self, server: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {
-        if let Some(probe) = Probe::current() {
-            probe.handshaking();
-        }
-        self.inner.take_tls13_ticket(server)
-    }
 }
 
 /// Checks a certificate in every way but those that the options leave out.

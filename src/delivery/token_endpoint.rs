@@ -19,6 +19,7 @@ use super::{
     exchange::{Answer, Wire},
     http::Shared,
     request,
+    target::Target,
 };
 use crate::model::{
     AttemptError, Auth, ErrorClass, JwtProfile, OAuth2, Policy, Ssl, SubscriptionId,
@@ -123,15 +124,16 @@ async fn post(
         hostname_verifier: true,
         ..policy.ssl.clone()
     };
-    let connection = Connection::to(&url, &ssl, policy.proxy.as_ref(), policy.http);
+    let target = Target::of(&url)?;
+    let connection = Connection::to(&target, &ssl, policy.proxy.as_ref(), policy.http);
     let mut headers = HeaderMap::with_capacity(8);
     headers.insert(USER_AGENT, HeaderValue::from_static(request::AGENT));
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     let form_type = HeaderValue::from_static("application/x-www-form-urlencoded");
     headers.insert(CONTENT_TYPE, form_type);
-    request::complete(&mut headers, &url, form.as_bytes())?;
+    request::complete(&mut headers, &target, form.as_bytes());
     let body = Bytes::from_owner(form);
-    let prepared = wire.prepare(connection, Method::POST, url, headers, body)?;
+    let prepared = wire.prepare(connection, Method::POST, &target, headers, body)?;
     wire.exchange(prepared, policy.http, true).await
 }
 

@@ -80,6 +80,108 @@ async fn the_method_is_the_policys() {
 }
 
 #[tokio::test]
+async fn a_request_on_the_wire_has_its_headers_in_one_order_and_in_lower_case() {
+    let (told, mut heard) = tokio::sync::mpsc::channel(1);
+    let server = Hostile::start(move |mut stream| {
+        let told = told.clone();
+        async move {
+            told.send(read_request(&mut stream).await).await.unwrap();
+            let answer = "HTTP/1.1 204 No Content\r\n\r\n";
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    })
+    .await;
+    let policy = Policy {
+        headers: vec![CustomHeader::new("X-Tenant", "a")],
+        ..policy(&format!("{}?a=%20b", server.url()))
+    };
+    transport().send(request(policy)).await;
+    let asked = heard.recv().await.unwrap();
+    let sent: Vec<_> = asked
+        .lines()
+        .filter(|line| !line.starts_with("webhook-timestamp: "))
+        .collect();
+    let expected = [
+        "POST /hook?a=%20b HTTP/1.1",
+        "x-tenant: a",
+        concat!("user-agent: hooklog/", env!("CARGO_PKG_VERSION")),
+        "traceparent: 00-000000000000800087654d5c9e61dff6-87654d5c9e61dff7-01",
+        "content-type: application/json",
+        "webhook-id: 00000000-0000-0000-0000-000000000001",
+        "webhook-attempt: 1",
+        &format!("host: {}", server.address()),
+        "content-length: 11",
+        "accept: */*",
+    ];
+    assert_eq!(sent, expected);
+}
+
+#[tokio::test]
+async fn a_message_without_content_says_so() {
+    let callback = callback().await;
+    let mut request = request(policy(callback.url("/").as_str()));
+    Arc::make_mut(&mut request.message).content = "".into();
+    transport().send(request).await;
+    let calls = callback.stop().await;
+    assert_eq!(calls[0].header("content-length"), Some("0"));
+    assert_eq!(calls[0].body, "");
+}
+
+#[tokio::test]
+async fn a_connection_that_is_idle_for_long_is_closed() {
+    let (told, mut heard) = tokio::sync::mpsc::channel(1);
+    let server = Hostile::start(move |mut stream| {
+        let told = told.clone();
+        async move {
+            while !read_request(&mut stream).await.is_empty() {
+                let answer = "HTTP/1.1 204 No Content\r\n\r\n";
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+            told.send(()).await.unwrap();
+        }
+    })
+    .await;
+    let policy = Policy {
+        http: HttpOptions {
+            idle_timeout_ms: 50,
+            ..HttpOptions::default()
+        },
+        ..policy(&server.url())
+    };
+    let transport = transport();
+    for connections in 1..=2 {
+        let report = transport.send(request(policy.clone())).await;
+        assert_eq!(report.result.status(), 204);
+        assert_eq!(server.connections(), connections);
+        let closed = tokio::time::timeout(std::time::Duration::from_secs(5), heard.recv());
+        closed.await.unwrap().unwrap();
+    }
+}
+
+#[tokio::test]
+async fn calls_at_the_same_time_have_a_connection_each_and_leave_it_to_the_next() {
+    let callback = callback().await;
+    callback.hold();
+    let transport = transport();
+    let url = callback.url("/");
+    let send = || transport.send(request(policy(url.as_str())));
+    let at_once = futures_util::future::join_all((0..4).map(|_| send()));
+    let (reports, ()) = tokio::join!(at_once, async {
+        callback.wait_for(4).await;
+        callback.release();
+    });
+    for report in reports {
+        assert_eq!(report.result.status(), 200);
+        assert!(report.timings.connect_us.is_some());
+    }
+    let later = futures_util::future::join_all((0..4).map(|_| send()));
+    for report in later.await {
+        assert_eq!(report.result.status(), 200);
+        assert_eq!(report.timings.connect_us, None);
+    }
+}
+
+#[tokio::test]
 async fn calls_share_a_kept_alive_connection_and_only_the_first_connects() {
     let server = Hostile::start(|mut stream| async move {
         while !read_request(&mut stream).await.is_empty() {
@@ -517,7 +619,49 @@ async fn our_own_port_behind_a_name_is_blocked_before_a_byte_is_written() {
     assert_eq!(heard.recv().await.unwrap(), b"");
 }
 
-fn proxied(url: &str, kind: ProxyKind, port: u16) -> Policy {
+#[tokio::test]
+async fn no_handshake_is_begun_with_a_peer_that_is_denied() {
+    let (told, mut heard) = tokio::sync::mpsc::channel(1);
+    let server = Hostile::start(move |mut stream| {
+        let told = told.clone();
+        async move {
+            let mut bytes = Vec::new();
+            drop(stream.read_to_end(&mut bytes).await);
+            told.send(bytes).await.unwrap();
+        }
+    })
+    .await;
+    let port = server.address().port();
+    let own = Egress {
+        own_addresses: vec![server.address()],
+        ..Egress::loopback()
+    };
+    let url = format!("https://hooks.example.com:{port}/");
+    let proxied = |kind| {
+        let mut policy = proxied("https://93.184.215.14/", kind, port);
+        policy.proxy.as_mut().unwrap().host = "proxy.example.com".to_owned();
+        policy
+    };
+    for policy in [
+        policy(&url),
+        proxied(ProxyKind::Http),
+        proxied(ProxyKind::Socks5),
+    ] {
+        let transport = HttpTransport::builder()
+            .egress(own.clone())
+            .resolver(Arc::new(Rebinding {
+                answers: vec![vec![Ipv4Addr::LOCALHOST.into()]],
+                asked: AtomicUsize::new(0),
+            }))
+            .build();
+        let report = transport.send(request(policy)).await;
+        assert_eq!(class(&report), ErrorClass::Blocked);
+        assert_eq!(heard.recv().await.unwrap(), b"");
+    }
+}
+
+/// Settings under which this URL is called through a proxy on this machine that wants a password.
+pub(crate) fn proxied(url: &str, kind: ProxyKind, port: u16) -> Policy {
     let proxy = Proxy {
         kind,
         host: "127.0.0.1".to_owned(),
@@ -578,7 +722,7 @@ async fn a_socks_proxy_carries_the_call() {
 }
 
 /// Serves one connection of SOCKS 5 with user name and password (RFC 1928, RFC 1929).
-async fn socks(mut stream: tokio::net::TcpStream) -> io::Result<()> {
+pub(crate) async fn socks(mut stream: tokio::net::TcpStream) -> io::Result<()> {
     let mut greeting = [0; 2];
     stream.read_exact(&mut greeting).await?;
     let mut methods = vec![0; usize::from(greeting[1])];
@@ -598,6 +742,58 @@ async fn socks(mut stream: tokio::net::TcpStream) -> io::Result<()> {
     stream.write_all(&[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]).await?;
     drop(copy_bidirectional(&mut stream, &mut onward).await);
     Ok(())
+}
+
+#[tokio::test]
+async fn a_name_behind_a_socks_proxy_is_resolved_here() {
+    let callback = callback().await;
+    let proxy = Hostile::start(|stream| async move { socks(stream).await.unwrap() }).await;
+    let port = callback.url("/").to_url().port().unwrap();
+    let url = format!("http://hooks.example.com:{port}/");
+    let policy = proxied(&url, ProxyKind::Socks5, proxy.address().port());
+    let transport = rebinding(&[&[Ipv4Addr::LOCALHOST]]);
+    let report = transport.send(request(policy)).await;
+    assert_eq!(report.result.status(), 200, "{report:?}");
+    let calls = callback.stop().await;
+    let host = format!("hooks.example.com:{port}");
+    assert_eq!(calls[0].header("host"), Some(host.as_str()));
+    assert_eq!(calls[0].header("proxy-authorization"), None);
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_silent_spends_the_connect_time() {
+    let silent = Hostile::start(|mut stream| async move {
+        let mut rest = Vec::new();
+        drop(stream.read_to_end(&mut rest).await);
+    })
+    .await;
+    let port = silent.address().port();
+    for (url, kind) in [
+        ("https://93.184.215.14/", ProxyKind::Http),
+        ("https://93.184.215.14/", ProxyKind::Socks5),
+        ("http://93.184.215.14/", ProxyKind::Socks5),
+    ] {
+        let report = transport().send(request(proxied(url, kind, port))).await;
+        assert_eq!(class(&report), ErrorClass::Timeout, "{url} {kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_whose_name_points_inside_is_blocked() {
+    let proxy = Hostile::answering("").await;
+    let port = proxy.address().port();
+    for (url, kind) in [
+        ("http://93.184.215.14/", ProxyKind::Http),
+        ("https://93.184.215.14/", ProxyKind::Http),
+        ("http://93.184.215.14/", ProxyKind::Socks5),
+    ] {
+        let mut policy = proxied(url, kind, port);
+        policy.proxy.as_mut().unwrap().host = "proxy.example.com".to_owned();
+        let transport = rebinding(&[&[Ipv4Addr::new(10, 0, 0, 1)]]);
+        let report = transport.send(request(policy)).await;
+        assert_eq!(class(&report), ErrorClass::Blocked, "{url} {kind:?}");
+    }
+    assert_eq!(proxy.connections(), 0);
 }
 
 #[tokio::test]

@@ -287,6 +287,23 @@ async fn a_connection_closed_while_idle_is_opened_anew() {
 }
 
 #[tokio::test]
+async fn a_request_that_was_sent_is_not_sent_again() {
+    let closing = Hostile::start(|mut stream| async move {
+        read_request(&mut stream).await;
+        let answer = "HTTP/1.1 204 No Content\r\n\r\n";
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        read_request(&mut stream).await;
+    })
+    .await;
+    let transport = transport();
+    let report = transport.send(request(policy(&closing.url()))).await;
+    assert_eq!(report.result.status(), 204);
+    let report = transport.send(request(policy(&closing.url()))).await;
+    assert_eq!(class(&report), ErrorClass::Reset);
+    assert_eq!(closing.connections(), 1);
+}
+
+#[tokio::test]
 async fn retry_after_is_read_where_it_makes_sense() {
     for (value, wait) in [
         ("7", Some(7)),

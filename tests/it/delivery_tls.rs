@@ -1,15 +1,18 @@
 //! TLS: who is trusted, how we show who we are, and how a handshake fails.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use hooklog::{
     delivery::Transport as _,
-    model::{AttemptReport, Auth, ErrorClass, Fault, OAuth2, Policy, Secret, Ssl},
+    model::{AttemptReport, Auth, ErrorClass, Fault, OAuth2, Policy, ProxyKind, Secret, Ssl},
 };
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
 };
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional},
+    net::TcpStream,
+};
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
@@ -20,9 +23,12 @@ use tokio_rustls::{
     },
 };
 
-use crate::support::{
-    hostile::{Hostile, read_request},
-    requests::{BRIEF, class, fault, policy, request, transport},
+use crate::{
+    delivery_calls::{proxied, socks},
+    support::{
+        hostile::{Hostile, read_request},
+        requests::{BRIEF, class, fault, policy, request, transport},
+    },
 };
 
 /// A certificate authority.
@@ -88,7 +94,12 @@ async fn serve(identity: &Identity, clients: Option<CertificateDer<'static>>) ->
             let Ok(mut stream) = acceptor.accept(stream).await else {
                 return;
             };
-            while !read_request(&mut stream).await.is_empty() {
+            loop {
+                let head = read_request(&mut stream).await;
+                assert!(!head.contains("proxy-authorization"), "it is the proxy's");
+                if head.is_empty() {
+                    return;
+                }
                 let answer = "HTTP/1.1 204 No Content\r\n\r\n";
                 stream.write_all(answer.as_bytes()).await.unwrap();
             }
@@ -134,6 +145,44 @@ async fn a_certificate_of_a_trusted_authority_is_accepted_and_the_handshake_time
         (None, None)
     );
     assert_eq!(server.connections(), 1);
+}
+
+/// Serves one connection of an HTTP proxy, and checks what it is asked.
+async fn tunnel(mut stream: TcpStream, target: SocketAddr) {
+    let asked = read_request(&mut stream).await;
+    let expected = format!(
+        "CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\
+         Proxy-Authorization: Basic dXNlcjpwYXNz"
+    );
+    assert_eq!(asked, expected);
+    let mut onward = TcpStream::connect(target).await.unwrap();
+    let answer = "HTTP/1.1 200 Connection established\r\n\r\n";
+    stream.write_all(answer.as_bytes()).await.unwrap();
+    drop(copy_bidirectional(&mut stream, &mut onward).await);
+}
+
+#[tokio::test]
+async fn https_goes_through_a_tunnel_of_either_kind_of_proxy() {
+    let authority = authority();
+    let server = serve(&Identity::issued(&authority, "127.0.0.1", false), None).await;
+    let target = server.address();
+    let http = Hostile::start(move |stream| tunnel(stream, target)).await;
+    let socks = Hostile::start(|stream| async move { socks(stream).await.unwrap() }).await;
+    for (kind, proxy) in [(ProxyKind::Http, http), (ProxyKind::Socks5, socks)] {
+        let url = format!("https://{target}/");
+        let policy = Policy {
+            ssl: trusting(&authority),
+            ..proxied(&url, kind, proxy.address().port())
+        };
+        let transport = transport();
+        let first = transport.send(request(policy.clone())).await;
+        assert_eq!(first.result.status(), 204, "{kind:?}: {first:?}");
+        assert!(first.timings.tls_us.is_some() && first.timings.connect_us.is_some());
+        let second = transport.send(request(policy)).await;
+        assert_eq!(second.result.status(), 204, "{kind:?}");
+        assert_eq!(second.timings.tls_us, None);
+        assert_eq!(proxy.connections(), 1, "{kind:?}");
+    }
 }
 
 #[tokio::test]
