@@ -1,5 +1,6 @@
 //! Calls to the callback as a program without a gateway would make them, in a process of its own:
-//! by the HTTP client that the gateway has, by what that one stands on, and by sockets alone. Each
+//! by reqwest, as a program of today would, by hyper, which reqwest and the gateway stand on, and by
+//! sockets alone. Each
 //! on one thread, with the same bodies and as many calls in flight.
 
 use std::cell::RefCell;

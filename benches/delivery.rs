@@ -1,6 +1,6 @@
 //! What does a durable delivery cost beside a bare HTTP call? The gateway as people run it, from a
-//! message published over HTTP to its outcome in every projection, beside a loop of calls by the
-//! same HTTP client, and by less of one: same bodies, same callback. Callback, publishers and
+//! message published over HTTP to its outcome in every projection, beside a loop of calls by
+//! reqwest, and by less: same bodies, same callback. Callback, publishers and
 //! gateway are processes of their own, and each run has a gateway of its own.
 //!
 //! `cargo bench --bench delivery`, optionally followed by `-- [rounds] [--json] [--only <part of a
@@ -168,11 +168,11 @@ impl Side {
         let gateway = self.gateway(&directory);
         let load = self.load(&gateway, sink, publishing).await;
         let bodies = DELIVERIES / self.subscriptions;
-        let (cpu_before, began) = (gateway.cpu_seconds(), monotonic());
-        load.made(0..bodies);
+        let cpu_before = gateway.cpu_seconds();
+        let made = load.made(0..bodies);
         sink.expect(bodies, self.subscriptions)?;
         gateway.projected().await;
-        let wall_seconds = (monotonic() - began) as f64 / 1e9;
+        let wall_seconds = (monotonic() - made.began) as f64 / 1e9;
         let cpu_seconds = gateway.cpu_seconds() - cpu_before;
         let resident_bytes = gateway.resident_bytes();
         let data = gateway.stop();

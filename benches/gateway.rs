@@ -5,7 +5,7 @@ use std::{
     io::{BufRead as _, BufReader},
     path::PathBuf,
     process::{Child, Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -17,6 +17,8 @@ use serde_json::{Value, json};
 const TICKS_PER_SECOND: f64 = 100.0;
 /// Between two looks at how far the projections are. Each costs the gateway a request.
 const LOOK: Duration = Duration::from_millis(20);
+/// Longest wait for something that must come about.
+const WAIT: Duration = Duration::from_mins(15);
 /// Subscriptions that are made at a time.
 const AT_A_TIME: usize = 32;
 /// Most calls of a subscription that any setting allows at a time.
@@ -139,7 +141,7 @@ impl Gateway {
         let samples = page.lines().filter_map(|line| line.rsplit_once(' '));
         let samples = samples.filter(|(sample, _)| {
             let rest = sample.strip_prefix(name);
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('{'))
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['{', ',']))
         });
         samples
             .map(|(_, value)| value.parse::<f64>().unwrap())
@@ -218,7 +220,9 @@ impl Gateway {
 
 /// Waits until this is so; it is looked at so often.
 pub(super) async fn until(look: Duration, is_so: impl AsyncFn() -> bool) {
+    let began = Instant::now();
     while !is_so().await {
+        assert!(began.elapsed() < WAIT, "it does not come about");
         tokio::time::sleep(look).await;
     }
 }

@@ -13,8 +13,8 @@ fn main() -> ExitCode {
 }
 
 /// A huge page is cleared whole when its first byte is written, and given back whole: with them a
-/// delivery costs a tenth more, and the process takes 100 MiB more. A kernel that does not know the
-/// call gives none.
+/// delivery costs a tenth more, and the process takes 100 MiB more. Where the system
+/// refuses, they stay.
 #[cfg(target_os = "linux")]
 fn forgo_huge_pages() {
     let _ = rustix::thread::disable_transparent_huge_pages(true);

@@ -56,7 +56,7 @@ struct Backlog {
     peak: f64,
     /// When every circuit was open and every projection had folded that.
     settled: f64,
-    /// When each callback was probed once more.
+    /// When there were as many calls more as there are subscriptions.
     probed: f64,
     /// From the start of the binary on what the one before left until it says that it serves.
     serving_seconds: f64,

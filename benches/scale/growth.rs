@@ -138,6 +138,10 @@ impl Growing {
     /// Grows to this length and measures there.
     async fn measure(&mut self, length: usize) -> Result<Length, String> {
         let (before, cpu_before) = (self.deliveries(), self.gateway.cpu_seconds());
+        assert!(
+            length.is_multiple_of(SUBSCRIPTIONS),
+            "each message goes to all"
+        );
         while self.deliveries() < length {
             self.grow(STEP.min(length - self.deliveries()))?;
         }

@@ -24,6 +24,8 @@ const SECONDS: usize = 30;
 /// Whose messages are not in the figures: connections are still being made.
 const WARM_UP_SECONDS: usize = 2;
 const CONNECTIONS: usize = 64;
+/// Calls that each hanging callback must have been given up by.
+const HANGING_CALLS_MIN: usize = 5;
 const ROUNDS: usize = 5;
 
 #[derive(Clone, Copy)]
@@ -57,6 +59,12 @@ impl Sizes {
         };
         let made = load.made(0..self.messages());
         sink.expect(self.messages(), answering)?;
+        let failed = gateway
+            .figure("hooklog_attempts_total{outcome=\"failed\"")
+            .await;
+        if failed < (hanging * HANGING_CALLS_MIN) as f64 {
+            return Err(format!("only {failed} calls hung"));
+        }
         Ok(sink.latency(Schedule {
             first: made.began,
             interval,

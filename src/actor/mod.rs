@@ -15,6 +15,7 @@
 
 mod registry;
 mod signal;
+mod slots;
 mod subscription_actor;
 mod system;
 mod time;
@@ -22,6 +23,7 @@ mod time;
 use futures_util::future::BoxFuture;
 
 pub use self::registry::{ExecuteError, Inspection, Registry, RegistryOptions};
+pub use self::slots::CALLS_MAX;
 #[cfg(feature = "testing")]
 pub(crate) use self::time::ClockTime;
 use crate::{

@@ -18,6 +18,7 @@ use tokio::sync::{Notify, watch};
 use super::{
     Forwarder, Recall, Recalled, RestartError,
     signal::{Down, Signal},
+    slots::Slots,
     subscription_actor::{Drain, Execute, Inspect, Seed, SubscriptionActor, Wake},
     system::Threads,
 };
@@ -70,6 +71,8 @@ pub struct RegistryOptions {
     pub recall: Arc<dyn Recall>,
     /// Threads that make calls.
     pub workers: usize,
+    /// Most calls under way at a time.
+    pub calls_max: usize,
     /// Counts what is under way.
     pub activity: Activity,
 }
@@ -91,6 +94,7 @@ pub(super) struct Shared {
     pub(super) clock: SharedClock,
     pub(super) forwarder: Arc<dyn Forwarder>,
     pub(super) activity: Activity,
+    pub(super) slots: Slots,
     /// Rung by an actor that is gone.
     pub(super) down: Notify,
     draining: AtomicBool,
@@ -151,6 +155,7 @@ impl Registry {
             clock: options.clock,
             forwarder: options.forwarder,
             activity: options.activity,
+            slots: Slots::new(options.calls_max),
             down: Notify::new(),
             draining: AtomicBool::new(false),
             recall: options.recall,

@@ -13,6 +13,7 @@ use super::{
     DeadLetter,
     registry::{ExecuteError, Group, Inspection, Shared},
     signal::Signal,
+    slots::is_doubtful,
     time::ClockTime,
 };
 use crate::{
@@ -310,7 +311,9 @@ impl SubscriptionActor {
         let (api, subscription) = (self.driver.api().id, self.id);
         let identifies = self.driver.api().entrypoint.gravitee_client_identifier;
         let made = call.clone();
+        let doubtful = is_doubtful(&self.driver.state().circuit);
         let send = async move {
+            let _slot = shared.slots.take(doubtful).await;
             let (recorded, busy) = match body {
                 Some(recorded) => (Ok(recorded), busy),
                 None => read_message(&shared, made.message.position, busy).await,

@@ -60,6 +60,9 @@ pub(super) struct Config {
     /// Threads that make calls; one a core when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) workers: Option<usize>,
+    /// Most calls under way at a time; 2,048 when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) calls_max: Option<usize>,
     pub(super) log: LogConfig,
     pub(super) retention: RetentionConfig,
     pub(super) egress: EgressConfig,
@@ -135,6 +138,7 @@ impl Default for Config {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             secret_key_file: None,
             workers: None,
+            calls_max: None,
             log: LogConfig::default(),
             retention: RetentionConfig::default(),
             egress: EgressConfig::default(),

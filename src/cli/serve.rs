@@ -67,6 +67,9 @@ async fn serve_on(
     if let Some(workers) = config.workers {
         builder = builder.workers(workers);
     }
+    if let Some(calls) = config.calls_max {
+        builder = builder.calls_max(calls);
+    }
     let stopped = stop_signal()?;
     let runtime = builder.start().await?;
     let gateway = Gateway::new(runtime.handle())

@@ -141,7 +141,9 @@ impl Route {
             }
             None => target::bare_host(target).parse()?,
         };
-        Ok(SocketAddr::new(ip, target::port(target)))
+        let address = SocketAddr::new(ip, target::port(target));
+        self.egress.check_peer(address)?;
+        Ok(address)
     }
 
     /// Opens a connection, and checks whom it is to before anything is written to it.

@@ -49,7 +49,12 @@ pub(super) fn address(proxy: &Proxy, egress: &Egress) -> Result<Uri, ClientError
     // In its normal form, as a callback's: what is checked here is what is called.
     let url = format!("http://{bracketed}:{}", proxy.port);
     let url = Url::parse(&url).map_err(|_| unusable())?;
-    if url.path() != "/" || !url.username().is_empty() {
+    let is_plain = url.path() == "/"
+        && url.username().is_empty()
+        && url.query().is_none()
+        && url.fragment().is_none()
+        && url.port_or_known_default() == Some(proxy.port);
+    if !is_plain {
         return Err(unusable());
     }
     egress.check_host(url.host_str().unwrap_or_default(), proxy.port)?;
@@ -207,6 +212,8 @@ mod tests {
             "localhost",
             "user@proxy.example.com",
             "proxy.example.com/a",
+            "proxy.example.com?a",
+            "proxy.example.com#a",
             "proxy .example.com",
             "",
         ] {

@@ -1,15 +1,26 @@
 //! Where a call goes, in the form that goes on the wire.
 
+use std::fmt;
+
 use http::{HeaderValue, Uri, uri::Scheme};
 use url::Url;
 
 use crate::model::{AttemptError, ErrorClass};
 
 /// A URL that may be called, parsed once for all calls of it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Target {
     uri: Uri,
     host: HeaderValue,
+}
+
+/// Its query may hold a secret.
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Target")
+            .field("host", &self.host)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Target {

@@ -43,9 +43,9 @@ pub struct SnapshotStore {
 }
 
 struct Rows {
-    /// `None` between uses, and once it is closed.
+    /// `None` when it could not be opened again, and once it is closed.
     store: Option<Arc<dyn SegmentStore>>,
-    /// Where it may be opened again, or begun anew; `None` once it is closed.
+    /// Where it may be opened again or begun anew; `None` once it is closed.
     path: Option<PathBuf>,
 }
 
@@ -75,25 +75,26 @@ impl SnapshotStore {
     /// Opens the snapshots of a data directory that is held by an open log. A damaged store is
     /// removed and begun anew. Blocks.
     pub fn open(data: impl AsRef<Path>) -> Result<Self, StorageError> {
-        let mut rows = Rows {
-            store: None,
-            path: Some(data.as_ref().join(SNAPSHOT_DIRECTORY)),
+        let path = data.as_ref().join(SNAPSHOT_DIRECTORY);
+        let store = match SledSegment::open(&path, CACHE_BYTES) {
+            Err(StorageError::Corrupt { what, reason }) => {
+                tracing::warn!(%what, %reason, "damaged snapshots are removed");
+                begin_anew(&path)?
+            }
+            other => other?,
         };
-        rows.open()?;
-        Ok(Self::of(rows))
+        Ok(Self::new(Arc::new(store), Some(path)))
     }
 
     /// Snapshots in this store.
     pub fn open_with(store: Arc<dyn SegmentStore>) -> Self {
-        Self::of(Rows {
-            store: Some(store),
-            path: None,
-        })
+        Self::new(store, None)
     }
 
-    fn of(rows: Rows) -> Self {
+    fn new(store: Arc<dyn SegmentStore>, path: Option<PathBuf>) -> Self {
+        let store = Some(store);
         Self {
-            rows: Arc::new(Mutex::new(rows)),
+            rows: Arc::new(Mutex::new(Rows { store, path })),
         }
     }
 
@@ -116,19 +117,19 @@ impl SnapshotStore {
         changed: SnapshotRows,
     ) -> Result<(), StorageError> {
         let page = page_hash(log, position).unwrap_or(NO_PAGE);
-        self.used(|rows| {
-            let saved = rows.change(position, page, changed);
-            if matches!(saved, Err(StorageError::Corrupt { .. })) {
-                rows.clear()?;
-            }
-            saved
-        })
+        let mut rows = self.rows();
+        let saved = rows.change(position, page, changed);
+        if matches!(saved, Err(StorageError::Corrupt { .. })) {
+            rows.clear()?;
+        }
+        saved
     }
 
     /// The rows and their position; `None` when there is no snapshot, or none to be believed of
     /// this log, in which case it is discarded. Blocks.
     pub fn load(&self, log: &EventLog) -> Result<Option<(Position, SnapshotRows)>, StorageError> {
-        self.used(|rows| match rows.read_of(log) {
+        let mut rows = self.rows();
+        match rows.read_of(log) {
             Ok(snapshot) => Ok(snapshot),
             Err(StorageError::Corrupt { what, reason }) => {
                 tracing::warn!(%what, %reason, "a snapshot is not believed and discarded");
@@ -136,38 +137,24 @@ impl SnapshotStore {
                 Ok(None)
             }
             Err(error) => Err(error),
-        })
+        }
     }
 
     /// One row, when the snapshot is of this log; `None` when there is no such row, or it is
     /// damaged. Blocks.
     pub fn row(&self, log: &EventLog, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
-        self.used(|rows| {
-            let summary = rows.summary()?;
-            if summary.is_none_or(|summary| summary.check(log).is_err()) {
-                return Ok(None);
-            }
-            let row = rows.store()?.get(&[&[ROWS], key].concat())?;
-            Ok(row.as_deref().and_then(unsealed).map(<[u8]>::to_vec))
-        })
+        let rows = self.rows();
+        let summary = rows.summary()?;
+        if summary.is_none_or(|summary| summary.check(log).is_err()) {
+            return Ok(None);
+        }
+        let row = rows.store()?.get(&[&[ROWS], key].concat())?;
+        Ok(row.as_deref().and_then(unsealed).map(<[u8]>::to_vec))
     }
 
     /// Removes every row. Blocks.
     pub fn discard(&self) -> Result<(), StorageError> {
-        self.used(Rows::clear)
-    }
-
-    /// Opens the store for one use. What it read it would hold in memory for good, which is a part
-    /// of every snapshot, and the next use is a long time off.
-    fn used<T>(
-        &self,
-        with: impl FnOnce(&mut Rows) -> Result<T, StorageError>,
-    ) -> Result<T, StorageError> {
-        let mut rows = self.rows();
-        rows.open()?;
-        let done = with(&mut rows);
-        rows.rest();
-        done
+        self.rows().clear()
     }
 
     fn rows(&self) -> MutexGuard<'_, Rows> {
@@ -189,37 +176,48 @@ fn begin_anew(path: &Path) -> Result<SledSegment, StorageError> {
 }
 
 impl Rows {
-    fn open(&mut self) -> Result<(), StorageError> {
-        let (None, Some(path)) = (&self.store, &self.path) else {
-            return Ok(());
-        };
-        let store = match SledSegment::open(path, CACHE_BYTES) {
-            Err(StorageError::Corrupt { what, reason }) => {
-                tracing::warn!(%what, %reason, "damaged snapshots are removed");
-                begin_anew(path)?
-            }
-            other => other?,
-        };
-        self.store = Some(Arc::new(store));
-        Ok(())
-    }
-
-    fn rest(&mut self) {
-        if self.path.is_some() {
-            self.store = None;
-        }
-    }
-
     fn store(&self) -> Result<&dyn SegmentStore, StorageError> {
         self.store.as_deref().ok_or(StorageError::Poisoned)
     }
 
-    fn read_of(&self, log: &EventLog) -> Result<Option<(Position, SnapshotRows)>, StorageError> {
+    /// Opens the store where it could not be opened again before.
+    fn open(&mut self) -> Result<(), StorageError> {
+        if let (None, Some(path)) = (&self.store, &self.path) {
+            self.store = Some(Arc::new(SledSegment::open(path, CACHE_BYTES)?));
+        }
+        Ok(())
+    }
+
+    fn read_of(
+        &mut self,
+        log: &EventLog,
+    ) -> Result<Option<(Position, SnapshotRows)>, StorageError> {
+        self.open()?;
         let Some((summary, rows)) = self.read()? else {
             return Ok(None);
         };
         summary.check(log)?;
+        self.open_afresh(summary)?;
         Ok(Some((summary.position, rows)))
+    }
+
+    /// Opens the store again after all of it was read: it would hold in memory for good what it
+    /// read, which is a row of every subscription. What is there must still be what was read, for
+    /// the rows that change are laid over it.
+    fn open_afresh(&mut self, read: Summary) -> Result<(), StorageError> {
+        if self.path.is_none() {
+            return Ok(());
+        }
+        self.store = None;
+        self.open()?;
+        if self.summary()? == Some(read) {
+            Ok(())
+        } else {
+            Err(StorageError::corrupt(
+                "a snapshot",
+                "it is another since it was opened again",
+            ))
+        }
     }
 
     fn change(

@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     activity::Activity,
-    actor::{Forwarder, Registry, RegistryOptions},
+    actor::{CALLS_MAX, Forwarder, Registry, RegistryOptions},
     clock::{SharedClock, SystemClock},
     delivery::{CaptureOptions, Egress, HttpTransport, Transport},
     log::{Durability, EventLog, LogOptions, OriginStore, RetentionPolicy, SnapshotStore},
@@ -60,6 +60,7 @@ pub struct Builder {
     capture: CaptureOptions,
     secret_key: Option<PathBuf>,
     workers: usize,
+    calls_max: usize,
     held: bool,
     retention: RetentionPolicy,
     rhythm: Rhythm,
@@ -73,6 +74,7 @@ impl fmt::Debug for Builder {
             .field("log", &self.log)
             .field("egress", &self.egress)
             .field("workers", &self.workers)
+            .field("calls_max", &self.calls_max)
             .field("held", &self.held)
             .field("retention", &self.retention)
             .finish_non_exhaustive()
@@ -90,6 +92,7 @@ impl Builder {
             capture: CaptureOptions::default(),
             secret_key: None,
             workers: thread::available_parallelism().map_or(1, NonZero::get),
+            calls_max: CALLS_MAX,
             held: false,
             retention: RetentionPolicy::default(),
             rhythm: Rhythm::default(),
@@ -151,6 +154,15 @@ impl Builder {
     #[must_use]
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers.max(1);
+        self
+    }
+
+    /// Most calls under way at a time, over all subscriptions; the others wait for their turn. An
+    /// eighth of them is for callbacks that failed three times in a row or more, which may hang.
+    /// Each takes a connection, some 25 KiB of memory. Default: 2,048.
+    #[must_use]
+    pub const fn calls_max(mut self, calls: usize) -> Self {
+        self.calls_max = calls;
         self
     }
 
@@ -250,6 +262,7 @@ impl Builder {
                 origins: Arc::clone(&origins),
             }),
             workers: self.workers,
+            calls_max: self.calls_max,
             activity: activity.clone(),
         })?;
         let saver = Saver::new(log.clone(), snapshots.clone(), Arc::clone(&origins));

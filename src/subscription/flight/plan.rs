@@ -65,6 +65,7 @@ impl<'a> Plan<'a> {
     }
 
     fn deliver(&mut self) {
+        self.keep_little_behind_a_circuit();
         self.skip();
         self.give_up_unjudged();
         self.expire();
@@ -72,6 +73,29 @@ impl<'a> Plan<'a> {
             self.send();
         }
         self.read();
+    }
+
+    /// Behind an open circuit one message at a time is sent, and thousands of subscriptions may be
+    /// there at once. What was read beyond it is read again. Deadlines need to know what waits.
+    fn keep_little_behind_a_circuit(&mut self) {
+        if !self.probes_only() {
+            return;
+        }
+        let flight = &mut *self.flight;
+        let Some(second) = flight.ahead.keys().nth(1).copied() else {
+            return;
+        };
+        flight.ahead.split_off(&second);
+        flight.read_to = Some(second.previous());
+        if let Some(reading) = &mut flight.reading
+            && reading.purpose == Purpose::Ahead
+        {
+            reading.purpose = Purpose::Stale;
+        }
+    }
+
+    const fn probes_only(&self) -> bool {
+        self.state.circuit.is_open() && self.policy.retry.deadline_seconds.is_none()
     }
 
     /// Waits for a date by the wall clock, which may be set forward meanwhile.
@@ -440,6 +464,7 @@ impl<'a> Plan<'a> {
 
     /// Asks for what there is room for.
     fn read(&mut self) {
+        let probes_only = self.probes_only();
         let state = self.state;
         let flight = &mut *self.flight;
         let mut after = flight.read_to.unwrap_or(state.cursor).max(state.cursor);
@@ -448,7 +473,8 @@ impl<'a> Plan<'a> {
         }
         flight.read_to = Some(after);
         let dry = flight.dry_at.is_some_and(|head| head >= self.head);
-        if flight.reading.is_some() || dry || after >= self.head {
+        let has_probe = probes_only && !flight.ahead.is_empty();
+        if flight.reading.is_some() || dry || after >= self.head || has_probe {
             return;
         }
         let room = match state.mode() {
