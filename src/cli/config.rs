@@ -60,7 +60,7 @@ pub(super) struct Config {
     /// Threads that make calls; one a core when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) workers: Option<usize>,
-    /// Most calls under way at a time; 2,048 when absent.
+    /// Most calls under way at a time, over all subscriptions; 2,048 when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) calls_max: Option<usize>,
     pub(super) log: LogConfig,

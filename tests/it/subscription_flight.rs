@@ -293,6 +293,42 @@ fn an_open_circuit_sends_a_single_probe_when_its_pause_is_over() {
 }
 
 #[test]
+fn behind_an_open_circuit_one_message_is_kept_and_none_is_passed_over() {
+    let mut bench = concurrent(policy(Retry::default()));
+    bench.head = 40;
+    for version in 1..=10 {
+        bench.rest();
+        bench.end(version, status(500));
+    }
+    let wait = bench.rest().expect("the pause ends");
+    for version in bench.sent().into_iter().filter(|version| *version > 10) {
+        bench.end(version, status(500));
+    }
+    bench.rest();
+    assert!(bench.given().state.circuit.is_open());
+    assert_eq!(bench.flight.ahead(), 1);
+
+    // The probe is answered, and everything is sent after all, each once.
+    bench.pass(wait + Duration::from_secs(1));
+    bench.rest();
+    let probe = std::mem::take(&mut bench.sent);
+    bench.end(probe[0].0, status(200));
+    let waited = Duration::from_hours(48);
+    let mut delivered = vec![probe[0].0];
+    for _ in 0..100 {
+        bench.pass(waited);
+        bench.rest();
+        let sent = std::mem::take(&mut bench.sent);
+        for (version, _) in sent {
+            bench.end(version, status(200));
+            delivered.push(version);
+        }
+    }
+    delivered.sort_unstable();
+    assert_eq!(delivered, (1..=40).collect::<Vec<_>>());
+}
+
+#[test]
 fn waiting_messages_expire_while_the_circuit_is_open_or_a_hold_stands() {
     let retry = Retry {
         deadline_seconds: Some(30 * 86_400),
