@@ -122,21 +122,21 @@ impl Call {
 
 /// Reads JSON; a fault is told with the pointer of the field.
 pub(super) fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
-        let pointer = pointer(error.path());
-        let error = error.into_inner();
-        if error.is_data() {
-            let text = error.to_string();
+    serde_json::from_slice(bytes).map_err(|error| fault::<T>(bytes, &error))
+}
+
+/// Reads it once more, now with an eye to where it stands: that costs as much as the reading.
+fn fault<T: DeserializeOwned>(bytes: &[u8], error: &serde_json::Error) -> Problem {
+    if error.is_data() {
+        let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+        let read: Result<T, _> = serde_path_to_error::deserialize(&mut deserializer);
+        if let Err(at) = read {
+            let text = at.inner().to_string();
             let reason = text.split(" at line ").next().unwrap_or(&text);
-            Problem::field(pointer, with_nearest(reason))
-        } else {
-            Problem::new(Kind::Malformed, format!("the body is not JSON: {error}"))
+            return Problem::field(pointer(at.path()), with_nearest(reason));
         }
-    })?;
-    let trailing = |error| Problem::new(Kind::Malformed, format!("the body is not JSON: {error}"));
-    deserializer.end().map_err(trailing)?;
-    Ok(value)
+    }
+    Problem::new(Kind::Malformed, format!("the body is not JSON: {error}"))
 }
 
 fn pointer(path: &serde_path_to_error::Path) -> String {

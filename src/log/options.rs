@@ -56,7 +56,7 @@ pub struct LogOptions {
     /// Encoded bytes that may wait in the writer's queue, like the appends. Default 64 MiB: four of
     /// the largest appends.
     pub queue_bytes_max: usize,
-    /// Encoded bytes of the newest events kept decoded in memory. Default 8 MiB.
+    /// Encoded bytes of the newest events kept decoded in memory. Default 16 MiB.
     pub tail_cache_bytes: usize,
     /// Bytes of cache the store may take for the newest segment; a sealed one gets a quarter.
     /// Default 16 MiB (sled's own default is 1 GiB).
@@ -81,7 +81,7 @@ impl Default for LogOptions {
             linger: Duration::from_millis(3),
             queue_appends_max: 4_096,
             queue_bytes_max: 64 << 20,
-            tail_cache_bytes: 8 << 20,
+            tail_cache_bytes: 16 << 20,
             cache_capacity: 16 << 20,
             min_free_bytes: 64 << 20,
             upcasters: Vec::new(),
