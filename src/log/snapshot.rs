@@ -430,7 +430,10 @@ mod tests {
         let path = directory.path().join(SNAPSHOT_DIRECTORY);
         fs::create_dir(&path).unwrap();
         fs::write(path.join("conf"), "damaged").unwrap();
-        let snapshots = SnapshotStore::new(Arc::new(Unreadable), Some(path));
+        let snapshots = SnapshotStore::of(Rows {
+            store: Some(Arc::new(Unreadable)),
+            path: Some(path),
+        });
         let storage = Arc::new(MemoryStorage::new());
         let log = EventLog::open_with(storage, options(1 << 20)).unwrap();
         assert_eq!(snapshots.load(&log).unwrap(), None);
