@@ -306,7 +306,9 @@ fn take_steps(
     total(rows, scope, steps)?;
     let mut key = Resolution::prefix(scope);
     let prefix = key.len();
-    for resolution in Resolution::ALL {
+    // Of the next wider series.
+    let mut begins = true;
+    for resolution in Resolution::ALL.into_iter().rev() {
         let Some(kept) = resolution.kept(scope) else {
             continue;
         };
@@ -318,9 +320,10 @@ fn take_steps(
             Tally::default()
         };
         rows.hold(&key, fresh)?.take(steps);
-        if is_new {
+        if is_new && begins {
             prune(rows, scope, resolution, now.minus(kept))?;
         }
+        begins = is_new;
     }
     Ok(())
 }
@@ -331,8 +334,9 @@ fn total(rows: &mut Rows<'_>, scope: Scope, steps: &[Step]) -> Result<(), RowErr
     Ok(())
 }
 
-/// Drops the buckets that are too old when a new one begins: by the time of events, so a rebuild
-/// drops the same.
+/// Drops the buckets that are too old. Not with each new one, for a look into the store has its
+/// price, but when one of the next wider series begins: by the time of events, so a rebuild drops
+/// the same.
 fn prune(
     rows: &mut Rows<'_>,
     scope: Scope,

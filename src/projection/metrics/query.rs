@@ -31,8 +31,9 @@ impl Resolution {
         Duration::from_secs(self.seconds().unsigned_abs())
     }
 
-    /// How long buckets of a scope are kept; `None` where they are not. There may be a hundred
-    /// thousand subscriptions: each has 3,600 buckets at most, some 0.2 MB.
+    /// How long buckets of a scope are kept, and up to a bucket of the next wider series longer;
+    /// `None` where they are not. There may be a hundred thousand subscriptions: each has some
+    /// 3,700 buckets at most, or 0.2 MB.
     pub const fn kept(self, scope: Scope) -> Option<Duration> {
         const DAY: u64 = 86_400;
         let is_many = matches!(scope, Scope::Subscription(_));
