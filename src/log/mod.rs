@@ -40,6 +40,7 @@ mod verify;
 mod view;
 mod writer;
 
+pub(crate) use self::codec::{Cursor, put_varint};
 pub use self::{
     append_times::AppendTimes,
     core::{

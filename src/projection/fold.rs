@@ -110,3 +110,83 @@ fn project(
         ))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        log::StreamId,
+        model::{ApiId, ApiStarted, Position, Timestamp, Version},
+        projection::{Projection, rows::Held, store::MemoryStore},
+    };
+
+    struct Count(u8);
+
+    impl Held for Count {
+        fn from_row(row: &[u8]) -> Result<Self, RowError> {
+            Ok(Self(row[0]))
+        }
+
+        fn to_row(&self) -> Vec<u8> {
+            vec![self.0]
+        }
+    }
+
+    /// Counts events in a row that is held, and fails at every third behind that.
+    struct Counting;
+
+    impl Projection for Counting {
+        const NAME: &'static str = "counting";
+        const VERSION: u32 = 1;
+
+        fn project(&self, rows: &mut Rows<'_>, event: &RecordedEvent) -> Result<(), ProjectError> {
+            rows.hold(b"count", || Count(0))?.0 += 1;
+            match event.position.get() % 3 {
+                0 => Err(ProjectError::event("told to fail")),
+                _ => Ok(()),
+            }
+        }
+    }
+
+    fn batch(positions: std::ops::RangeInclusive<u64>) -> Batch {
+        let event = |position| RecordedEvent {
+            position: Position::new(position),
+            stream: StreamId::api(ApiId::from_uuid(uuid::Uuid::nil())),
+            version: Version::new(position),
+            time: Timestamp::EPOCH,
+            event: ApiStarted {}.into(),
+        };
+        Batch {
+            reached: Position::new(*positions.end()),
+            events: positions
+                .map(|position| Arc::new(event(position)))
+                .collect(),
+        }
+    }
+
+    #[test]
+    fn a_bad_event_leaves_nothing_in_what_is_held() {
+        let mut store = MemoryStore::default();
+        let mut checkpoint = Checkpoint::default();
+        for positions in [1..=4, 5..=5, 6..=10] {
+            let batch = batch(positions);
+            let skip = OnBadEvent::SkipAndRecord;
+            let folded = fold(&Counting, &store, checkpoint, &batch, skip).unwrap();
+            store.commit(folded.changes).unwrap();
+            checkpoint = folded.checkpoint;
+        }
+        assert_eq!(checkpoint.skipped, 3);
+        let rows = crate::projection::StoredRows(&store);
+        let count = crate::projection::ReadRows::get(&rows, b"count").unwrap();
+        assert_eq!(count, Some(vec![7]));
+        let halted = fold(
+            &Counting,
+            &store,
+            checkpoint,
+            &batch(11..=13),
+            OnBadEvent::Halt,
+        );
+        let changes = halted.unwrap().changes;
+        assert!(changes.values().any(|value| *value == Some(vec![8])));
+    }
+}

@@ -4,7 +4,7 @@
 //! Nothing is weaker for it. What waits is gone with the process, as are commits that were not
 //! flushed; the checkpoint waits with its rows, so they are folded again from the log.
 
-use std::{iter::Peekable, ops::Range};
+use std::{borrow::Cow, iter::Peekable, ops::Range};
 
 use super::{
     Row, RowError,
@@ -46,6 +46,7 @@ impl<S: RowStore> RowStore for Gathered<S> {
             return Box::new(std::iter::empty());
         }
         let changes = self.changes.range(range.clone());
+        let changes = changes.map(|(key, value)| (key, value.as_deref().map(Cow::Borrowed)));
         laid_over(self.store.scan(range, direction), changes, direction)
     }
 
@@ -79,10 +80,13 @@ impl<S: RowStore> RowStore for Gathered<S> {
     }
 }
 
+/// A change that is laid over a row: its key and its value, `None` where it is deleted.
+type Change<'a> = (&'a Vec<u8>, Option<Cow<'a, [u8]>>);
+
 /// Rows of a store with changes laid over them.
 pub(super) fn laid_over<'a>(
     stored: Scan<'a>,
-    changes: std::collections::btree_map::Range<'a, Vec<u8>, Option<Vec<u8>>>,
+    changes: impl DoubleEndedIterator<Item = Change<'a>> + 'a,
     direction: Direction,
 ) -> Scan<'a> {
     match direction {
@@ -97,10 +101,7 @@ struct Merged<'a, C: Iterator> {
     direction: Direction,
 }
 
-impl<'a, C> Merged<'a, C>
-where
-    C: Iterator<Item = (&'a Vec<u8>, &'a Option<Vec<u8>>)>,
-{
+impl<'a, C: Iterator<Item = Change<'a>>> Merged<'a, C> {
     fn new(stored: Scan<'a>, changed: C, direction: Direction) -> Self {
         Self {
             stored: stored.peekable(),
@@ -124,10 +125,7 @@ where
     }
 }
 
-impl<'a, C> Iterator for Merged<'a, C>
-where
-    C: Iterator<Item = (&'a Vec<u8>, &'a Option<Vec<u8>>)>,
-{
+impl<'a, C: Iterator<Item = Change<'a>>> Iterator for Merged<'a, C> {
     type Item = Result<Row, RowError>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -141,7 +139,7 @@ where
             }
             let (key, value) = self.changed.next()?;
             if let Some(value) = value {
-                return Some(Ok(Row::new(key.clone(), value.clone())));
+                return Some(Ok(Row::new(key.clone(), value.into_owned())));
             }
         }
     }

@@ -60,6 +60,12 @@ pub(super) fn is_up(rows: &dyn ReadRows, scope: Scope, gauge: Gauge) -> Result<b
     row.map_or(Ok(false), |row| Ok(u64_at(&row, gauge as usize * 8)? > 0))
 }
 
+/// Whether any gauge stands above 0.
+pub(super) fn is_any_up(rows: &dyn ReadRows, scope: Scope) -> Result<bool, RowError> {
+    let row = rows.look(&scope.key(b'g'))?;
+    Ok(row.is_some_and(|row| row.iter().any(|byte| *byte > 0)))
+}
+
 /// Moves a gauge up or down; it never falls below 0.
 pub(super) fn shift(
     rows: &mut Rows<'_>,

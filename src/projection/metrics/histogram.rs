@@ -11,10 +11,12 @@ pub const BUCKET_BOUNDS_MS: [u64; 20] = [
 ];
 
 /// How many buckets.
-pub(super) const BUCKETS: usize = BUCKET_BOUNDS_MS.len() + 1;
+const BUCKETS: usize = BUCKET_BOUNDS_MS.len() + 1;
+/// How many numbers: the buckets and the sum.
+pub(super) const NUMBERS: usize = BUCKETS + 1;
 
 /// The bucket that a duration falls into.
-pub(super) fn bucket_of(duration: Duration) -> usize {
+fn bucket_of(duration: Duration) -> usize {
     let us = duration.as_micros();
     BUCKET_BOUNDS_MS.partition_point(|bound| u128::from(*bound) * 1_000 < us)
 }
@@ -40,6 +42,26 @@ impl Histogram {
             *count += more;
         }
         self.sum_us += other.sum_us;
+    }
+
+    pub(super) fn observe(&mut self, duration: Duration) {
+        let count = &mut self.buckets[bucket_of(duration)];
+        *count = count.saturating_add(1);
+        let us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        self.sum_us = self.sum_us.saturating_add(us);
+    }
+
+    /// Its numbers in the order in which they are stored.
+    pub(super) fn numbers(&self) -> impl Iterator<Item = u64> {
+        self.buckets.iter().copied().chain([self.sum_us])
+    }
+
+    /// The number in this place of that order.
+    pub(super) fn number_mut(&mut self, place: usize) -> Option<&mut u64> {
+        if place == BUCKETS {
+            return Some(&mut self.sum_us);
+        }
+        self.buckets.get_mut(place)
     }
 
     /// The duration that this share (0 to 1) of all stays below, taken as evenly spread within its

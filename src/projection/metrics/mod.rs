@@ -3,7 +3,7 @@
 //!
 //! | key | value |
 //! |---|---|
-//! | `t` scope | totals: [`Tally`] |
+//! | `t` scope | totals: [`Tally`], see `tally.rs` |
 //! | `p` scope, resolution, bucket start in seconds (i64) | one bucket of a series: [`Tally`] |
 //! | `g` scope | gauges |
 //! | `s` subscription | API, settled (u64), ended (0 or 1), see `backlog.rs` |
@@ -36,6 +36,13 @@ pub use self::{
 };
 use crate::model::{ApiId, SubscriptionId};
 
+/// Of the rows of totals.
+const TOTALS: u8 = b't';
+/// Of the rows of series.
+const SERIES: u8 = b'p';
+/// Most bytes of a key of a scope, or of a bucket of its series.
+const KEY_BYTES_MAX: usize = 27;
+
 /// The projection behind `/metrics` and the charts.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Metrics;
@@ -52,9 +59,10 @@ pub enum Scope {
 }
 
 impl Scope {
-    /// Seventeen bytes at most; no scope's bytes begin another's.
+    /// Seventeen bytes at most behind the tag; no scope's bytes begin another's.
     fn key(self, tag: u8) -> Vec<u8> {
-        let mut key = vec![tag];
+        let mut key = Vec::with_capacity(KEY_BYTES_MAX);
+        key.push(tag);
         match self {
             Self::All => key.push(0),
             Self::Api(id) => {

@@ -3,9 +3,9 @@
 use std::{ops::Range, time::Duration};
 
 use super::{
-    Counter, Metrics, Resolution, Scope,
+    Counter, Metrics, Resolution, Scope, TOTALS, Tally,
     backlog::{self, Settled},
-    gauges::{Gauge, is_up, shift},
+    gauges::{Gauge, is_any_up, is_up, shift},
     oldest::{self, Place},
     tally::{self, Step},
 };
@@ -26,7 +26,7 @@ const OPEN_AGAIN: [u8; 1] = [1];
 
 impl Projection for Metrics {
     const NAME: &'static str = "metrics";
-    const VERSION: u32 = 4;
+    const VERSION: u32 = 5;
 
     fn project(&self, rows: &mut Rows<'_>, recorded: &RecordedEvent) -> Result<(), ProjectError> {
         match &recorded.event {
@@ -54,10 +54,15 @@ impl Projection for Metrics {
         Ok(oldest::begin(rows)?)
     }
 
-    /// Version 3 kept less of when messages were accepted.
+    /// Up to version 4 tallies had another form. Version 3 also kept less of when messages were
+    /// accepted.
     fn adopt(&self, version: u32, mut row: Row) -> Result<Option<Row>, ProjectError> {
-        if version != 3 {
+        if !matches!(version, 3 | 4) {
             return Err(not_adopted::<Self>(version));
+        }
+        row = tally::adopt(row)?;
+        if version == 4 {
+            return Ok(Some(row));
         }
         if row.key.first() == Some(&backlog::API) {
             row.value.resize(backlog::API_BYTES, 0);
@@ -136,8 +141,11 @@ struct Meter<'a, 'r> {
 
 impl Meter<'_, '_> {
     fn succeeded(&mut self, attempt: &AttemptRecord) -> Result<(), RowError> {
-        self.unmark(b'r', Some(&attempt.message), Gauge::Retries)?;
-        self.unmark(b'd', Some(&attempt.message), Gauge::DeadLetters)?;
+        // Mostly there are no marks at all.
+        if is_any_up(self.rows, Scope::Subscription(self.id))? {
+            self.unmark(b'r', Some(&attempt.message), Gauge::Retries)?;
+            self.unmark(b'd', Some(&attempt.message), Gauge::DeadLetters)?;
+        }
         self.settle_one(&attempt.message)?;
         self.steps(&[
             Step::Count(Counter::AttemptsSucceeded, 1),
@@ -295,33 +303,40 @@ fn take_steps(
     now: Timestamp,
     steps: &[Step],
 ) -> Result<(), RowError> {
-    let mut keys = Vec::new();
-    for resolution in Resolution::ALL {
+    total(rows, scope, steps)?;
+    let mut key = Resolution::prefix(scope);
+    let prefix = key.len();
+    // Of the next wider series.
+    let mut begins = true;
+    for resolution in Resolution::ALL.into_iter().rev() {
         let Some(kept) = resolution.kept(scope) else {
             continue;
         };
-        let key = resolution.key(scope, now);
-        if rows.look(&key)?.is_none() {
+        key.truncate(prefix);
+        resolution.extend_to_bucket(&mut key, now);
+        let mut is_new = false;
+        let fresh = || {
+            is_new = true;
+            Tally::default()
+        };
+        rows.hold(&key, fresh)?.take(steps);
+        if is_new && begins {
             prune(rows, scope, resolution, now.minus(kept))?;
         }
-        keys.push(key);
+        begins = is_new;
     }
-    total(rows, scope, steps)?;
-    keys.iter().try_for_each(|key| add(rows, key, steps))
+    Ok(())
 }
 
 /// Steps that are counted for good, and drawn nowhere.
 fn total(rows: &mut Rows<'_>, scope: Scope, steps: &[Step]) -> Result<(), RowError> {
-    add(rows, &scope.key(b't'), steps)
+    rows.hold(&scope.key(TOTALS), Tally::default)?.take(steps);
+    Ok(())
 }
 
-fn add(rows: &mut Rows<'_>, key: &[u8], steps: &[Step]) -> Result<(), RowError> {
-    let row = rows.edit(key, tally::empty_row)?;
-    steps.iter().try_for_each(|step| tally::step(row, *step))
-}
-
-/// Drops the buckets that are too old when a new one begins: by the time of events, so a rebuild
-/// drops the same.
+/// Drops the buckets that are too old. Not with each new one, for a look into the store has its
+/// price, but when one of the next wider series begins: by the time of events, so a rebuild drops
+/// the same.
 fn prune(
     rows: &mut Rows<'_>,
     scope: Scope,
@@ -338,4 +353,55 @@ fn drop_range(rows: &mut Rows<'_>, range: Range<Vec<u8>>) -> Result<(), RowError
         rows.delete(row.key);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::projection::{rows::Held as _, store::MemoryStore};
+
+    #[test]
+    fn rows_of_versions_3_and_4_are_taken_over_and_of_no_other() {
+        let mut fixed = vec![0; 59 * 8];
+        // Of 59 numbers (u64) the tenth: deliveries.
+        fixed[9 * 8 + 7] = 5;
+        let total = Row {
+            key: Scope::All.key(TOTALS),
+            value: fixed,
+        };
+        for version in [3, 4] {
+            let row = Metrics.adopt(version, total.clone()).unwrap().unwrap();
+            let tally = Tally::from_row(&row.value).unwrap();
+            assert_eq!(tally.get(Counter::Delivered), 5);
+        }
+        assert!(Metrics.adopt(2, total.clone()).is_err());
+        assert!(Metrics.adopt(6, total).is_err());
+        // In version 3 rows of this kind were something else.
+        let reopened = Row {
+            key: vec![b'o'; 25],
+            value: vec![0; 8],
+        };
+        let of_4 = Metrics.adopt(4, reopened.clone()).unwrap();
+        assert_eq!(of_4.as_ref(), Some(&reopened));
+        assert_ne!(Metrics.adopt(3, reopened).unwrap(), of_4);
+    }
+
+    #[test]
+    fn a_bucket_that_a_batch_drops_begins_again() {
+        let store = MemoryStore::default();
+        let mut rows = Rows::over(&store);
+        let second = |rows: &Rows<'_>, at| {
+            let row = rows.get(&Resolution::Second.key(Scope::All, at)).unwrap();
+            row.map(|row| Tally::from_row(&row).unwrap().get(Counter::Retries))
+        };
+        let early = Timestamp::from_millis(1_772_600_000_000);
+        let late = early.plus(Duration::from_hours(2));
+        let step = [Step::Count(Counter::Retries, 1)];
+        for (at, expected) in [(early, 1), (early, 2), (late, 1), (early, 1)] {
+            take_steps(&mut rows, Scope::All, at, &step).unwrap();
+            assert_eq!(second(&rows, at), Some(expected));
+        }
+        let totals = rows.get(&Scope::All.key(TOTALS)).unwrap().unwrap();
+        assert_eq!(Tally::from_row(&totals).unwrap().get(Counter::Retries), 4);
+    }
 }
