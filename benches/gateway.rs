@@ -5,13 +5,15 @@ use std::{
     io::{BufRead as _, BufReader},
     path::PathBuf,
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use reqwest::{Client, Method, header::CONTENT_TYPE};
 use serde_json::{Value, json};
+
+use super::measure::monotonic;
 
 /// Ticks of `/proc/<pid>/stat` in a second, on every Linux there is.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -220,9 +222,12 @@ impl Gateway {
 
 /// Waits until this is so; it is looked at so often.
 pub(super) async fn until(look: Duration, is_so: impl AsyncFn() -> bool) {
-    let began = Instant::now();
+    let began = monotonic();
     while !is_so().await {
-        assert!(began.elapsed() < WAIT, "it does not come about");
+        assert!(
+            Duration::from_nanos(monotonic() - began) < WAIT,
+            "it does not come about"
+        );
         tokio::time::sleep(look).await;
     }
 }
