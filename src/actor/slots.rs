@@ -21,6 +21,7 @@ pub(super) struct Slots {
 
 impl Slots {
     pub(super) fn new(calls_max: usize) -> Self {
+        let calls_max = calls_max.min(Semaphore::MAX_PERMITS);
         let doubtful = (calls_max / DOUBTFUL_SHARE).max(1);
         Self {
             sound: Semaphore::new(calls_max.saturating_sub(doubtful).max(1)),
@@ -64,10 +65,12 @@ mod tests {
     }
 
     #[test]
-    fn one_slot_of_each_kind_is_the_least() {
-        let slots = Slots::new(0);
-        assert!(slots.take(true).now_or_never().is_some());
-        assert!(slots.take(false).now_or_never().is_some());
+    fn one_slot_of_each_kind_is_the_least_and_no_number_is_too_large() {
+        for calls_max in [0, usize::MAX] {
+            let slots = Slots::new(calls_max);
+            assert!(slots.take(true).now_or_never().is_some());
+            assert!(slots.take(false).now_or_never().is_some());
+        }
     }
 
     #[test]
