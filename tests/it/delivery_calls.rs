@@ -81,16 +81,7 @@ async fn the_method_is_the_policys() {
 
 #[tokio::test]
 async fn a_request_on_the_wire_has_its_headers_in_one_order_and_in_lower_case() {
-    let (told, mut heard) = tokio::sync::mpsc::channel(1);
-    let server = Hostile::start(move |mut stream| {
-        let told = told.clone();
-        async move {
-            told.send(read_request(&mut stream).await).await.unwrap();
-            let answer = "HTTP/1.1 204 No Content\r\n\r\n";
-            stream.write_all(answer.as_bytes()).await.unwrap();
-        }
-    })
-    .await;
+    let (server, mut heard) = Hostile::accepting().await;
     let policy = Policy {
         headers: vec![CustomHeader::new("X-Tenant", "a")],
         ..policy(&format!("{}?a=%20b", server.url()))
@@ -591,16 +582,7 @@ async fn one_denied_address_refuses_the_whole_answer() {
 
 #[tokio::test]
 async fn our_own_port_behind_a_name_is_blocked_before_a_byte_is_written() {
-    let (told, mut heard) = tokio::sync::mpsc::channel(1);
-    let server = Hostile::start(move |mut stream| {
-        let told = told.clone();
-        async move {
-            let mut bytes = Vec::new();
-            drop(stream.read_to_end(&mut bytes).await);
-            told.send(bytes).await.unwrap();
-        }
-    })
-    .await;
+    let (server, mut heard) = Hostile::silent().await;
     let transport = HttpTransport::builder()
         .egress(Egress {
             own_addresses: vec![server.address()],
@@ -621,16 +603,7 @@ async fn our_own_port_behind_a_name_is_blocked_before_a_byte_is_written() {
 
 #[tokio::test]
 async fn no_handshake_is_begun_with_a_peer_that_is_denied() {
-    let (told, mut heard) = tokio::sync::mpsc::channel(1);
-    let server = Hostile::start(move |mut stream| {
-        let told = told.clone();
-        async move {
-            let mut bytes = Vec::new();
-            drop(stream.read_to_end(&mut bytes).await);
-            told.send(bytes).await.unwrap();
-        }
-    })
-    .await;
+    let (server, mut heard) = Hostile::silent().await;
     let port = server.address().port();
     let own = Egress {
         own_addresses: vec![server.address()],
@@ -678,16 +651,7 @@ pub(crate) fn proxied(url: &str, kind: ProxyKind, port: u16) -> Policy {
 
 #[tokio::test]
 async fn an_http_proxy_gets_the_absolute_form_and_its_credentials() {
-    let (told, mut heard) = tokio::sync::mpsc::channel(1);
-    let proxy = Hostile::start(move |mut stream| {
-        let told = told.clone();
-        async move {
-            told.send(read_request(&mut stream).await).await.unwrap();
-            let answer = "HTTP/1.1 204 No Content\r\n\r\n";
-            stream.write_all(answer.as_bytes()).await.unwrap();
-        }
-    })
-    .await;
+    let (proxy, mut heard) = Hostile::accepting().await;
     let policy = proxied(
         "http://93.184.215.14/hook",
         ProxyKind::Http,

@@ -11,6 +11,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
+    sync::mpsc,
     task::JoinHandle,
 };
 
@@ -58,6 +59,34 @@ impl Hostile {
             }
         })
         .await
+    }
+
+    /// Answers each connection's first request with 204, and tells its head.
+    pub(crate) async fn accepting() -> (Self, mpsc::Receiver<String>) {
+        let (told, heard) = mpsc::channel(1);
+        let server = Self::start(move |mut stream| {
+            let told = told.clone();
+            async move {
+                told.send(read_request(&mut stream).await).await.unwrap();
+                let answer = "HTTP/1.1 204 No Content\r\n\r\n";
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            }
+        });
+        (server.await, heard)
+    }
+
+    /// Says nothing, and tells all that came over a connection once the other side has closed it.
+    pub(crate) async fn silent() -> (Self, mpsc::Receiver<Vec<u8>>) {
+        let (told, heard) = mpsc::channel(1);
+        let server = Self::start(move |mut stream| {
+            let told = told.clone();
+            async move {
+                let mut bytes = Vec::new();
+                drop(stream.read_to_end(&mut bytes).await);
+                told.send(bytes).await.unwrap();
+            }
+        });
+        (server.await, heard)
     }
 
     /// Where it listens.
