@@ -105,20 +105,22 @@ impl SnapshotStore {
         (rows.store, rows.path) = (None, None);
     }
 
-    /// Saves the rows that changed since the last save, as of `position` of this log, in one step.
-    /// An empty value removes its row. Durable when this returns. Blocks.
+    /// Saves the rows that changed since the snapshot as of `base`, as of `position` of this log,
+    /// in one step; the base is [`Position::ZERO`] where there is none. An empty value removes its
+    /// row. Durable when this returns. Blocks.
     ///
-    /// When what is there is damaged all of it is discarded and this fails: the changed rows alone
-    /// make no snapshot.
+    /// When what is there is damaged or of another position, all of it is discarded and this fails:
+    /// the changed rows alone make no snapshot.
     pub fn save(
         &self,
         log: &EventLog,
+        base: Position,
         position: Position,
         changed: SnapshotRows,
     ) -> Result<(), StorageError> {
         let page = page_hash(log, position).unwrap_or(NO_PAGE);
         let mut rows = self.rows();
-        let saved = rows.change(position, page, changed);
+        let saved = rows.change(base, position, page, changed);
         if matches!(saved, Err(StorageError::Corrupt { .. })) {
             rows.clear()?;
         }
@@ -140,6 +142,23 @@ impl SnapshotStore {
         }
     }
 
+    /// The position of the snapshot, when it is of this log, whose rows may be damaged yet. Blocks.
+    pub fn position(&self, log: &EventLog) -> Result<Option<Position>, StorageError> {
+        let mut rows = self.rows();
+        rows.open()?;
+        let of_this_log = |summary: &Summary| summary.check(log).is_ok();
+        match rows.summary() {
+            Ok(summary) => Ok(summary.filter(of_this_log).map(|summary| summary.position)),
+            Err(StorageError::Corrupt { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// One row, of whatever log the snapshot is; `None` when there is no such row. Blocks.
+    pub fn saved_row(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
+        self.rows().get(key)
+    }
+
     /// One row, when the snapshot is of this log; `None` when there is no such row, or it is
     /// damaged. Blocks.
     pub fn row(&self, log: &EventLog, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
@@ -148,8 +167,10 @@ impl SnapshotStore {
         if summary.is_none_or(|summary| summary.check(log).is_err()) {
             return Ok(None);
         }
-        let row = rows.store()?.get(&[&[ROWS], key].concat())?;
-        Ok(row.as_deref().and_then(unsealed).map(<[u8]>::to_vec))
+        match rows.get(key) {
+            Err(StorageError::Corrupt { .. }) => Ok(None),
+            other => other,
+        }
     }
 
     /// Removes every row. Blocks.
@@ -220,23 +241,38 @@ impl Rows {
         }
     }
 
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
+        let row = self.store()?.get(&[&[ROWS], key].concat())?;
+        let Some(row) = row else {
+            return Ok(None);
+        };
+        let row = unsealed(&row).ok_or_else(damaged_row)?;
+        Ok(Some(row.to_vec()))
+    }
+
     fn change(
         &self,
+        base: Position,
         position: Position,
         page: PageHash,
         changed: SnapshotRows,
     ) -> Result<(), StorageError> {
         let mut summary = self.summary()?.unwrap_or_default();
+        if summary.position != base {
+            return Err(StorageError::corrupt(
+                "a snapshot",
+                format!("it is of position {}, not {base}", summary.position),
+            ));
+        }
         (summary.position, summary.page) = (position, page);
         // The last value of a key that comes twice.
         let changed: BTreeMap<_, _> = changed.into_iter().collect();
         let mut rows = Vec::with_capacity(changed.len() + 1);
         for (key, value) in changed {
-            let row_key = [&[ROWS], key.as_slice()].concat();
-            if let Some(old) = self.store()?.get(&row_key)? {
-                let old = unsealed(&old).ok_or_else(damaged_row)?;
-                summary.remove(&key, old);
+            if let Some(old) = self.get(&key)? {
+                summary.remove(&key, &old);
             }
+            let row_key = [&[ROWS], key.as_slice()].concat();
             if value.is_empty() {
                 rows.push(Row::remove(row_key));
             } else {
@@ -433,7 +469,10 @@ mod tests {
         let log = EventLog::open_with(storage, options(1 << 20)).unwrap();
         assert_eq!(snapshots.load(&log).unwrap(), None);
         let rows = vec![(b"a".to_vec(), b"1".to_vec())];
-        snapshots.save(&log, Position::ZERO, rows.clone()).unwrap();
+        let nothing = Position::ZERO;
+        snapshots
+            .save(&log, nothing, nothing, rows.clone())
+            .unwrap();
         let loaded = snapshots.load(&log).unwrap();
         assert_eq!(loaded, Some((Position::ZERO, rows)));
     }

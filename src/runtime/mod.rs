@@ -24,6 +24,7 @@ pub(crate) mod recovery;
 mod retention;
 mod snapshotter;
 mod sources;
+pub(crate) mod unsaved;
 mod what_if;
 
 #[cfg(feature = "server")]

@@ -131,12 +131,12 @@ impl Recovered {
         first: Position,
     ) -> Result<Self, ReadError> {
         let mut recovered = origin.map_or_else(|| Ok(Self::default()), Self::of_origin)?;
-        recovered.catch_up_to(log, first.previous())?;
+        recovered.catch_up_to(log, first.previous(), |_, _| Ok::<_, ReadError>(()))?;
         Ok(recovered)
     }
 
     /// What the origin of a cut log tells. All of it counts as changed: no snapshot holds it.
-    fn of_origin(origin: &Origin) -> Result<Self, ReadError> {
+    pub(super) fn of_origin(origin: &Origin) -> Result<Self, ReadError> {
         let rows = origin.rows(ORIGIN_SECTION)?;
         let rows = rows.ok_or_else(|| undecodable(origin))?;
         let rows = rows.collect::<Result<Vec<_>, _>>()?;
@@ -190,10 +190,16 @@ impl Recovered {
     /// Folds in what the log holds after this. A damaged range is passed over (G11); whose history
     /// it holds is told by [`compare`](Self::compare).
     pub(crate) fn catch_up(&mut self, log: &EventLog) -> Result<(), ReadError> {
-        self.catch_up_to(log, Position::new(u64::MAX))
+        self.catch_up_to(log, Position::MAX, |_, _| Ok(()))
     }
 
-    fn catch_up_to(&mut self, log: &EventLog, end: Position) -> Result<(), ReadError> {
+    /// The same up to `end`, and before an event is folded in, `before` is told of its row.
+    pub(super) fn catch_up_to<E: From<ReadError>>(
+        &mut self,
+        log: &EventLog,
+        end: Position,
+        mut before: impl FnMut(&mut Self, StreamId) -> Result<(), E>,
+    ) -> Result<(), E> {
         let mut after = self.position;
         loop {
             let events = match log.read(after, READ_EVENTS) {
@@ -203,7 +209,7 @@ impl Recovered {
                     after = to;
                     continue;
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             };
             let Some(last) = events.last() else {
                 return Ok(());
@@ -213,6 +219,7 @@ impl Recovered {
                 if recorded.position > end {
                     return Ok(());
                 }
+                before(self, row_of(recorded.stream))?;
                 self.fold(&recorded);
             }
         }
@@ -382,6 +389,11 @@ impl Recovered {
         }
     }
 
+    /// Whether this row changed since the snapshot this was read from.
+    pub(super) fn has_changed(&self, row: StreamId) -> bool {
+        self.changed.contains(&row)
+    }
+
     /// The rows that changed since the snapshot this was read from. A row of something that was
     /// deleted is empty.
     pub(crate) fn changed_rows(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
@@ -417,31 +429,40 @@ impl Recovered {
 
     /// What these rows say; `None` when one of them cannot be read.
     fn from_rows(position: Position, rows: &[(Vec<u8>, Vec<u8>)]) -> Option<Self> {
-        let mut recovered = Self {
-            position,
-            ..Self::default()
-        };
+        let mut recovered = Self::nothing_at(position);
         for (_, bytes) in rows.iter().filter(|(_, bytes)| !bytes.is_empty()) {
-            match rmp_serde::from_slice(bytes).ok()? {
-                Row::Api(api) => {
-                    recovered.apis.insert(api.api.id, api);
-                }
-                Row::Application(application, version) => {
-                    recovered
-                        .applications
-                        .insert(application.id, (application, version));
-                }
-                Row::Subscription(subscription) => {
-                    recovered
-                        .subscriptions
-                        .insert(subscription.state.id, *subscription);
-                }
-                Row::Job(job) => {
-                    recovered.jobs.insert(job.state.job.id, *job);
-                }
-            }
+            recovered.insert_row(bytes)?;
         }
         Some(recovered)
+    }
+
+    /// Nothing, as of this position.
+    pub(super) fn nothing_at(position: Position) -> Self {
+        Self {
+            position,
+            ..Self::default()
+        }
+    }
+
+    /// Takes in what a row says; `None` when it cannot be read.
+    pub(super) fn insert_row(&mut self, bytes: &[u8]) -> Option<()> {
+        match rmp_serde::from_slice(bytes).ok()? {
+            Row::Api(api) => {
+                self.apis.insert(api.api.id, api);
+            }
+            Row::Application(application, version) => {
+                self.applications
+                    .insert(application.id, (application, version));
+            }
+            Row::Subscription(subscription) => {
+                self.subscriptions
+                    .insert(subscription.state.id, *subscription);
+            }
+            Row::Job(job) => {
+                self.jobs.insert(job.state.job.id, *job);
+            }
+        }
+        Some(())
     }
 }
 

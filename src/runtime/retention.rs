@@ -339,7 +339,7 @@ impl Handle {
     async fn holders(&self, last: Position) -> Result<Vec<Holder>, ControlError> {
         let (log, saver) = (self.0.log.clone(), Arc::clone(&self.0.retention.saver));
         // What is durable counts: an outcome that is not yet may be lost, and made again.
-        let found = spawn_blocking(move || holders(&log, &saver.save()?, last));
+        let found = spawn_blocking(move || holders(&log, &saver.recovered()?, last));
         let mut holders = joined::<_, ReadError>(found.await)?;
         holders.extend(self.halted(last));
         holders.sort_by_key(|holder| holder.from);

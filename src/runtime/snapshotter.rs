@@ -9,20 +9,30 @@ use std::{
     time::Duration,
 };
 
-use super::recovery::Recovered;
-use crate::log::{EventLog, OriginStore, ReadError, SnapshotStore};
+use super::{
+    recovery::Recovered,
+    unsaved::{Unsaved, UnsavedError},
+};
+use crate::{
+    log::{EventLog, OriginStore, ReadError, SnapshotStore},
+    model::Position,
+};
 
 /// Events after which a snapshot is saved. Reading as many back takes well under a second.
 const EVENTS_BETWEEN: u64 = 100_000;
 /// How long the thread waits before it looks whether it should stop.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How long it lets events gather: the log holds the newest in memory for longer.
+const GATHERS_FOR: Duration = Duration::from_millis(20);
 
 /// Saves snapshots, one at a time: each holds what changed since the one before.
 pub(super) struct Saver {
     log: EventLog,
     snapshots: SnapshotStore,
     origins: Arc<OriginStore>,
-    turn: Mutex<()>,
+    /// What changed since the last one. `None` before it is first asked for, and after it could
+    /// not go on.
+    unsaved: Mutex<Option<Unsaved>>,
 }
 
 impl Saver {
@@ -36,29 +46,57 @@ impl Saver {
             log,
             snapshots,
             origins,
-            turn: Mutex::new(()),
+            unsaved: Mutex::new(None),
         }
     }
 
-    /// Saves what the log tells by now, and gives it. A snapshot is a cache: one that cannot be
-    /// saved costs the next start time and nothing else. Blocks.
-    pub(super) fn save(&self) -> Result<Recovered, ReadError> {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Everything that the log tells by now, beginning with a new snapshot. Blocks.
+    pub(super) fn recovered(&self) -> Result<Recovered, ReadError> {
+        self.try_save(When::Now);
         let origin = self.origins.current();
-        let recovered = Recovered::read_after(&self.log, &self.snapshots, origin.as_deref())?;
-        let rows = recovered.changed_rows();
-        let saved = self.snapshots.save(&self.log, recovered.position, rows);
-        if let Err(error) = saved {
-            tracing::warn!(%error, "no snapshot was saved");
-        }
-        Ok(recovered)
+        Recovered::read_after(&self.log, &self.snapshots, origin.as_deref())
     }
 
-    fn try_save(&self) {
-        if let Err(error) = self.save() {
-            tracing::warn!(%error, "no snapshot was saved");
+    /// Follows the log, and saves what it tells when there is enough of it, or now; says whether
+    /// it could. A snapshot is a cache: one that cannot be saved costs the next start time and
+    /// nothing else.
+    fn try_save(&self, when: When) -> bool {
+        let mut unsaved = self.unsaved.lock().unwrap_or_else(PoisonError::into_inner);
+        // It is put back once all went well.
+        let followed = self.follow(unsaved.take(), when);
+        match followed {
+            Ok(followed) => {
+                *unsaved = Some(followed);
+                true
+            }
+            Err(error) => {
+                tracing::warn!(%error, "no snapshot was saved");
+                false
+            }
         }
     }
+
+    fn follow(&self, unsaved: Option<Unsaved>, when: When) -> Result<Unsaved, UnsavedError> {
+        let origin = self.origins.current();
+        let begin = || Unsaved::begin(&self.log, &self.snapshots, origin.as_deref());
+        let mut unsaved = unsaved.map_or_else(begin, Ok)?;
+        loop {
+            unsaved.follow(&self.log, &self.snapshots, EVENTS_BETWEEN)?;
+            let is_enough = unsaved.events() >= EVENTS_BETWEEN;
+            if is_enough || (when == When::Now && unsaved.events() > 0) {
+                unsaved.save(&self.log, &self.snapshots)?;
+            }
+            if !is_enough {
+                return Ok(unsaved);
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum When {
+    Enough,
+    Now,
 }
 
 /// The thread that saves snapshots.
@@ -78,17 +116,18 @@ impl Snapshotter {
         let thread = thread::Builder::new()
             .name("hooklog-snapshots".to_owned())
             .spawn(move || {
-                let mut last_saved = saver.log.head();
                 let mut watch = saver.log.watch();
+                // After what could not be saved it is tried again with the next events.
+                let mut follows_from = Position::ZERO;
                 while !stopped.load(Ordering::Acquire) {
-                    watch.wait_timeout(LOOK_EVERY);
-                    if saver.log.head().distance_from(last_saved) >= EVENTS_BETWEEN {
-                        last_saved = saver.log.head();
-                        saver.try_save();
+                    if saver.log.head() >= follows_from && !saver.try_save(When::Enough) {
+                        follows_from = saver.log.head().plus(EVENTS_BETWEEN);
                     }
+                    watch.wait_timeout(LOOK_EVERY);
+                    thread::park_timeout(GATHERS_FOR);
                 }
                 if save_last.load(Ordering::Acquire) {
-                    saver.try_save();
+                    saver.try_save(When::Now);
                 }
             })?;
         Ok(Self {
@@ -109,6 +148,7 @@ impl Snapshotter {
     /// Saves a last snapshot and ends. Blocks until that is done.
     pub(super) fn stop(self) {
         self.stop.store(true, Ordering::Release);
+        self.thread.thread().unpark();
         if self.thread.join().is_err() {
             tracing::error!("the thread that saves snapshots panicked; the next start reads more");
         }

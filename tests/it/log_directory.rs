@@ -198,8 +198,9 @@ fn a_snapshot_of_another_history_or_ahead_of_the_log_is_discarded() {
     let snapshots = SnapshotStore::open(directory.path()).unwrap();
     let (log, other) = (log_of_ten(1), log_of_ten(2));
     let save = |position| {
+        let (nothing, position) = (Position::ZERO, Position::new(position));
         let rows = vec![row("a", "1")];
-        snapshots.save(&log, Position::new(position), rows).unwrap();
+        snapshots.save(&log, nothing, position, rows).unwrap();
     };
     save(9);
     assert!(snapshots.load(&log).unwrap().is_some());
@@ -217,6 +218,7 @@ fn snapshots_keep_the_last_rows_and_survive_reopening() {
     snapshots
         .save(
             &log,
+            Position::ZERO,
             Position::new(5),
             vec![row("a", "1"), row("b", "1"), row("c", "1")],
         )
@@ -224,6 +226,7 @@ fn snapshots_keep_the_last_rows_and_survive_reopening() {
     snapshots
         .save(
             &log,
+            Position::new(5),
             Position::new(9),
             vec![row("b", "2"), row("c", ""), row("d", "")],
         )
@@ -240,6 +243,23 @@ fn snapshots_keep_the_last_rows_and_survive_reopening() {
 }
 
 #[test]
+fn rows_that_changed_since_another_snapshot_are_not_laid_over_this_one() {
+    let (directory, log) = (tempfile::tempdir().unwrap(), log_of_ten(1));
+    let snapshots = SnapshotStore::open(directory.path()).unwrap();
+    let save = |base, position, rows| {
+        snapshots.save(&log, Position::new(base), Position::new(position), rows)
+    };
+    assert_eq!(snapshots.position(&log).unwrap(), None);
+    save(0, 5, vec![row("a", "1")]).unwrap();
+    assert_eq!(snapshots.position(&log).unwrap(), Some(Position::new(5)));
+    assert!(save(4, 9, vec![row("b", "1")]).is_err());
+    assert_eq!(snapshots.load(&log).unwrap(), None, "what is there is gone");
+    save(0, 9, vec![row("b", "1")]).unwrap();
+    assert_eq!(snapshots.saved_row(b"b").unwrap(), Some(b"1".to_vec()));
+    assert_eq!(snapshots.position(&log_of_ten(2)).unwrap(), None);
+}
+
+#[test]
 fn a_damaged_snapshot_is_discarded_whole() {
     use hooklog::{log::Storage, testing::MemoryStorage};
     let (storage, first) = (MemoryStorage::new(), Position::FIRST);
@@ -247,7 +267,8 @@ fn a_damaged_snapshot_is_discarded_whole() {
     let snapshots = SnapshotStore::open_with(storage.create(first).unwrap());
     let save = || {
         let rows = vec![row("a", "1"), row("b", "1")];
-        snapshots.save(&log, Position::new(5), rows).unwrap();
+        let base = snapshots.position(&log).unwrap().unwrap_or_default();
+        snapshots.save(&log, base, Position::new(5), rows).unwrap();
         storage.rows(first)
     };
     for (key, mut value) in save() {
@@ -265,7 +286,12 @@ fn a_damaged_snapshot_is_discarded_whole() {
     storage.overwrite(first, &spoiled, Some(vec![1, 2, 3, 4, 5]));
     assert!(
         snapshots
-            .save(&log, Position::new(6), vec![row("b", "2")])
+            .save(
+                &log,
+                Position::new(5),
+                Position::new(6),
+                vec![row("b", "2")]
+            )
             .is_err()
     );
     assert_eq!(
@@ -277,7 +303,7 @@ fn a_damaged_snapshot_is_discarded_whole() {
     let directory = tempfile::tempdir().unwrap();
     let snapshots = SnapshotStore::open(directory.path()).unwrap();
     snapshots
-        .save(&log, Position::new(5), vec![row("a", "1")])
+        .save(&log, Position::ZERO, Position::new(5), vec![row("a", "1")])
         .unwrap();
     drop(snapshots);
     fs::write(
@@ -287,7 +313,7 @@ fn a_damaged_snapshot_is_discarded_whole() {
     .unwrap();
     let snapshots = SnapshotStore::open(directory.path()).unwrap();
     snapshots
-        .save(&log, Position::new(6), vec![row("a", "2")])
+        .save(&log, Position::ZERO, Position::new(6), vec![row("a", "2")])
         .unwrap();
     assert_eq!(snapshots.load(&log).unwrap().unwrap().0, Position::new(6));
 }

@@ -20,7 +20,10 @@ use crate::{
     },
     model::{Api, Event, MessagePublished, Position, SubscriptionId, Version},
     projection::{Batch, History, HistoryError, SharedHistory},
-    runtime::recovery::{Recovered, recall},
+    runtime::{
+        recovery::{Recovered, recall},
+        unsaved::{Unsaved, UnsavedError},
+    },
     subscription::Driver,
     testing::{ManualClock, MemoryStorage},
 };
@@ -67,6 +70,8 @@ pub(super) struct Node {
     pub(super) commit_is_due: bool,
     /// An append failed so that nothing may be acknowledged any more.
     pub(super) poisoned: bool,
+    /// What changed since the last snapshot that this process saved.
+    unsaved: Option<Unsaved>,
 }
 
 impl Node {
@@ -111,7 +116,18 @@ impl Node {
             on_their_way: Vec::new(),
             commit_is_due: false,
             poisoned: false,
+            unsaved: None,
         }))
+    }
+
+    /// Follows the log and saves a snapshot of what it tells.
+    pub(super) fn save_snapshot(&mut self, snapshots: &SnapshotStore) -> Result<(), UnsavedError> {
+        let begin = || Unsaved::begin(&self.log, snapshots, None);
+        let mut unsaved = self.unsaved.take().map_or_else(begin, Ok)?;
+        unsaved.follow(&self.log, snapshots, u64::from(u32::MAX))?;
+        unsaved.save(&self.log, snapshots)?;
+        self.unsaved = Some(unsaved);
+        Ok(())
     }
 
     /// Starts one subscription again from snapshot and log.

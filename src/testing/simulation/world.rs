@@ -30,7 +30,6 @@ use crate::{
         Projection, Stepped, View, dead_letters::DeadLetters, deliveries::Deliveries, fold_all,
         metrics::Metrics, subscriptions::Subscriptions,
     },
-    runtime::recovery::Recovered,
     subscription::{Call, Command, Job, MessageMeta, OUTCOMES_NOT_DURABLE_MAX, PastDelivery},
     testing::{ManualClock, MemoryStorage},
 };
@@ -840,13 +839,10 @@ impl World {
     }
 
     fn save_snapshot(&mut self) -> Result<(), Broken> {
-        let Some(node) = &self.node else {
+        let Some(node) = &mut self.node else {
             return Ok(());
         };
-        let recovered = Recovered::read(&node.log, &self.snapshots);
-        let recovered = recovered.map_err(|error| format!("no snapshot can be made: {error}"))?;
-        let rows = recovered.changed_rows();
-        let saved = self.snapshots.save(&node.log, recovered.position, rows);
+        let saved = node.save_snapshot(&self.snapshots);
         saved.map_err(|error| format!("no snapshot can be saved: {error}"))
     }
 
