@@ -156,6 +156,8 @@ enum Purpose {
 #[derive(Debug, Clone, Default)]
 pub struct Flight {
     calls: BTreeMap<Version, Call>,
+    /// How many of them are taken or about to be, and not sent.
+    unsent: usize,
     /// Messages read and not begun.
     ahead: BTreeMap<Version, MessageMeta>,
     /// Messages read that are not for this subscription.
@@ -191,6 +193,12 @@ impl Narrowed {
             channel: subscription.channel.clone(),
             filter: subscription.filter.clone(),
         })
+    }
+
+    fn is_of(&self, state: &SubscriptionState) -> bool {
+        let subscription = state.subscription.as_ref();
+        self.channel.as_ref() == subscription.and_then(|s| s.channel.as_ref())
+            && self.filter.as_ref() == subscription.and_then(|s| s.filter.as_ref())
     }
 
     /// Whether a message of this channel is for it, filter apart.
@@ -258,7 +266,8 @@ impl Flight {
     /// The call of this message has ended and its outcome is applied to the state, not yet
     /// durable.
     pub fn ended(&mut self, version: Version) {
-        if self.calls.remove(&version).is_some() {
+        if let Some(call) = self.calls.remove(&version) {
+            self.unsent -= usize::from(call.stage != Stage::Sent);
             self.not_durable += 1;
         }
     }
@@ -329,9 +338,8 @@ impl Flight {
 
     /// Drops what the state has moved past.
     fn forget(&mut self, state: &SubscriptionState, head: Version) {
-        let narrowed = Narrowed::of(state);
-        if self.narrowed != narrowed {
-            self.narrowed = narrowed;
+        if !self.narrowed.is_of(state) {
+            self.narrowed = Narrowed::of(state);
             self.ahead.clear();
             self.failed.clear();
             self.skipped = Runs::default();
@@ -345,7 +353,13 @@ impl Flight {
             self.dry_at = Some(head);
         }
         self.drop_refused_takes(state);
-        self.ahead.retain(|version, _| !state.is_seen(*version));
+        // The state has moved past what was read ahead only where a command has.
+        let first = self.ahead.first_key_value().map(|(version, _)| *version);
+        let ends = state.beyond.iter().next_back();
+        let ends = ends.map_or(state.cursor, |(_, last)| last.max(state.cursor));
+        if first.is_some_and(|first| first <= ends) {
+            self.ahead.retain(|version, _| !state.is_seen(*version));
+        }
         self.failed.retain(|version, _| !state.is_seen(*version));
         for runs in [&mut self.skipped, &mut self.lost] {
             runs.remove_through(state.cursor);
@@ -367,6 +381,9 @@ impl Flight {
 
     /// A take that was refused, or whose delivery was ended before its call began, is undone.
     fn drop_refused_takes(&mut self, state: &SubscriptionState) {
+        if self.unsent == 0 {
+            return;
+        }
         let refused = |version: &Version, call: &Call| {
             call.stage != Stage::Sent && !state.open.get(version).is_some_and(|open| open.taken)
         };
@@ -374,6 +391,7 @@ impl Flight {
             .calls
             .extract_if(.., |v, call| refused(v, call))
             .collect();
+        self.unsent -= refused.len();
         for (version, call) in refused {
             self.ahead.insert(version, call.meta);
         }

@@ -251,9 +251,13 @@ impl<'a> Plan<'a> {
 
     /// Starts the calls whose take has become durable.
     fn send_taken(&mut self) {
+        if self.flight.unsent == 0 {
+            return;
+        }
         for (version, call) in &mut self.flight.calls {
             if call.stage == Stage::Taken {
                 call.stage = Stage::Sent;
+                self.flight.unsent -= 1;
                 self.actions.push(Action::Send {
                     message: call.meta.message,
                     attempt: self
@@ -333,8 +337,11 @@ impl<'a> Plan<'a> {
         true
     }
 
-    /// Keys that are in flight.
+    /// Keys that are in flight, in keyed mode.
     fn busy_keys(&self) -> BTreeSet<String> {
+        if self.state.mode() != DeliveryMode::Keyed {
+            return BTreeSet::new();
+        }
         let calls = self.flight.calls.values();
         calls.filter_map(|call| call.meta.key.clone()).collect()
     }
@@ -429,10 +436,13 @@ impl<'a> Plan<'a> {
 
     /// Whether a message may be taken that was never tried.
     fn takes_new(&self) -> bool {
-        let calls = self.flight.calls.keys();
-        let new = calls.filter(|version| !self.state.open.contains_key(version));
-        let waiting = self.state.open.len() + self.state.forwards.len() + new.count();
-        waiting < OPEN_DELIVERIES_MAX
+        let (calls, open) = (&self.flight.calls, &self.state.open);
+        let open_and_forwards = open.len() + self.state.forwards.len();
+        if open_and_forwards + calls.len() < OPEN_DELIVERIES_MAX {
+            return true;
+        }
+        let new = calls.keys().filter(|version| !open.contains_key(version));
+        open_and_forwards + new.count() < OPEN_DELIVERIES_MAX
     }
 
     fn begin(&mut self, meta: MessageMeta, probe: bool) {
@@ -448,6 +458,7 @@ impl<'a> Plan<'a> {
         }
         let stage = if takes_first {
             self.actions.push(Action::Record(Command::Take { message }));
+            self.flight.unsent += 1;
             Stage::Taking
         } else {
             self.actions.push(Action::Send {
