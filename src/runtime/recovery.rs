@@ -207,6 +207,7 @@ impl Recovered {
                 Err(ReadError::Corrupt { from, to, reason }) if to > after => {
                     tracing::error!(%from, %to, %reason, "damaged events are passed over");
                     after = to;
+                    self.position = self.position.max(to.min(log.head()).min(end));
                     continue;
                 }
                 Err(error) => return Err(error.into()),
@@ -394,13 +395,16 @@ impl Recovered {
         self.changed.contains(&row)
     }
 
-    /// The rows that changed since the snapshot this was read from. A row of something that was
-    /// deleted is empty.
-    pub(crate) fn changed_rows(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+    /// How many rows changed.
+    pub(super) fn changes(&self) -> usize {
+        self.changed.len()
+    }
+
+    /// The rows that changed. A row of something that was deleted is empty.
+    pub(super) fn changed_rows(&self) -> impl Iterator<Item = (StreamId, Vec<u8>)> {
         self.changed
             .iter()
-            .map(|stream| (stream.to_bytes().to_vec(), self.row(*stream)))
-            .collect()
+            .map(|stream| (*stream, self.row(*stream)))
     }
 
     fn row(&self, stream: StreamId) -> Vec<u8> {

@@ -18,8 +18,8 @@ use crate::{
     model::Position,
 };
 
-/// Events after which a snapshot is saved. Reading as many back takes well under a second.
-const EVENTS_BETWEEN: u64 = 100_000;
+/// Events after which it is tried again to save what could not be saved.
+const EVENTS_BEFORE_AGAIN: u64 = 100_000;
 /// How long the thread waits before it looks whether it should stop.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How long it lets events gather: the log holds the newest in memory for longer.
@@ -81,12 +81,12 @@ impl Saver {
         let begin = || Unsaved::begin(&self.log, &self.snapshots, origin.as_deref());
         let mut unsaved = unsaved.map_or_else(begin, Ok)?;
         loop {
-            unsaved.follow(&self.log, &self.snapshots, EVENTS_BETWEEN)?;
-            let is_enough = unsaved.events() >= EVENTS_BETWEEN;
-            if is_enough || (when == When::Now && unsaved.events() > 0) {
+            let more = unsaved.follow(&self.log, &self.snapshots)?;
+            let is_last = when == When::Now && !more && !unsaved.is_empty();
+            if is_last || unsaved.is_enough() {
                 unsaved.save(&self.log, &self.snapshots)?;
             }
-            if !is_enough {
+            if !more {
                 return Ok(unsaved);
             }
         }
@@ -121,7 +121,7 @@ impl Snapshotter {
                 let mut follows_from = Position::ZERO;
                 while !stopped.load(Ordering::Acquire) {
                     if saver.log.head() >= follows_from && !saver.try_save(When::Enough) {
-                        follows_from = saver.log.head().plus(EVENTS_BETWEEN);
+                        follows_from = saver.log.head().plus(EVENTS_BEFORE_AGAIN);
                     }
                     watch.wait_timeout(LOOK_EVERY);
                     thread::park_timeout(GATHERS_FOR);

@@ -2,18 +2,35 @@
 //! log, so that a snapshot can be saved without reading the log again, and holds nothing of what
 //! did not change.
 
+use std::collections::BTreeMap;
+
 use super::recovery::Recovered;
 use crate::{
     log::{EventLog, Origin, ReadError, SnapshotStore, StorageError, StreamId},
     model::Position,
 };
 
+/// Events after which a snapshot is saved. Reading as many back takes well under a second.
+const EVENTS_BETWEEN: u64 = 100_000;
+/// What changed rows may take in memory.
+const ROWS_BYTES_MAX: usize = 16 << 20;
+/// What a row takes beside its bytes.
+const ROW_OVERHEAD_BYTES: usize = 64;
+/// Most things that are held as folded.
+const FOLDED_MAX: usize = 512;
+/// Most events folded at once.
+const STEP_EVENTS: u64 = 4_096;
+
 /// Changes that are not in the snapshot yet.
 #[derive(Debug)]
 pub(crate) struct Unsaved {
     /// The position of the snapshot that they are laid over.
     base: Position,
+    /// What changed last: few things, for they take much more memory than their rows.
     folded: Recovered,
+    /// The rows of what changed before.
+    rows: BTreeMap<StreamId, Vec<u8>>,
+    rows_bytes: usize,
 }
 
 /// Why changes could not be followed or saved. What was folded is not to be used any more.
@@ -54,32 +71,47 @@ impl Unsaved {
         Self {
             base,
             folded: Recovered::nothing_at(base),
+            rows: BTreeMap::new(),
+            rows_bytes: 0,
         }
     }
 
-    /// How many events are folded in and not saved.
-    pub(crate) const fn events(&self) -> u64 {
-        self.folded.position.distance_from(self.base)
+    /// Whether there is anything to save.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.folded.position == self.base
     }
 
-    /// Folds in what the log holds by now, or as many events as make `events_max` unsaved ones.
-    /// Blocks.
+    /// Whether there is enough that it should be saved.
+    pub(crate) fn is_enough(&self) -> bool {
+        let events = self.folded.position.distance_from(self.base);
+        events >= EVENTS_BETWEEN || self.rows_bytes >= ROWS_BYTES_MAX
+    }
+
+    /// Folds in the next events that the log holds by now; says whether there may be more. Blocks.
     pub(crate) fn follow(
         &mut self,
         log: &EventLog,
         snapshots: &SnapshotStore,
-        events_max: u64,
-    ) -> Result<(), UnsavedError> {
-        let end = self.base.plus(events_max);
+    ) -> Result<bool, UnsavedError> {
+        let end = self.folded.position.plus(STEP_EVENTS);
+        let (rows, rows_bytes) = (&mut self.rows, &mut self.rows_bytes);
         self.folded.catch_up_to(log, end, |folded, row| {
             if folded.has_changed(row) {
                 return Ok(());
             }
-            match snapshots.saved_row(&row.to_bytes())? {
+            if folded.changes() >= FOLDED_MAX {
+                settle(folded, rows, rows_bytes);
+            }
+            let saved = match rows.get(&row) {
+                Some(bytes) => Some(bytes.clone()).filter(|bytes| !bytes.is_empty()),
+                None => snapshots.saved_row(&row.to_bytes())?,
+            };
+            match saved {
                 Some(saved) => folded.insert_row(&saved).ok_or_else(|| undecodable(row)),
                 None => Ok(()),
             }
-        })
+        })?;
+        Ok(self.folded.position >= end)
     }
 
     /// Lays the changes over the snapshot. Blocks.
@@ -88,11 +120,24 @@ impl Unsaved {
         log: &EventLog,
         snapshots: &SnapshotStore,
     ) -> Result<(), UnsavedError> {
+        settle(&mut self.folded, &mut self.rows, &mut self.rows_bytes);
+        let rows = std::mem::take(&mut self.rows).into_iter();
+        let rows = rows.map(|(row, bytes)| (row.to_bytes().to_vec(), bytes));
         let position = self.folded.position;
-        let rows = self.folded.changed_rows();
-        snapshots.save(log, self.base, position, rows)?;
+        snapshots.save(log, self.base, position, rows.collect())?;
         *self = Self::after(position);
         Ok(())
+    }
+}
+
+/// Makes rows of what is folded.
+fn settle(folded: &mut Recovered, rows: &mut BTreeMap<StreamId, Vec<u8>>, rows_bytes: &mut usize) {
+    let nothing = Recovered::nothing_at(folded.position);
+    for (row, bytes) in std::mem::replace(folded, nothing).changed_rows() {
+        *rows_bytes += bytes.len() + ROW_OVERHEAD_BYTES;
+        if let Some(before) = rows.insert(row, bytes) {
+            *rows_bytes -= before.len() + ROW_OVERHEAD_BYTES;
+        }
     }
 }
 
@@ -111,7 +156,8 @@ mod tests {
     use crate::{
         log::{ExpectedVersion, LogOptions, Storage, Urgency},
         model::{
-            Event, Subscription, SubscriptionCreated, SubscriptionId, SubscriptionPaused, Version,
+            Event, Subscription, SubscriptionCreated, SubscriptionId, SubscriptionPaused,
+            SubscriptionResumed, Version,
         },
         testing::MemoryStorage,
     };
@@ -139,17 +185,38 @@ mod tests {
             append(&log, id, created).await;
         }
         let mut unsaved = Unsaved::begin(&log, &snapshots, None).unwrap();
-        unsaved.follow(&log, &snapshots, 2).unwrap();
-        assert_eq!(unsaved.events(), 2);
+        assert!(unsaved.is_empty());
+        assert!(!unsaved.follow(&log, &snapshots).unwrap());
+        assert!(!unsaved.is_empty());
         unsaved.save(&log, &snapshots).unwrap();
-        unsaved.follow(&log, &snapshots, 100).unwrap();
-        unsaved.save(&log, &snapshots).unwrap();
-        assert_eq!(unsaved.events(), 0);
+        assert!(unsaved.is_empty());
 
         append(&log, ids[1], SubscriptionPaused {}).await;
-        unsaved.follow(&log, &snapshots, 100).unwrap();
+        unsaved.follow(&log, &snapshots).unwrap();
         let held: Vec<_> = unsaved.folded.subscriptions.keys().collect();
         assert_eq!(held, [&ids[1]], "what did not change is not held");
+        // What is held as a row is taken up again where it changes again.
+        for (id, paused) in [(ids[2], true), (ids[1], false), (ids[0], true)] {
+            let Unsaved {
+                folded,
+                rows,
+                rows_bytes,
+                ..
+            } = &mut unsaved;
+            settle(folded, rows, rows_bytes);
+            let held: usize = rows
+                .values()
+                .map(|row| row.len() + ROW_OVERHEAD_BYTES)
+                .sum();
+            assert_eq!(*rows_bytes, held);
+            if paused {
+                append(&log, id, SubscriptionPaused {}).await;
+            } else {
+                append(&log, id, SubscriptionResumed {}).await;
+            }
+            unsaved.follow(&log, &snapshots).unwrap();
+            assert_eq!(unsaved.folded.subscriptions.len(), 1);
+        }
         unsaved.save(&log, &snapshots).unwrap();
         assert_eq!(snapshots.position(&log).unwrap(), Some(log.head()));
 
