@@ -33,7 +33,9 @@ use crate::{
     actor::{CALLS_MAX, Forwarder, Registry, RegistryOptions},
     clock::{SharedClock, SystemClock},
     delivery::{CaptureOptions, Egress, HttpTransport, Transport},
-    log::{Durability, EventLog, LogOptions, OriginStore, RetentionPolicy, SnapshotStore},
+    log::{
+        Durability, EventLog, LogOptions, OpenError, OriginStore, RetentionPolicy, SnapshotStore,
+    },
     model::FailureCause,
     projection::{
         self, CutLog, OnBadEvent, Projection, Projections, Rhythm, access::Access,
@@ -65,6 +67,8 @@ pub struct Builder {
     retention: RetentionPolicy,
     rhythm: Rhythm,
     projections: Vec<StartProjection>,
+    #[cfg(feature = "testing")]
+    storage: Option<Arc<dyn crate::log::Storage>>,
 }
 
 impl fmt::Debug for Builder {
@@ -97,7 +101,26 @@ impl Builder {
             retention: RetentionPolicy::default(),
             rhythm: Rhythm::default(),
             projections: Vec::new(),
+            #[cfg(feature = "testing")]
+            storage: None,
         }
+    }
+
+    /// Where the log's segments are kept, in place of the data directory.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn storage(mut self, storage: Arc<dyn crate::log::Storage>) -> Self {
+        self.storage = Some(storage);
+        self
+    }
+
+    fn open_log(&mut self) -> Result<EventLog, OpenError> {
+        let options = std::mem::take(&mut self.log);
+        #[cfg(feature = "testing")]
+        if let Some(storage) = self.storage.take() {
+            return EventLog::open_with(storage, options);
+        }
+        EventLog::open(&self.data, options)
     }
 
     /// What an acknowledged event survives. Default: power loss.
@@ -216,7 +239,7 @@ impl Builder {
         }
         limits::raise_open_files();
         self.log.clock = Arc::clone(&self.clock);
-        let log = EventLog::open(&self.data, self.log)?;
+        let log = self.open_log()?;
         let snapshots = SnapshotStore::open(&self.data)?;
         let vault = Arc::new(match &self.secret_key {
             Some(key) => Vault::open_with_key(&self.data, key, Arc::clone(&self.clock))?,
@@ -286,9 +309,9 @@ impl Builder {
             held: self.held,
         });
         forwards.connect(&inner);
-        let snapshotter = Snapshotter::start(saver)?;
         let handle = Handle(inner);
         handle.resume(recovered)?;
+        let snapshotter = Snapshotter::start(saver)?;
         handle.start_retention();
         Ok(Runtime {
             handle,
@@ -324,6 +347,7 @@ impl Handle {
             let RecoveredSubscription {
                 mut state,
                 mut version,
+                ..
             } = subscription;
             if recovered.unknown.contains(&id) || state.has_ended() {
                 continue;
@@ -377,14 +401,16 @@ impl Runtime {
         self.handle.clone()
     }
 
-    /// Ends intake, lets calls end for at most `timeout`, makes their outcomes durable, saves a
+    /// Ends intake, lets jobs and calls end for at most `timeout` in all, makes their outcomes durable, saves a
     /// snapshot, and closes the data directory, which may be opened again at once.
     pub async fn shutdown(mut self, timeout: Duration) -> ShutdownReport {
         let inner = Arc::clone(&self.handle.0);
         inner.ending.store(true, Ordering::Release);
         inner.sources.stop();
+        let began = inner.clock.elapsed();
         self.handle.end_jobs(timeout).await;
-        let unfinished = inner.registry.drain(timeout).await;
+        let left = timeout.saturating_sub(inner.clock.elapsed().saturating_sub(began));
+        let unfinished = inner.registry.drain(left).await;
         let snapshotter = self.snapshotter.take();
         let ended = spawn_blocking(move || inner.close(snapshotter));
         if let Err(panic) = ended.await {

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Events read at a time.
-const READ_EVENTS: usize = 4_096;
+pub(super) const READ_EVENTS: usize = 4_096;
 /// The section of an origin that holds what recovery begins with on a cut log. The number goes up
 /// with the form of its rows, and the old form is still read.
 pub(super) const ORIGIN_SECTION: &str = "recovered-1";
@@ -50,6 +50,12 @@ pub(crate) struct RecoveredSubscription {
     pub(crate) state: SubscriptionState,
     /// The last version of its stream.
     pub(crate) version: Version,
+    /// Whether it is among [`Recovered::damaged`]; told in rows alone.
+    #[serde(default)]
+    damaged: bool,
+    /// Whether it is among [`Recovered::unknown`]; told in rows alone.
+    #[serde(default)]
+    unknown: bool,
 }
 
 /// A job that is not over, as recovered.
@@ -120,7 +126,7 @@ impl Recovered {
             }
         };
         recovered.catch_up(log)?;
-        recovered.compare(log);
+        recovered.compare(log)?;
         Ok(recovered)
     }
 
@@ -131,7 +137,7 @@ impl Recovered {
         first: Position,
     ) -> Result<Self, ReadError> {
         let mut recovered = origin.map_or_else(|| Ok(Self::default()), Self::of_origin)?;
-        recovered.catch_up_to(log, first.previous(), |_, _| Ok::<_, ReadError>(()))?;
+        recovered.catch_up_to(log, first.previous())?;
         Ok(recovered)
     }
 
@@ -178,56 +184,67 @@ impl Recovered {
             }
         };
         let read = Self::from_rows(position, &rows);
-        if read.is_none() {
-            tracing::warn!(%position, "the snapshot cannot be decoded and is thrown away");
-            if let Err(error) = snapshots.discard() {
-                tracing::warn!(%error, "the snapshot cannot be thrown away");
-            }
+        let refused = match &read {
+            None => Some("it cannot be decoded"),
+            // This program may know what another did not.
+            Some(read) if !read.unknown.is_empty() => Some("some of it was not known"),
+            Some(_) => None,
+        };
+        let Some(reason) = refused else {
+            return read;
+        };
+        tracing::warn!(%position, reason, "the snapshot is thrown away");
+        if let Err(error) = snapshots.discard() {
+            tracing::warn!(%error, "the snapshot cannot be thrown away");
         }
-        read
+        None
     }
 
     /// Folds in what the log holds after this. A damaged range is passed over (G11); whose history
     /// it holds is told by [`compare`](Self::compare).
     pub(crate) fn catch_up(&mut self, log: &EventLog) -> Result<(), ReadError> {
-        self.catch_up_to(log, Position::MAX, |_, _| Ok(()))
+        self.catch_up_to(log, Position::MAX)
     }
 
-    /// The same up to `end`, and before an event is folded in, `before` is told of its row.
-    pub(super) fn catch_up_to<E: From<ReadError>>(
-        &mut self,
-        log: &EventLog,
-        end: Position,
-        mut before: impl FnMut(&mut Self, StreamId) -> Result<(), E>,
-    ) -> Result<(), E> {
-        let mut after = self.position;
+    fn catch_up_to(&mut self, log: &EventLog, end: Position) -> Result<(), ReadError> {
         loop {
-            let events = match log.read(after, READ_EVENTS) {
-                Ok(events) => events,
-                Err(ReadError::Corrupt { from, to, reason }) if to > after => {
-                    tracing::error!(%from, %to, %reason, "damaged events are passed over");
-                    after = to;
-                    self.position = self.position.max(to.min(log.head()).min(end));
-                    continue;
-                }
-                Err(error) => return Err(error.into()),
-            };
-            let Some(last) = events.last() else {
+            let events = self.read_on(log, end)?;
+            if events.is_empty() {
                 return Ok(());
-            };
-            after = last.position;
+            }
             for recorded in events {
-                if recorded.position > end {
-                    return Ok(());
-                }
-                before(self, row_of(recorded.stream))?;
                 self.fold(&recorded);
             }
         }
     }
 
+    /// The next events to fold in, up to `end`; none at the head. The position moves past damage.
+    pub(super) fn read_on(
+        &mut self,
+        log: &EventLog,
+        end: Position,
+    ) -> Result<Vec<Arc<RecordedEvent>>, ReadError> {
+        loop {
+            let left = usize::try_from(end.distance_from(self.position)).unwrap_or(usize::MAX);
+            if left == 0 {
+                return Ok(Vec::new());
+            }
+            match log.read(self.position, left.min(READ_EVENTS)) {
+                Err(ReadError::Corrupt { from, to, reason }) if to > self.position => {
+                    tracing::error!(%from, %to, %reason, "damaged events are passed over");
+                    let to = to.min(log.head());
+                    if to <= self.position {
+                        return Ok(Vec::new());
+                    }
+                    self.position = to;
+                }
+                read => return read,
+            }
+        }
+    }
+
     /// Finds whose history has a gap: the log knows of later versions than could be read.
-    fn compare(&mut self, log: &EventLog) {
+    fn compare(&mut self, log: &EventLog) -> Result<(), ReadError> {
         for (id, api) in &mut self.apis {
             api.version = api.version.max(log.stream_version(StreamId::api(*id)));
             api.head = api.head.max(log.stream_version(StreamId::messages(*id)));
@@ -238,14 +255,26 @@ impl Recovered {
         for (id, job) in &mut self.jobs {
             job.version = job.version.max(log.stream_version(StreamId::job(*id)));
         }
-        for (id, subscription) in &mut self.subscriptions {
-            let version = log.stream_version(StreamId::subscription(*id));
-            if version > subscription.version {
+        let subscriptions = self.subscriptions.iter();
+        let behind: Vec<_> = subscriptions
+            .map(|(id, known)| (*id, known, log.stream_version(StreamId::subscription(*id))))
+            .filter(|(_, known, version)| *version > known.version)
+            .map(|(id, _, version)| (id, version))
+            .collect();
+        if !behind.is_empty() {
+            // Of a log that is written to: it may have come meanwhile.
+            self.catch_up(log)?;
+        }
+        for (id, version) in behind {
+            if let Some(subscription) = self.subscriptions.get_mut(&id)
+                && subscription.version < version
+            {
                 tracing::error!(subscription = %id, "some of its history is damaged");
                 subscription.version = version;
-                self.damaged.insert(*id);
+                self.damaged.insert(id);
             }
         }
+        Ok(())
     }
 
     /// Folds in one event.
@@ -361,6 +390,8 @@ impl Recovered {
             .or_insert_with(|| RecoveredSubscription {
                 state: SubscriptionState::new(id),
                 version: Version::ZERO,
+                damaged: false,
+                unknown: false,
             });
         if recorded.version != entry.version.next() {
             tracing::error!(subscription = %id, "some of its history is damaged");
@@ -422,9 +453,12 @@ impl Recovered {
             let found = stream
                 .as_subscription()
                 .and_then(|id| self.subscriptions.get(&id));
-            found
-                .cloned()
-                .map(|subscription| Row::Subscription(Box::new(subscription)))
+            found.cloned().map(|mut subscription| {
+                let id = &subscription.state.id;
+                subscription.damaged = self.damaged.contains(id);
+                subscription.unknown = self.unknown.contains(id);
+                Row::Subscription(Box::new(subscription))
+            })
         };
         row.map_or_else(Vec::new, |row| {
             rmp_serde::to_vec_named(&row).expect("recovered state holds no unsealed secret")
@@ -459,8 +493,14 @@ impl Recovered {
                     .insert(application.id, (application, version));
             }
             Row::Subscription(subscription) => {
-                self.subscriptions
-                    .insert(subscription.state.id, *subscription);
+                let id = subscription.state.id;
+                if subscription.damaged {
+                    self.damaged.insert(id);
+                }
+                if subscription.unknown {
+                    self.unknown.insert(id);
+                }
+                self.subscriptions.insert(id, *subscription);
             }
             Row::Job(job) => {
                 self.jobs.insert(job.state.job.id, *job);
@@ -565,7 +605,7 @@ fn carried(origin: &Origin, id: SubscriptionId) -> Result<Option<Recalled>, Read
                 Ok(Row::Subscription(found)) => Ok(Some(Recalled {
                     state: found.state,
                     version: found.version,
-                    damaged: false,
+                    damaged: found.damaged,
                 })),
                 _ => Err(undecodable(origin)),
             };
@@ -592,12 +632,12 @@ fn saved(log: &EventLog, snapshots: &SnapshotStore, id: SubscriptionId) -> Optio
     believed.then(|| Recalled {
         state: found.state,
         version: found.version,
-        damaged: false,
+        damaged: found.damaged,
     })
 }
 
 /// The row that keeps what this stream tells of: an API keeps the head of its messages.
-fn row_of(stream: StreamId) -> StreamId {
+pub(super) fn row_of(stream: StreamId) -> StreamId {
     match stream.kind() {
         StreamKind::Messages => StreamId::new(StreamKind::Api, stream.uuid()),
         _ => stream,

@@ -435,7 +435,8 @@ fn holders(
     };
     let mut found = Vec::new();
     for (id, subscription) in &recovered.subscriptions {
-        if recovered.unknown.contains(id) || recovered.damaged.contains(id) {
+        let is_damaged = recovered.damaged.contains(id) && !subscription.state.has_ended();
+        if recovered.unknown.contains(id) || is_damaged {
             found.push(Holder {
                 kind: HolderKind::UncertainHistory { subscription: *id },
                 from: Position::FIRST,

@@ -10,20 +10,17 @@ use std::{
 };
 
 use super::{
-    recovery::Recovered,
+    recovery::{READ_EVENTS, Recovered},
     unsaved::{Unsaved, UnsavedError},
 };
-use crate::{
-    log::{EventLog, OriginStore, ReadError, SnapshotStore},
-    model::Position,
-};
+use crate::log::{EventLog, OriginStore, ReadError, SnapshotStore, StorageError};
 
-/// Events after which it is tried again to save what could not be saved.
-const EVENTS_BEFORE_AGAIN: u64 = 100_000;
 /// How long the thread waits before it looks whether it should stop.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How long it lets events gather: the log holds the newest in memory for longer.
-const GATHERS_FOR: Duration = Duration::from_millis(20);
+const GATHERS_FOR: Duration = Duration::from_millis(50);
+/// How long it rests after it could not go on.
+const FAILED_PAUSE: Duration = Duration::from_secs(30);
 
 /// Saves snapshots, one at a time: each holds what changed since the one before.
 pub(super) struct Saver {
@@ -52,51 +49,69 @@ impl Saver {
 
     /// Everything that the log tells by now, beginning with a new snapshot. Blocks.
     pub(super) fn recovered(&self) -> Result<Recovered, ReadError> {
-        self.try_save(When::Now);
+        self.save();
         let origin = self.origins.current();
         Recovered::read_after(&self.log, &self.snapshots, origin.as_deref())
     }
 
-    /// Follows the log, and saves what it tells when there is enough of it, or now; says whether
-    /// it could. A snapshot is a cache: one that cannot be saved costs the next start time and
-    /// nothing else.
-    fn try_save(&self, when: When) -> bool {
-        let mut unsaved = self.unsaved.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Saves what the log tells by now. A snapshot is a cache: one that cannot be saved costs the
+    /// next start time and nothing else.
+    fn save(&self) {
+        self.try_to(|unsaved| {
+            while unsaved.follow(&self.log, &self.snapshots)? > 0 {
+                self.save_enough(unsaved)?;
+            }
+            if unsaved.is_empty() {
+                Ok(())
+            } else {
+                unsaved.save(&self.log, &self.snapshots)
+            }
+        });
+    }
+
+    /// Follows the log for one step, and saves what it tells when there is enough of it. Says
+    /// whether it fell behind; `None` when it could not go on.
+    fn step(&self) -> Option<bool> {
+        self.try_to(|unsaved| {
+            let events = unsaved.follow(&self.log, &self.snapshots)?;
+            self.save_enough(unsaved)?;
+            Ok(events >= READ_EVENTS)
+        })
+    }
+
+    fn save_enough(&self, unsaved: &mut Unsaved) -> Result<(), UnsavedError> {
+        if unsaved.is_enough() {
+            unsaved.save(&self.log, &self.snapshots)?;
+        }
+        Ok(())
+    }
+
+    fn try_to<T>(&self, work: impl FnOnce(&mut Unsaved) -> Result<T, UnsavedError>) -> Option<T> {
+        let mut place = self.unsaved.lock().unwrap_or_else(PoisonError::into_inner);
         // It is put back once all went well.
-        let followed = self.follow(unsaved.take(), when);
-        match followed {
-            Ok(followed) => {
-                *unsaved = Some(followed);
-                true
+        let unsaved = place.take();
+        let origin = self.origins.current();
+        let begin = || Unsaved::begin(&self.log, &self.snapshots, origin.as_deref());
+        let worked = unsaved.map_or_else(begin, Ok).and_then(|mut unsaved| {
+            let done = work(&mut unsaved)?;
+            Ok((unsaved, done))
+        });
+        match worked {
+            Ok((unsaved, done)) => {
+                *place = Some(unsaved);
+                Some(done)
             }
             Err(error) => {
                 tracing::warn!(%error, "no snapshot was saved");
-                false
+                if let UnsavedError::Snapshots(StorageError::Corrupt { .. }) = error
+                    && let Err(error) = self.snapshots.discard()
+                {
+                    tracing::warn!(%error, "the snapshot cannot be thrown away");
+                }
+                None
             }
         }
     }
-
-    fn follow(&self, unsaved: Option<Unsaved>, when: When) -> Result<Unsaved, UnsavedError> {
-        let origin = self.origins.current();
-        let begin = || Unsaved::begin(&self.log, &self.snapshots, origin.as_deref());
-        let mut unsaved = unsaved.map_or_else(begin, Ok)?;
-        loop {
-            let more = unsaved.follow(&self.log, &self.snapshots)?;
-            let is_last = when == When::Now && !more && !unsaved.is_empty();
-            if is_last || unsaved.is_enough() {
-                unsaved.save(&self.log, &self.snapshots)?;
-            }
-            if !more {
-                return Ok(unsaved);
-            }
-        }
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum When {
-    Enough,
-    Now,
 }
 
 /// The thread that saves snapshots.
@@ -117,17 +132,22 @@ impl Snapshotter {
             .name("hooklog-snapshots".to_owned())
             .spawn(move || {
                 let mut watch = saver.log.watch();
-                // After what could not be saved it is tried again with the next events.
-                let mut follows_from = Position::ZERO;
-                while !stopped.load(Ordering::Acquire) {
-                    if saver.log.head() >= follows_from && !saver.try_save(When::Enough) {
-                        follows_from = saver.log.head().plus(EVENTS_BEFORE_AGAIN);
+                let runs = || !stopped.load(Ordering::Acquire);
+                while runs() {
+                    match saver.step() {
+                        Some(true) => {}
+                        Some(false) => {
+                            watch.wait_timeout(LOOK_EVERY);
+                            if runs() {
+                                thread::park_timeout(GATHERS_FOR);
+                            }
+                        }
+                        None if runs() => thread::park_timeout(FAILED_PAUSE),
+                        None => {}
                     }
-                    watch.wait_timeout(LOOK_EVERY);
-                    thread::park_timeout(GATHERS_FOR);
                 }
                 if save_last.load(Ordering::Acquire) {
-                    saver.try_save(When::Now);
+                    saver.save();
                 }
             })?;
         Ok(Self {

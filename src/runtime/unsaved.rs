@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::recovery::Recovered;
+use super::recovery::{Recovered, row_of};
 use crate::{
     log::{EventLog, Origin, ReadError, SnapshotStore, StorageError, StreamId},
     model::Position,
@@ -12,14 +12,14 @@ use crate::{
 
 /// Events after which a snapshot is saved. Reading as many back takes well under a second.
 const EVENTS_BETWEEN: u64 = 100_000;
-/// What changed rows may take in memory.
-const ROWS_BYTES_MAX: usize = 16 << 20;
+/// What changed rows take in memory when they are saved before that; large ones make more.
+const ROWS_BYTES_MAX: usize = 32 << 20;
+/// Fewer events than these are not worth writing all changed rows.
+const EVENTS_BETWEEN_MIN: u64 = 10_000;
 /// What a row takes beside its bytes.
 const ROW_OVERHEAD_BYTES: usize = 64;
 /// Most things that are held as folded.
 const FOLDED_MAX: usize = 512;
-/// Most events folded at once.
-const STEP_EVENTS: u64 = 4_096;
 
 /// Changes that are not in the snapshot yet.
 #[derive(Debug)]
@@ -84,34 +84,63 @@ impl Unsaved {
     /// Whether there is enough that it should be saved.
     pub(crate) fn is_enough(&self) -> bool {
         let events = self.folded.position.distance_from(self.base);
-        events >= EVENTS_BETWEEN || self.rows_bytes >= ROWS_BYTES_MAX
+        events >= EVENTS_BETWEEN
+            || (events >= EVENTS_BETWEEN_MIN && self.rows_bytes >= ROWS_BYTES_MAX)
     }
 
-    /// Folds in the next events that the log holds by now; says whether there may be more. Blocks.
+    /// Folds in the next events that the log holds by now; says how many. None is left when there
+    /// were none, and few are when there were fewer than are read at once. Blocks.
     pub(crate) fn follow(
         &mut self,
         log: &EventLog,
         snapshots: &SnapshotStore,
-    ) -> Result<bool, UnsavedError> {
-        let end = self.folded.position.plus(STEP_EVENTS);
-        let (rows, rows_bytes) = (&mut self.rows, &mut self.rows_bytes);
-        self.folded.catch_up_to(log, end, |folded, row| {
-            if folded.has_changed(row) {
-                return Ok(());
+    ) -> Result<usize, UnsavedError> {
+        let mut events = self.folded.read_on(log, Position::MAX)?;
+        let Some(last) = events.last().map(|last| last.position) else {
+            return Ok(0);
+        };
+        let count = events.len();
+        // Each row is taken up once: none depends on another.
+        events.sort_by_key(|recorded| row_of(recorded.stream));
+        for recorded in events {
+            self.take_up(row_of(recorded.stream), snapshots)?;
+            self.folded.fold(&recorded);
+        }
+        self.folded.position = last;
+        Ok(count)
+    }
+
+    /// Makes sure that what a row tells is folded in, before an event changes it.
+    fn take_up(&mut self, row: StreamId, snapshots: &SnapshotStore) -> Result<(), UnsavedError> {
+        if self.folded.has_changed(row) {
+            return Ok(());
+        }
+        if self.folded.changes() >= FOLDED_MAX {
+            self.settle();
+        }
+        let saved = match self.rows.get(&row) {
+            // An empty one is of something that was deleted.
+            Some(bytes) => Some(bytes.clone()).filter(|bytes| !bytes.is_empty()),
+            None => snapshots.saved_row(&row.to_bytes())?,
+        };
+        match saved {
+            Some(saved) => self
+                .folded
+                .insert_row(&saved)
+                .ok_or_else(|| undecodable(row)),
+            None => Ok(()),
+        }
+    }
+
+    /// Makes rows of what is folded.
+    fn settle(&mut self) {
+        let nothing = Recovered::nothing_at(self.folded.position);
+        for (row, bytes) in std::mem::replace(&mut self.folded, nothing).changed_rows() {
+            self.rows_bytes += bytes.len() + ROW_OVERHEAD_BYTES;
+            if let Some(before) = self.rows.insert(row, bytes) {
+                self.rows_bytes -= before.len() + ROW_OVERHEAD_BYTES;
             }
-            if folded.changes() >= FOLDED_MAX {
-                settle(folded, rows, rows_bytes);
-            }
-            let saved = match rows.get(&row) {
-                Some(bytes) => Some(bytes.clone()).filter(|bytes| !bytes.is_empty()),
-                None => snapshots.saved_row(&row.to_bytes())?,
-            };
-            match saved {
-                Some(saved) => folded.insert_row(&saved).ok_or_else(|| undecodable(row)),
-                None => Ok(()),
-            }
-        })?;
-        Ok(self.folded.position >= end)
+        }
     }
 
     /// Lays the changes over the snapshot. Blocks.
@@ -120,24 +149,13 @@ impl Unsaved {
         log: &EventLog,
         snapshots: &SnapshotStore,
     ) -> Result<(), UnsavedError> {
-        settle(&mut self.folded, &mut self.rows, &mut self.rows_bytes);
+        self.settle();
         let rows = std::mem::take(&mut self.rows).into_iter();
         let rows = rows.map(|(row, bytes)| (row.to_bytes().to_vec(), bytes));
         let position = self.folded.position;
         snapshots.save(log, self.base, position, rows.collect())?;
         *self = Self::after(position);
         Ok(())
-    }
-}
-
-/// Makes rows of what is folded.
-fn settle(folded: &mut Recovered, rows: &mut BTreeMap<StreamId, Vec<u8>>, rows_bytes: &mut usize) {
-    let nothing = Recovered::nothing_at(folded.position);
-    for (row, bytes) in std::mem::replace(folded, nothing).changed_rows() {
-        *rows_bytes += bytes.len() + ROW_OVERHEAD_BYTES;
-        if let Some(before) = rows.insert(row, bytes) {
-            *rows_bytes -= before.len() + ROW_OVERHEAD_BYTES;
-        }
     }
 }
 
@@ -186,7 +204,8 @@ mod tests {
         }
         let mut unsaved = Unsaved::begin(&log, &snapshots, None).unwrap();
         assert!(unsaved.is_empty());
-        assert!(!unsaved.follow(&log, &snapshots).unwrap());
+        assert_eq!(unsaved.follow(&log, &snapshots).unwrap(), 3);
+        assert_eq!(unsaved.follow(&log, &snapshots).unwrap(), 0);
         assert!(!unsaved.is_empty());
         unsaved.save(&log, &snapshots).unwrap();
         assert!(unsaved.is_empty());
@@ -197,18 +216,10 @@ mod tests {
         assert_eq!(held, [&ids[1]], "what did not change is not held");
         // What is held as a row is taken up again where it changes again.
         for (id, paused) in [(ids[2], true), (ids[1], false), (ids[0], true)] {
-            let Unsaved {
-                folded,
-                rows,
-                rows_bytes,
-                ..
-            } = &mut unsaved;
-            settle(folded, rows, rows_bytes);
-            let held: usize = rows
-                .values()
-                .map(|row| row.len() + ROW_OVERHEAD_BYTES)
-                .sum();
-            assert_eq!(*rows_bytes, held);
+            unsaved.settle();
+            let rows = unsaved.rows.values();
+            let held: usize = rows.map(|row| row.len() + ROW_OVERHEAD_BYTES).sum();
+            assert_eq!(unsaved.rows_bytes, held);
             if paused {
                 append(&log, id, SubscriptionPaused {}).await;
             } else {

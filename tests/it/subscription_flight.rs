@@ -556,6 +556,13 @@ fn a_take_that_is_not_durable_is_not_sent_and_one_refused_is_undone() {
     bench.rest();
     assert_eq!(bench.sent(), [1]);
     assert!(bench.flight.is_in_flight(Version::FIRST));
+    // The take of a delivery that was discarded and asked for again becomes durable too.
+    bench.flight.taken(Version::FIRST);
+    bench.rest();
+    assert_eq!(bench.sent(), [0; 0], "its call goes on");
+    assert!(bench.flight.is_in_flight(Version::FIRST));
+    bench.flight.ended(Version::FIRST);
+    bench.rest();
 }
 
 #[test]

@@ -258,7 +258,9 @@ impl Flight {
 
     /// The take of this message is durable: it may be sent.
     pub fn taken(&mut self, version: Version) {
-        if let Some(call) = self.calls.get_mut(&version) {
+        if let Some(call) = self.calls.get_mut(&version)
+            && call.stage == Stage::Taking
+        {
             call.stage = Stage::Taken;
         }
     }
@@ -328,6 +330,13 @@ impl Flight {
         now: Now,
         api_head: Version,
     ) -> Vec<Action> {
+        debug_assert_eq!(
+            self.unsent,
+            self.calls
+                .values()
+                .filter(|call| call.stage != Stage::Sent)
+                .count()
+        );
         self.forget(state, api_head);
         let (mut actions, wake) = Plan::new(self, state, policy, now, api_head).made();
         if !actions.iter().any(|a| matches!(a, Action::Record(_))) {

@@ -124,7 +124,7 @@ impl Node {
     pub(super) fn save_snapshot(&mut self, snapshots: &SnapshotStore) -> Result<(), UnsavedError> {
         let begin = || Unsaved::begin(&self.log, snapshots, None);
         let mut unsaved = self.unsaved.take().map_or_else(begin, Ok)?;
-        while unsaved.follow(&self.log, snapshots)? {}
+        while unsaved.follow(&self.log, snapshots)? > 0 {}
         unsaved.save(&self.log, snapshots)?;
         self.unsaved = Some(unsaved);
         Ok(())
