@@ -507,6 +507,18 @@ impl LogCore {
         Ok(store)
     }
 
+    /// Whether the disk was full, and nothing has found room since.
+    pub(crate) fn is_full(&self) -> bool {
+        self.view.health() == Health::Full
+    }
+
+    /// Takes appends again where there is room, so that whoever asks is told before the next comes.
+    pub(crate) fn look_for_room(&mut self) {
+        if let Err(error) = self.ready() {
+            tracing::debug!(%error, "the log is still full");
+        }
+    }
+
     /// Whether something was acknowledged that a killed process would lose.
     pub(crate) const fn is_unflushed(&self) -> bool {
         self.unflushed

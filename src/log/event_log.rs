@@ -188,6 +188,12 @@ impl EventLog {
         self.shared.queue.as_ref().map(WriterQueue::times)
     }
 
+    /// Refuses as an append of messages would be refused for want of room on the disk. Outcomes are
+    /// taken for longer, and [`health`](Self::health) is sound until a write found the disk full.
+    pub fn room_for_messages(&self) -> Result<(), AppendError> {
+        self.view().room_for_messages()
+    }
+
     /// Bytes that the log takes on disk. Blocks.
     pub fn bytes_on_disk(&self) -> Result<u64, StorageError> {
         let firsts = self.view().segments().firsts.clone();

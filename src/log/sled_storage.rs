@@ -44,6 +44,9 @@ const HEAD_FILE: &str = "HEAD";
 const COPYING: &str = "copying";
 const FOUND: &str = "found";
 const DAMAGED: &str = "damaged";
+/// A file in the directory of a segment that is being made: as long as it is there, nothing was
+/// written to the segment.
+const BEGINNING: &str = "beginning";
 /// A segment whose removal is under way.
 const REMOVED: &str = "removed";
 
@@ -268,11 +271,12 @@ impl Storage for DirectoryStorage {
         };
         let mut firsts = Vec::new();
         for entry in entries {
-            let name = entry
-                .map_err(|error| StorageError::io(&self.log, error))?
-                .file_name();
+            let entry = entry.map_err(|error| StorageError::io(&self.log, error))?;
+            let name = entry.file_name();
             let digits = name.to_str().filter(|name| name.len() == NAME_DIGITS);
-            if let Some(Ok(first)) = digits.map(str::parse::<u64>) {
+            if let Some(Ok(first)) = digits.map(str::parse::<u64>)
+                && !entry.path().join(BEGINNING).exists()
+            {
                 firsts.push(Position::new(first));
             }
         }
@@ -282,11 +286,26 @@ impl Storage for DirectoryStorage {
 
     fn create(&self, first: Position) -> Result<Arc<dyn SegmentStore>, StorageError> {
         let directory = self.directory(first);
+        let mark = directory.join(BEGINNING);
+        if mark.exists() {
+            // It was begun before, and neither made nor removed.
+            remove_directory(&directory).map_err(|error| StorageError::io(&directory, error))?;
+        }
         fs::create_dir(&directory).map_err(|error| StorageError::io(&directory, error))?;
-        let segment = SledSegment::open(&directory, self.cache_bytes)?;
-        segment.sync()?;
+        // The store makes its files one by one. A crash in between leaves what cannot be opened,
+        // and is no damage.
+        File::create(&mark).map_err(|error| StorageError::io(&mark, error))?;
         sync_directory(&directory)?;
         sync_directory(&self.log)?;
+        let segment = SledSegment::open(&directory, self.cache_bytes)?;
+        segment.sync()?;
+        // The store itself never syncs it, and without it the segment cannot be opened.
+        let configuration = directory.join("conf");
+        let synced = File::open(&configuration).and_then(|file| file.sync_all());
+        synced.map_err(|error| sync_failed(&configuration, error))?;
+        sync_directory(&directory)?;
+        fs::remove_file(&mark).map_err(|error| StorageError::io(&mark, error))?;
+        sync_directory(&directory)?;
         Ok(Arc::new(segment))
     }
 
@@ -394,12 +413,15 @@ impl Storage for DirectoryStorage {
     }
 }
 
-/// Removes what a crash has left of removals and of copies.
+/// Removes what a crash has left of removals and of copies, and segments that it kept from being
+/// made.
 fn remove_leftovers(log: &Path) -> io::Result<()> {
     for entry in fs::read_dir(log)? {
         let path = entry?.path();
         let extension = path.extension();
-        if extension.is_some_and(|extension| extension == REMOVED || extension == COPYING) {
+        let is_left =
+            extension.is_some_and(|extension| extension == REMOVED || extension == COPYING);
+        if is_left || path.join(BEGINNING).exists() {
             remove_directory(&path)?;
         }
     }

@@ -17,8 +17,9 @@ use tokio::sync::watch;
 use crate::model::{Position, Version};
 
 use super::{
-    Health, HealthWatch, LogOptions, ReadError, RecordedEvent, SegmentStore, Storage, StorageError,
-    StreamId, codec::Decoder, head_file::HeadFile, page::Decoded, segment::SegmentReader,
+    AppendError, Health, HealthWatch, LogOptions, ReadError, RecordedEvent, SegmentStore, Storage,
+    StorageError, StreamId, codec::Decoder, head_file::HeadFile, page::Decoded,
+    segment::SegmentReader,
 };
 
 /// Decoded pages of the middle of the log that are kept: a few readers side by side.
@@ -56,6 +57,7 @@ pub(crate) struct View {
     head_file: Mutex<HeadFile>,
     pages: Mutex<VecDeque<(Position, PageEvents)>>,
     segments_open_max: usize,
+    min_free_bytes: u64,
 }
 
 struct Visible {
@@ -103,6 +105,16 @@ impl View {
             health: watch::Sender::new(Health::Sound),
             pages: Mutex::new(VecDeque::new()),
             segments_open_max: options.segments_open_max,
+            min_free_bytes: options.min_free_bytes,
+        }
+    }
+
+    /// Whether there is room on the disk for messages. Asks the operating system.
+    pub(crate) fn room_for_messages(&self) -> Result<(), AppendError> {
+        let needed = self.min_free_bytes;
+        match self.storage.bytes_free() {
+            Some(free) if free < needed => Err(AppendError::Full { free, needed }),
+            _ => Ok(()),
         }
     }
 

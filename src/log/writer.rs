@@ -24,6 +24,9 @@ use super::{
 /// How long acknowledged events may stay in the process's memory under `Buffered`.
 const BUFFERED_FOR: Duration = Duration::from_millis(500);
 
+/// How often it is looked whether a full disk has room again while nothing comes that would find out.
+const FULL_LOOK: Duration = Duration::from_secs(1);
+
 /// A commit with so many appends is one of a crowd: more are on their way.
 const CROWD_APPENDS: usize = 8;
 /// Time between two commits of a crowd. A commit has its price whatever its size, and those who
@@ -256,7 +259,15 @@ impl LogWriter {
     }
 
     fn next(&mut self) -> Option<Waiting> {
-        let work = if self.core.is_unflushed() {
+        let work = if self.core.is_full() {
+            match self.work.recv_timeout(FULL_LOOK) {
+                Err(RecvTimeoutError::Timeout) => {
+                    self.core.look_for_room();
+                    return None;
+                }
+                other => other.ok(),
+            }
+        } else if self.core.is_unflushed() {
             match self.work.recv_timeout(BUFFERED_FOR) {
                 Err(RecvTimeoutError::Timeout) => {
                     self.core.flush();

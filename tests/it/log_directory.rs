@@ -5,7 +5,7 @@ use std::fs;
 
 use hooklog::{
     log::{
-        AppendError, EventLog, ExpectedVersion, OpenError, RetentionError, RetentionPlan,
+        AppendError, EventLog, ExpectedVersion, Health, OpenError, RetentionError, RetentionPlan,
         SnapshotStore, StorageError,
     },
     model::{Position, Version},
@@ -368,4 +368,46 @@ fn no_size_of_append_makes_files_beside_the_store() {
         assert_eq!(fs::read_dir(blobs).unwrap().count(), 0);
     }
     assert!(stores > 1);
+}
+
+/// What a crash leaves of a segment that is being made: its mark, and some of the files.
+fn cut_off(directory: &std::path::Path, files: usize) {
+    fs::create_dir(directory).unwrap();
+    fs::write(directory.join("beginning"), "").unwrap();
+    for (name, content) in [("conf", ""), ("conf", "half"), ("db", ""), ("db", "half")]
+        .into_iter()
+        .take(files)
+    {
+        fs::create_dir_all(directory.join("blobs")).unwrap();
+        fs::write(directory.join(name), content).unwrap();
+    }
+}
+
+#[test]
+fn a_segment_whose_making_was_cut_off_is_no_damage_and_is_made_again() {
+    for files in 0..=4 {
+        let data = tempfile::tempdir().unwrap();
+        let segment = |first: u64| data.path().join(format!("log/{first:020}"));
+        drop(EventLog::open(data.path(), options(1)).unwrap());
+        // The very first, and the next.
+        for first in [1, 2] {
+            cut_off(&segment(first), files);
+            assert_eq!(
+                EventLog::open_read_only(data.path())
+                    .unwrap()
+                    .head()
+                    .next()
+                    .get(),
+                first
+            );
+            assert!(segment(first).exists(), "a reader alters nothing");
+            let log = EventLog::open(data.path(), options(1)).unwrap();
+            assert_eq!(log.health(), Health::Sound, "{files} files");
+            let events = vec![message(1, 1)];
+            let appended = append(&log, stream(1), ExpectedVersion::Any, events).unwrap();
+            assert_eq!(appended.first.get(), first);
+            assert!(log.verify(|_| {}).unwrap().is_sound());
+            log.close();
+        }
+    }
 }

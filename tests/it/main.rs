@@ -19,6 +19,7 @@ mod demo;
 mod gravitee_import;
 mod http_access;
 mod http_consumer;
+mod http_disk;
 mod http_explain;
 mod http_jobs;
 mod http_management;

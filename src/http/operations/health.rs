@@ -76,7 +76,11 @@ fn ready(call: &Call) -> Result<Reply, Problem> {
         return not("the gateway is shutting down".to_owned());
     }
     match handle.log().health() {
-        Health::Sound => {}
+        Health::Sound => {
+            if let Err(refused) = handle.log().room_for_messages() {
+                return not(refused.to_string());
+            }
+        }
         Health::Full => return not("there is no room on the disk".to_owned()),
         Health::Poisoned => {
             return not("a sync of the log failed; start the gateway again".to_owned());
