@@ -164,6 +164,7 @@ pub mod filter;
 pub mod gravitee;
 #[cfg(feature = "server")]
 pub mod http;
+mod kill_point;
 pub mod log;
 pub mod model;
 #[cfg(feature = "server")]

@@ -20,6 +20,7 @@ use crate::{
     activity::Busy,
     delivery::{AttemptRequest, Transport},
     filter::{Filter, FilterCache},
+    kill_point::KillPoint,
     log::{
         AppendError, Appended, ExpectedVersion, Health, ReadError, RecordedEvent, StreamId, Urgency,
     },
@@ -339,7 +340,9 @@ impl SubscriptionActor {
                 policy: made.policy,
                 gravitee_client_identifier: identifies,
             };
+            KillPoint::Send.pass();
             let report = Box::new(transport.send(request).await);
+            KillPoint::Outcome.pass();
             (Ended::Made { report, sampled }, busy)
         };
         ctx.spawn(send.into_actor(self).map(move |(ended, busy), actor, ctx| {

@@ -34,7 +34,10 @@ pub(super) fn run(args: &ServeArgs, output: &mut Output) -> Result<(), CliError>
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(serve(&config, output))
+    let served = runtime.block_on(serve(&config, output));
+    // A start that was broken off may still be reading.
+    runtime.shutdown_background();
+    served
 }
 
 async fn serve(config: &Config, output: &mut Output) -> Result<(), CliError> {
@@ -71,7 +74,12 @@ async fn serve_on(
         builder = builder.calls_max(calls);
     }
     let stopped = stop_signal()?;
-    let runtime = builder.start().await?;
+    tokio::pin!(stopped);
+    let runtime = tokio::select! {
+        started = builder.start() => started?,
+        // Nothing was begun yet; what was read is read again.
+        () = &mut stopped => return Ok(()),
+    };
     let gateway = Gateway::new(runtime.handle())
         .with_open_metrics(config.metrics.open)
         .with_watched_traces(telemetry.is_exporting());

@@ -38,6 +38,10 @@ use crate::{
 /// a certificate of its own has a set of its own.
 const CLIENTS_MAX: usize = 1_024;
 
+/// A callback that answers with many headers has taken the message: to call that no response would
+/// send it again.
+const RESPONSE_HEADERS_MAX: usize = 1_000;
+
 /// Most idle connections that a client keeps to one host.
 const IDLE_PER_HOST_MAX: usize = 256;
 
@@ -267,6 +271,7 @@ impl Clients {
             .pool_idle_timeout(Duration::from_millis(settings.idle_timeout_ms))
             .pool_max_idle_per_host(IDLE_PER_HOST_MAX)
             .set_host(false)
+            .http1_max_headers(RESPONSE_HEADERS_MAX)
             .build(connector);
         Ok(Client {
             http,

@@ -3,6 +3,7 @@
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
+use crate::kill_point::KillPoint;
 use crate::model::{Event, Position, Timestamp, Version};
 
 use super::{
@@ -213,6 +214,7 @@ impl LogCore {
                 format!("it ends at position {head}, and {visible} was acknowledged"),
             ));
         }
+        KillPoint::Recover.pass();
         self.active = None;
         let mut segments = self.view.segments_mut();
         segments.firsts = firsts;
@@ -410,7 +412,10 @@ impl LogCore {
             .sum();
         active.bytes = active.bytes.saturating_add(bytes as u64);
         let store = Arc::clone(&active.store);
-        if let Err(error) = store.apply(rows).and_then(|()| self.harden(store.as_ref())) {
+        KillPoint::Append.pass();
+        let applied = store.apply(rows);
+        KillPoint::Sync.pass();
+        if let Err(error) = applied.and_then(|()| self.harden(store.as_ref())) {
             self.fail(&error);
             return Err(AppendError::Unknown(error));
         }
@@ -464,6 +469,7 @@ impl LogCore {
                 return Err(error);
             }
             self.record(next.previous());
+            KillPoint::Seal.pass();
         }
         let heads: HashMap<StreamId, Version> = self.view.heads();
         let header = SegmentHeader {

@@ -25,6 +25,7 @@ use std::{
 
 use bytes::Bytes;
 
+use crate::kill_point::KillPoint;
 use crate::model::Position;
 
 use super::{
@@ -298,6 +299,7 @@ impl Storage for DirectoryStorage {
         sync_directory(&directory)?;
         sync_directory(&self.log)?;
         let segment = SledSegment::open(&directory, self.cache_bytes)?;
+        KillPoint::Segment.pass();
         segment.sync()?;
         // The store itself never syncs it, and without it the segment cannot be opened.
         let configuration = directory.join("conf");

@@ -9,6 +9,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use crate::kill_point::KillPoint;
 use crate::model::Position;
 
 use super::{
@@ -27,6 +28,10 @@ const CACHE_BYTES: u64 = 4 << 20;
 
 const SUMMARY_KEY: &[u8] = b"m";
 const ROWS: u8 = b'r';
+
+/// What rows that are read one by one may add up to before the store is opened afresh: it holds in
+/// memory what it read, whatever it is told of its cache.
+const READ_BYTES_MAX: usize = 4 << 20;
 
 /// Keys and values of a snapshot.
 pub type SnapshotRows = Vec<(Vec<u8>, Vec<u8>)>;
@@ -47,6 +52,8 @@ struct Rows {
     store: Option<Arc<dyn SegmentStore>>,
     /// Where it may be opened again or begun anew; `None` once it is closed.
     path: Option<PathBuf>,
+    /// Bytes of rows that were read one by one since it was opened.
+    read_bytes: usize,
 }
 
 /// What a snapshot says of all its rows.
@@ -94,7 +101,11 @@ impl SnapshotStore {
     fn new(store: Arc<dyn SegmentStore>, path: Option<PathBuf>) -> Self {
         let store = Some(store);
         Self {
-            rows: Arc::new(Mutex::new(Rows { store, path })),
+            rows: Arc::new(Mutex::new(Rows {
+                store,
+                path,
+                read_bytes: 0,
+            })),
         }
     }
 
@@ -156,7 +167,15 @@ impl SnapshotStore {
 
     /// One row, of whatever log the snapshot is; `None` when there is no such row. Blocks.
     pub fn saved_row(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
-        self.rows().get(key)
+        let mut rows = self.rows();
+        let row = rows.get(key)?;
+        rows.read_bytes += row.as_ref().map_or(0, Vec::len);
+        if rows.read_bytes > READ_BYTES_MAX
+            && let Some(summary) = rows.summary()?
+        {
+            rows.open_afresh(summary)?;
+        }
+        Ok(row)
     }
 
     /// One row, when the snapshot is of this log; `None` when there is no such row, or it is
@@ -226,6 +245,7 @@ impl Rows {
     /// read, which is a row of every subscription. What is there must still be what was read, for
     /// the rows that change are laid over it.
     fn open_afresh(&mut self, read: Summary) -> Result<(), StorageError> {
+        self.read_bytes = 0;
         if self.path.is_none() {
             return Ok(());
         }
@@ -282,6 +302,7 @@ impl Rows {
         }
         rows.push(Row::put(SUMMARY_KEY.to_vec(), summary.to_row()));
         self.store()?.apply(rows)?;
+        KillPoint::Snapshot.pass();
         self.store()?.sync()
     }
 

@@ -14,6 +14,7 @@ use std::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::clock::SharedClock;
+use crate::kill_point::KillPoint;
 
 use super::{
     AppendError, AppendRequest, AppendTimes, LogOptions, StorageError,
@@ -346,6 +347,7 @@ impl LogWriter {
 
     fn commit(&mut self, batch: Batch) {
         let answers = self.core.commit(batch.requests);
+        KillPoint::Reply.pass();
         let now = self.clock.elapsed();
         self.crowd = (batch.answers.len() >= CROWD_APPENDS).then_some(now);
         for (waiting, answer) in batch.answers.into_iter().zip(answers) {

@@ -6,6 +6,8 @@
 
 use std::{borrow::Cow, iter::Peekable, ops::Range};
 
+use crate::kill_point::KillPoint;
+
 use super::{
     Row, RowError,
     store::{Changes, Direction, RowStore, Scan},
@@ -69,6 +71,7 @@ impl<S: RowStore> RowStore for Gathered<S> {
         if !self.changes.is_empty() {
             // Where it is refused they stay: what was read once is read again.
             self.store.apply(&self.changes)?;
+            KillPoint::Project.pass();
             self.changes.clear();
             self.bytes = 0;
         }

@@ -33,6 +33,7 @@ use crate::{
     actor::{CALLS_MAX, Forwarder, Registry, RegistryOptions},
     clock::{SharedClock, SystemClock},
     delivery::{CaptureOptions, Egress, HttpTransport, Transport},
+    kill_point::KillPoint,
     log::{
         Durability, EventLog, LogOptions, OpenError, OriginStore, RetentionPolicy, SnapshotStore,
     },
@@ -310,6 +311,7 @@ impl Builder {
         });
         forwards.connect(&inner);
         let handle = Handle(inner);
+        KillPoint::Resume.pass();
         handle.resume(recovered)?;
         let snapshotter = Snapshotter::start(saver)?;
         handle.start_retention();

@@ -8,6 +8,7 @@ use super::handle::Inner;
 use crate::{
     actor::{DeadLetter, Forwarder},
     delivery::AttemptRequest,
+    kill_point::KillPoint,
     model::{
         AttemptNumber, AttemptResult, CallbackUrl, ConsumerConfiguration, DeadLetterQueue,
         DeliveryId, Message, MessageId, MessagePublished, Policy, WebhookEntrypoint,
@@ -47,9 +48,10 @@ impl Forwarder for Forwards {
                     let copy = copy_of(message, &letter);
                     entry
                         .intake
-                        .publish(copy)
+                        .publish_again(copy)
                         .await
                         .map_err(|error| error.to_string())?;
+                    KillPoint::Forward.pass();
                     Ok(())
                 }
                 DeadLetterQueue::Http { url } => post(&inner, message, &letter, url).await,
@@ -59,8 +61,12 @@ impl Forwarder for Forwards {
     }
 }
 
+/// Headers that tell where a dead letter comes from.
+const LETTER_HEADERS: [&str; 2] = ["x-dead-letter-message", "x-dead-letter-subscription"];
+
 /// The dead letter as a message of another API. Its id is the delivery's, so a letter that is
-/// forwarded twice after a crash can be told.
+/// forwarded twice after a crash can be told. Of one that was forwarded before it tells the last
+/// way alone.
 fn copy_of(message: &MessagePublished, letter: &DeadLetter) -> Message {
     let delivery = DeliveryId::of(message.id, letter.subscription);
     let mut copy = Message::new(message.content.clone(), message.content_type.clone())
@@ -69,11 +75,13 @@ fn copy_of(message: &MessagePublished, letter: &DeadLetter) -> Message {
     copy.channel.clone_from(&message.channel);
     copy.key.clone_from(&message.key);
     copy.headers.clone_from(&message.headers);
-    copy.with_header("x-dead-letter-message", message.id.to_string())
-        .with_header(
-            "x-dead-letter-subscription",
-            letter.subscription.to_string(),
-        )
+    copy.headers.retain(|header| {
+        let is_own = |name: &&str| header.name.eq_ignore_ascii_case(name);
+        !LETTER_HEADERS.iter().any(is_own)
+    });
+    let [of_message, of_subscription] = LETTER_HEADERS;
+    copy.with_header(of_message, message.id.to_string())
+        .with_header(of_subscription, letter.subscription.to_string())
 }
 
 async fn post(

@@ -2,6 +2,7 @@
 //! in one sequential read. No effect runs here (G7).
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, HashSet},
     sync::Arc,
 };
@@ -97,6 +98,29 @@ enum Row {
     Job(Box<RecoveredJob>),
 }
 
+/// Before a row that is compressed. None that is not begins so: a row is a map.
+const COMPRESSED: u8 = 0;
+
+impl Row {
+    fn to_bytes(&self) -> Vec<u8> {
+        rmp_serde::to_vec_named(self).expect("recovered state holds no unsealed secret")
+    }
+
+    /// Names, and what failed deliveries have in common, come again and again in it.
+    fn compressed(&self) -> Vec<u8> {
+        let compressed = lz4_flex::compress_prepend_size(&self.to_bytes());
+        [&[COMPRESSED], compressed.as_slice()].concat()
+    }
+
+    fn of_bytes(bytes: &[u8]) -> Option<Self> {
+        let plain = match bytes.strip_prefix(&[COMPRESSED]) {
+            Some(compressed) => Cow::Owned(lz4_flex::decompress_size_prepended(compressed).ok()?),
+            None => Cow::Borrowed(bytes),
+        };
+        rmp_serde::from_slice(&plain).ok()
+    }
+}
+
 impl Recovered {
     /// Reads the newest snapshot, if one is to be believed, and the log from there to its head.
     #[cfg(any(test, feature = "testing"))]
@@ -157,7 +181,8 @@ impl Recovered {
         let mut streams: Vec<_> = self.streams().collect();
         streams.sort_unstable();
         for stream in streams {
-            section.push(&stream.to_bytes(), &self.row(stream))?;
+            let row = self.row(stream).map_or_else(Vec::new, |row| row.to_bytes());
+            section.push(&stream.to_bytes(), &row)?;
         }
         section.finish()
     }
@@ -436,10 +461,11 @@ impl Recovered {
         self.changed
             .iter()
             .map(|stream| (*stream, self.row(*stream)))
+            .map(|(stream, row)| (stream, row.map_or_else(Vec::new, |row| row.compressed())))
     }
 
-    fn row(&self, stream: StreamId) -> Vec<u8> {
-        let row = if let Some(id) = stream.as_api() {
+    fn row(&self, stream: StreamId) -> Option<Row> {
+        if let Some(id) = stream.as_api() {
             self.apis.get(&id).cloned().map(Row::Api)
         } else if let Some(id) = stream.as_application() {
             let found = self.applications.get(&id).cloned();
@@ -459,10 +485,7 @@ impl Recovered {
                 subscription.unknown = self.unknown.contains(id);
                 Row::Subscription(Box::new(subscription))
             })
-        };
-        row.map_or_else(Vec::new, |row| {
-            rmp_serde::to_vec_named(&row).expect("recovered state holds no unsealed secret")
-        })
+        }
     }
 
     /// What these rows say; `None` when one of them cannot be read.
@@ -484,7 +507,7 @@ impl Recovered {
 
     /// Takes in what a row says; `None` when it cannot be read.
     pub(super) fn insert_row(&mut self, bytes: &[u8]) -> Option<()> {
-        match rmp_serde::from_slice(bytes).ok()? {
+        match Row::of_bytes(bytes)? {
             Row::Api(api) => {
                 self.apis.insert(api.api.id, api);
             }
@@ -601,8 +624,8 @@ fn carried(origin: &Origin, id: SubscriptionId) -> Result<Option<Recalled>, Read
     for row in rows.into_iter().flatten() {
         let (of, row) = row?;
         if of == key {
-            return match rmp_serde::from_slice(&row) {
-                Ok(Row::Subscription(found)) => Ok(Some(Recalled {
+            return match Row::of_bytes(&row) {
+                Some(Row::Subscription(found)) => Ok(Some(Recalled {
                     state: found.state,
                     version: found.version,
                     damaged: found.damaged,
@@ -625,7 +648,7 @@ fn undecodable(origin: &Origin) -> ReadError {
 fn saved(log: &EventLog, snapshots: &SnapshotStore, id: SubscriptionId) -> Option<Recalled> {
     let stream = StreamId::subscription(id);
     let row = snapshots.row(log, &stream.to_bytes()).ok().flatten()?;
-    let Row::Subscription(found) = rmp_serde::from_slice(&row).ok()? else {
+    let Row::Subscription(found) = Row::of_bytes(&row)? else {
         return None;
     };
     let believed = found.version <= log.stream_version(stream);

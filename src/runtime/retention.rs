@@ -29,6 +29,7 @@ use super::{
 };
 use crate::{
     activity::Busy,
+    kill_point::KillPoint,
     log::{
         EventLog, ExpectedVersion, OriginDraft, OriginStore, ReadError, RetentionError,
         RetentionPlan, RetentionPolicy, StreamId,
@@ -371,9 +372,11 @@ impl Handle {
         let told = LogCut { first, bytes };
         self.append(StreamId::log(), ExpectedVersion::Any, told)
             .await?;
+        KillPoint::Cut.pass();
         let origins = Arc::clone(&self.0.retention.origins);
         let published = spawn_blocking(move || origins.publish(&draft)).await;
         joined::<_, RetentionError>(published.map(|done| done.map_err(Into::into)))?;
+        KillPoint::Origin.pass();
         tracing::info!(%first, bytes, "the log was cut");
         Ok(())
     }

@@ -184,7 +184,7 @@ mod tests {
         let stream = StreamId::subscription(id);
         let events = vec![event.into()];
         let append = log.append(stream, ExpectedVersion::Any, events, Urgency::Now);
-        append.await.unwrap();
+        append.await.expect("the log takes it");
     }
 
     #[tokio::test]

@@ -233,12 +233,23 @@ impl Intake {
             .expect("one message gives one receipt"))
     }
 
+    /// Accepts a message that the gateway makes of one it had accepted: its headers may be more
+    /// than a publisher may send.
+    pub(crate) async fn publish_again(&self, message: Message) -> Result<(), PublishError> {
+        self.check_runs()?;
+        self.accept(vec![message]).await.map(drop)
+    }
+
     /// Accepts all of these messages, or none of them. At most 1,000.
     pub async fn publish_batch(
         &self,
         messages: Vec<Message>,
     ) -> Result<Vec<Receipt>, PublishError> {
         self.check(&messages)?;
+        self.accept(messages).await
+    }
+
+    async fn accept(&self, messages: Vec<Message>) -> Result<Vec<Receipt>, PublishError> {
         let _busy = self.0.activity.begin();
         if messages.iter().any(|message| message.coordinate.is_some()) {
             return self.publish_once(messages).await;
@@ -317,11 +328,16 @@ impl Intake {
         batch
     }
 
-    fn check(&self, messages: &[Message]) -> Result<(), PublishError> {
+    fn check_runs(&self) -> Result<(), PublishError> {
         let api = self.api();
         if api.state == ApiState::Stopped {
             return Err(PublishError::Stopped { api: api.id });
         }
+        Ok(())
+    }
+
+    fn check(&self, messages: &[Message]) -> Result<(), PublishError> {
+        self.check_runs()?;
         let mut invalid = Invalid::none();
         invalid.check(
             messages.len() <= BATCH_MESSAGES_MAX,

@@ -204,6 +204,15 @@ async fn a_head_without_measure_is_a_protocol_error() {
 }
 
 #[tokio::test]
+async fn an_answer_with_hundreds_of_headers_is_an_answer() {
+    for count in [101, 200, 900] {
+        let headers = "x-many: y\r\n".repeat(count);
+        let answer = format!("HTTP/1.1 200 OK\r\n{headers}content-length: 0\r\n\r\n");
+        assert_eq!(status_of(answer).await, 200, "{count} headers");
+    }
+}
+
+#[tokio::test]
 async fn odd_but_readable_responses_count_as_what_they_say() {
     assert_eq!(
         status_of("HTTP/1.1 999 Odd\r\ncontent-length: 0\r\n\r\n").await,

@@ -10,6 +10,7 @@ mod cli_jobs;
 mod cli_server;
 mod cli_transfer;
 mod console;
+mod crash;
 mod delivery_calls;
 mod delivery_egress;
 mod delivery_faults;

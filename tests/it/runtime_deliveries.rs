@@ -1,6 +1,9 @@
 //! From publish to outcome, over the whole runtime.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use hooklog::{
     delivery::Egress,
@@ -479,5 +482,38 @@ async fn a_delivered_message_cannot_be_discarded_and_dead_letters_cannot_go_roun
     first.entrypoint.dlq = DeadLetterQueue::Api { api: second.id };
     let round = test.handle().update_api(first).await.unwrap_err();
     assert!(round.to_string().contains("leads back"), "{round}");
+    test.shutdown().await;
+}
+
+/// Dead letters go to another API, and from there to a third, whatever headers their messages have.
+#[tokio::test]
+async fn dead_letters_with_as_many_headers_as_may_be_reach_other_apis() {
+    let data = tempfile::tempdir().unwrap();
+    let test = TestRuntime::start(data.path(), 7).await.unwrap();
+    let (third, last) = subscribed(&test, Api::named("third")).await;
+    let mut second = Api::named("second");
+    second.entrypoint.dlq = DeadLetterQueue::Api { api: third };
+    let (second, between) = subscribed(&test, second).await;
+    let mut first = Api::named("first");
+    first.entrypoint.dlq = DeadLetterQueue::Api { api: second };
+    let (first, _) = subscribed(&test, first).await;
+    let seen: Arc<Mutex<Vec<(SubscriptionId, usize)>>> = Arc::default();
+    let noted = Arc::clone(&seen);
+    test.transport().answer(move |call| {
+        let letters = call.message.headers.iter();
+        let letters = letters.filter(|header| header.name.starts_with("x-dead-letter-"));
+        let headers = call.message.headers.len();
+        assert_eq!(headers, 32 + letters.count());
+        noted.lock().unwrap().push((call.subscription, headers));
+        FakeAnswer::Status(if call.subscription == last { 200 } else { 400 })
+    });
+    let message = (0..32).fold(Message::text("a"), |message, n| {
+        message.with_header(format!("x-{n}"), "y".repeat(500))
+    });
+    test.handle().publish(first, message).await.unwrap();
+    test.settle().await;
+    let seen = seen.lock().unwrap().clone();
+    assert_eq!(seen[1..], [(between, 34), (last, 34)]);
+    assert_eq!(outcomes(&test, third), [DeliveryOutcome::Delivered]);
     test.shutdown().await;
 }

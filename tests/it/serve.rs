@@ -15,34 +15,48 @@ use hooklog::{
 use serde_json::{Value, json};
 
 /// A gateway in a process of its own.
-struct Process {
-    child: Child,
-    url: String,
-    token: Option<String>,
+pub(crate) struct Process {
+    pub(crate) child: Child,
+    pub(crate) url: String,
+    pub(crate) token: Option<String>,
 }
 
 impl Process {
     /// Starts it on this directory, allowed to call this machine.
     fn start(data: &Path) -> Self {
+        let command = Self::command(data, "");
+        Self::try_start(command).unwrap_or_else(|status| panic!("it ended: {status}"))
+    }
+
+    /// What starts it, with more configuration.
+    pub(crate) fn command(data: &Path, more: &str) -> Command {
         let config = data.with_extension("toml");
         let text = "[egress]\nallow_http = true\nallow_private_cidrs = [\"127.0.0.0/8\"]\n";
-        std::fs::write(&config, text).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_hooklog"))
+        std::fs::write(&config, format!("{text}{more}")).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_hooklog"));
+        command
             .args(["serve", "--listen", "127.0.0.1:0", "--output", "json"])
             .arg("--data")
             .arg(data)
             .arg("--config")
             .arg(config)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+            .stdout(Stdio::piped());
+        command
+    }
+
+    /// Starts it, and waits until it serves; fails with how it ended where it did before that.
+    pub(crate) fn try_start(mut command: Command) -> Result<Self, ExitStatus> {
+        let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let said: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
-        Self {
+        let Some(line) = lines.next() else {
+            return Err(child.wait().unwrap());
+        };
+        let said: Value = serde_json::from_str(&line.unwrap()).unwrap();
+        Ok(Self {
             child,
             url: said["url"].as_str().unwrap().to_owned(),
             token: said["token"].as_str().map(ToOwned::to_owned),
-        }
+        })
     }
 
     /// Asks it to end, and waits for it.
@@ -50,26 +64,27 @@ impl Process {
         clippy::disallowed_methods,
         reason = "how long a process of its own takes is told by the machine's clock alone"
     )]
-    fn terminate(mut self) -> (ExitStatus, Duration) {
+    pub(crate) fn terminate(mut self) -> (ExitStatus, Duration) {
         let began = Instant::now();
         let id = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
         (self.child.wait().unwrap(), began.elapsed())
     }
 
-    fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 }
 
-struct Client {
+#[derive(Clone)]
+pub(crate) struct Client {
     client: reqwest::Client,
     token: String,
 }
 
 impl Client {
-    fn new(token: &str) -> Self {
+    pub(crate) fn new(token: &str) -> Self {
         // The client wants one; it calls plain HTTP alone. It may be there already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         Self {
@@ -78,11 +93,14 @@ impl Client {
         }
     }
 
-    /// `None` when the gateway is gone or goes.
-    async fn post(&self, url: String, body: &Value) -> Option<Value> {
-        let request = self.client.post(url).bearer_auth(&self.token);
-        let request = request.header("content-type", "application/json");
-        let response = request.body(body.to_string()).send().await.ok()?;
+    /// Posts this, or nothing when it is null. `None` when the gateway is gone or goes.
+    pub(crate) async fn post(&self, url: String, body: &Value) -> Option<Value> {
+        let mut request = self.client.post(url).bearer_auth(&self.token);
+        if !body.is_null() {
+            request = request.header("content-type", "application/json");
+            request = request.body(body.to_string());
+        }
+        let response = request.send().await.ok()?;
         let accepted = response.status().is_success();
         let text = response.text().await.ok()?;
         if !accepted {
@@ -203,4 +221,25 @@ fn a_second_gateway_on_the_directory_is_refused_by_its_path() {
         .unwrap();
     assert_eq!(taken.status.code(), Some(78));
     process.kill();
+}
+
+#[test]
+fn a_term_signal_at_any_time_of_a_start_ends_it_and_a_second_one_does_no_harm() {
+    let temp = tempfile::tempdir().unwrap();
+    let data = temp.path().join("data");
+    Process::start(&data).kill();
+    for wait_ms in (0..240).step_by(20) {
+        let mut child = Process::command(&data, "").spawn().unwrap();
+        std::thread::park_timeout(Duration::from_millis(wait_ms));
+        let id = rustix::process::Pid::from_child(&child);
+        for _ in 0..2 {
+            rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+        }
+        let ended = child.wait().unwrap();
+        // Before it has asked to be told of signals, the system ends it.
+        let by_system = std::os::unix::process::ExitStatusExt::signal(&ended) == Some(15);
+        assert!(ended.success() || by_system, "after {wait_ms} ms: {ended}");
+    }
+    let (status, _) = Process::start(&data).terminate();
+    assert!(status.success(), "{status}");
 }

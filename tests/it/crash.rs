@@ -1,0 +1,351 @@
+//! The real binary killed again and again, at named places and at chance times, under load and while
+//! it recovers. What it answered holds (G2), every message has its fate (G8, G9), and a message is
+//! sent twice only where a crash lies in between.
+//!
+//! `HOOKLOG_KILLS=10000` makes so many kills; `HOOKLOG_SEED` repeats a run.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use hooklog::{
+    clock::{Clock, SystemClock},
+    model::{Draws, Moment, Timestamp},
+    subscription::OUTCOMES_NOT_DURABLE_MAX,
+    testing::callback::{Answer, CallbackServer},
+};
+use serde_json::{Value, json};
+
+use crate::serve::{Client, Process};
+
+/// The places of `src/kill_point.rs` that a life comes by, and before how many passes of one the
+/// process may die.
+const OFTEN: [(&str, u64); 10] = [
+    ("Append", 40),
+    ("Sync", 40),
+    ("Reply", 40),
+    ("Send", 150),
+    ("Outcome", 150),
+    ("Forward", 8),
+    ("Seal", 2),
+    ("Segment", 2),
+    ("Recover", 1),
+    ("Resume", 1),
+];
+/// Those that it comes by when there is something to cut, or it was long enough.
+const SELDOM: [(&str, u64); 4] = [("Snapshot", 2), ("Project", 2), ("Cut", 1), ("Origin", 1)];
+/// Small segments, of which the newest few are kept.
+const CONFIG: &str = "[log]\nsegment_bytes_max = 65536\nfree_bytes_min = 0\n\
+    [retention]\nbytes_max = 150000\n";
+/// How long a process lives that does not come by its place.
+const LIFE: Duration = Duration::from_millis(700);
+const LONG_LIFE: Duration = Duration::from_millis(2_500);
+/// Between two batches of a publisher.
+const PAUSE: Duration = Duration::from_millis(5);
+/// Publishers at work at once.
+const PUBLISHERS: usize = 4;
+/// Calls that one subscription has in flight at most.
+const IN_FLIGHT: usize = 32;
+const CALLBACKS: [&str; 2] = ["/a", "/b"];
+
+/// A call: in which life of the gateway it came, and what was answered.
+type Call = (u64, u16);
+
+/// What callbacks got, by path and message.
+#[derive(Default)]
+struct Ledger {
+    life: AtomicU64,
+    calls: Mutex<HashMap<(String, String), Vec<Call>>>,
+}
+
+impl Ledger {
+    /// A tenth is never taken, and a hundredth not at once.
+    fn answer(&self, path: &str, message: &str, number: u64) -> u16 {
+        let mut calls = self.calls.lock().unwrap();
+        let key = (path.to_owned(), message.to_owned());
+        let calls = calls.entry(key).or_default();
+        let status = match number % 100 {
+            n if n % 10 == 3 && path != "/letters" => 400,
+            7 if calls.is_empty() => 503,
+            _ => 204,
+        };
+        calls.push((self.life.load(Ordering::SeqCst), status));
+        status
+    }
+
+    /// Whether a message came to an end at this callback.
+    fn has_ended(&self, path: &str, message: &str) -> bool {
+        let calls = self.calls.lock().unwrap();
+        let calls = calls.get(&(path.to_owned(), message.to_owned()));
+        calls.is_some_and(|calls| calls.iter().any(|(_, status)| *status != 503))
+    }
+
+    /// How many messages were sent to this callback after it had taken or refused them.
+    fn repeated(&self, path: &str) -> usize {
+        let calls = self.calls.lock().unwrap();
+        let mut repeated = 0;
+        for ((of, message), calls) in calls.iter().filter(|((of, _), _)| of == path) {
+            let ended = calls.iter().filter(|(_, status)| *status != 503);
+            let lives: Vec<_> = ended.map(|(life, _)| *life).collect();
+            let distinct: BTreeSet<_> = lives.iter().collect();
+            assert_eq!(
+                lives.len(),
+                distinct.len(),
+                "{of} {message} twice in one life: {calls:?}"
+            );
+            repeated += lives.len().saturating_sub(1);
+        }
+        repeated
+    }
+}
+
+/// Everything that outlives a gateway.
+struct Bench {
+    data: PathBuf,
+    _callback: CallbackServer,
+    ledger: Arc<Ledger>,
+    client: Client,
+    api: String,
+    /// Messages that were accepted, with their numbers.
+    accepted: Arc<Mutex<BTreeMap<String, u64>>>,
+    numbers: Arc<AtomicU64>,
+}
+
+impl Bench {
+    async fn set_up(data: &Path) -> Self {
+        let ledger = Arc::<Ledger>::default();
+        let kept = Arc::clone(&ledger);
+        let answers = move |call: &hooklog::testing::callback::ReceivedCall| {
+            let id = call.header("webhook-id").unwrap().to_owned();
+            let body: Value = serde_json::from_slice(&call.body).unwrap();
+            Answer::status(kept.answer(&call.target, &id, body["number"].as_u64().unwrap()))
+        };
+        let callback = CallbackServer::start_without_ledger(SystemClock::shared(), answers);
+        let callback = callback.await.unwrap();
+        let gateway = Process::try_start(Process::command(data, CONFIG)).unwrap();
+        let client = Client::new(gateway.token.as_ref().unwrap());
+        let made = async |path: String, body: Value| {
+            let made = client.post(format!("{}{path}", gateway.url), &body).await;
+            made.unwrap()["id"].as_str().unwrap().to_owned()
+        };
+        let subscribed = async |api: &str, path: &str| {
+            let to = json!({"configuration": {"callbackUrl": callback.url(path).to_string()}});
+            made(format!("/v1/apis/{api}/subscriptions"), to).await
+        };
+        let entrypoint = json!({"contextPath": "/letters"});
+        let letters = json!({"name": "letters", "entrypoint": entrypoint});
+        let letters = made("/v1/apis".to_owned(), letters).await;
+        subscribed(&letters, "/letters").await;
+        let entrypoint = json!({
+            "contextPath": "/orders",
+            "retry": {"initialDelaySeconds": 1},
+            "dlq": {"type": "api", "api": letters},
+        });
+        let api = json!({"name": "orders", "entrypoint": entrypoint});
+        let api = made("/v1/apis".to_owned(), api).await;
+        for path in CALLBACKS {
+            subscribed(&api, path).await;
+        }
+        gateway.kill();
+        Self {
+            data: data.to_owned(),
+            _callback: callback,
+            ledger,
+            client,
+            api,
+            accepted: Arc::default(),
+            numbers: Arc::default(),
+        }
+    }
+
+    /// One life of a gateway: it starts, takes messages, and dies. Says whether it died where it
+    /// was told to.
+    async fn live(&self, place: Option<(&str, u64)>, life: Duration) -> bool {
+        self.ledger.life.fetch_add(1, Ordering::SeqCst);
+        let mut command = Process::command(&self.data, CONFIG);
+        if let Some((place, passes)) = place {
+            command.env("HOOKLOG_TEST_KILL_AT", format!("{place}:{passes}"));
+        }
+        let started = tokio::task::spawn_blocking(|| Process::try_start(command));
+        let mut gateway = match started.await.unwrap() {
+            Ok(gateway) => gateway,
+            Err(status) => {
+                assert_eq!(
+                    std::os::unix::process::ExitStatusExt::signal(&status),
+                    Some(9)
+                );
+                return true;
+            }
+        };
+        let over = Arc::new(AtomicBool::new(false));
+        let publishers: Vec<_> = (0..PUBLISHERS)
+            .map(|_| tokio::spawn(self.publisher(&gateway.url, Arc::clone(&over))))
+            .collect();
+        let cutter = tokio::spawn(self.cutter(&gateway.url, Arc::clone(&over)));
+        let life = tokio::time::sleep(life);
+        tokio::pin!(life);
+        let died = loop {
+            if gateway.child.try_wait().unwrap().is_some() {
+                break true;
+            }
+            tokio::select! {
+                () = &mut life => break false,
+                () = tokio::time::sleep(Duration::from_millis(2)) => {}
+            }
+        };
+        gateway.kill();
+        over.store(true, Ordering::SeqCst);
+        for publisher in publishers {
+            publisher.await.unwrap();
+        }
+        cutter.await.unwrap();
+        died
+    }
+
+    /// Publishes until the gateway is gone.
+    fn publisher(&self, url: &str, over: Arc<AtomicBool>) -> impl Future<Output = ()> + use<> {
+        let path = format!("{url}/v1/apis/{}/messages", self.api);
+        let (client, numbers) = (self.client.clone(), Arc::clone(&self.numbers));
+        let accepted = Arc::clone(&self.accepted);
+        async move {
+            while !over.load(Ordering::SeqCst) {
+                let first = numbers.fetch_add(3, Ordering::SeqCst);
+                let batch: Vec<_> = (first..first + 3)
+                    .map(|number| json!({"content": {"number": number, "fill": "x".repeat(300)}}))
+                    .collect();
+                let Some(answer) = client.post(path.clone(), &json!(batch)).await else {
+                    return;
+                };
+                let messages = answer["messages"].as_array().unwrap().iter();
+                let ids = messages.map(|message| message["id"].as_str().unwrap().to_owned());
+                accepted.lock().unwrap().extend(ids.zip(first..));
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+
+    /// Cuts the log until the gateway is gone.
+    fn cutter(&self, url: &str, over: Arc<AtomicBool>) -> impl Future<Output = ()> + use<> {
+        let (client, path) = (self.client.clone(), format!("{url}/v1/retention/_apply"));
+        async move {
+            while !over.load(Ordering::SeqCst) {
+                if client.post(path.clone(), &Value::Null).await.is_none() {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+
+    /// What was accepted and has not come to its end yet.
+    fn missing(&self) -> Vec<(String, &'static str)> {
+        let accepted = self.accepted.lock().unwrap();
+        let each = accepted
+            .keys()
+            .flat_map(|id| CALLBACKS.map(|path| (id, path)));
+        each.filter(|(id, path)| !self.ledger.has_ended(path, id))
+            .map(|(id, path)| (id.clone(), path))
+            .collect()
+    }
+
+    /// The last life: it delivers what is left, and ends in order.
+    async fn account(&self) {
+        self.ledger.life.fetch_add(1, Ordering::SeqCst);
+        let gateway = Process::try_start(Process::command(&self.data, CONFIG)).unwrap();
+        let mut left = self.missing();
+        for _ in 0..600 {
+            if left.is_empty() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            left = self.missing();
+        }
+        assert!(left.is_empty(), "accepted and lost: {left:?}");
+        let (status, _) = tokio::task::spawn_blocking(|| gateway.terminate())
+            .await
+            .unwrap();
+        assert!(status.success(), "{status}");
+        let verified = std::process::Command::new(env!("CARGO_BIN_EXE_hooklog"))
+            .args(["verify", "--data"])
+            .arg(&self.data)
+            .output()
+            .unwrap();
+        assert!(verified.status.success(), "{verified:?}");
+    }
+}
+
+fn kills() -> u64 {
+    let kills = std::env::var("HOOKLOG_KILLS").ok();
+    kills.map_or(100, |kills| {
+        kills.parse().expect("HOOKLOG_KILLS is a number")
+    })
+}
+
+fn draws() -> Draws {
+    let seed = std::env::var("HOOKLOG_SEED").ok();
+    let seed = seed.map_or_else(
+        || SystemClock::new().entropy(),
+        |seed| seed.parse().expect("HOOKLOG_SEED is a number"),
+    );
+    println!("HOOKLOG_SEED={seed}");
+    Moment::new(Timestamp::EPOCH, seed).draws()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g2_g8_g9_a_gateway_killed_anywhere_keeps_what_it_answered_and_repeats_only_over_a_crash() {
+    let mut draws = draws();
+    let temp = tempfile::tempdir().unwrap();
+    let bench = Bench::set_up(&temp.path().join("data")).await;
+    let mut reached: BTreeMap<&str, u64> = BTreeMap::new();
+    let kills = kills();
+    let places: Vec<_> = [OFTEN.as_slice(), &SELDOM].concat();
+    for kill in 0..kills {
+        // Each place in turn, and now and then a chance time.
+        let turn = usize::try_from(kill).unwrap() % (places.len() + 1);
+        let place = places.get(turn).copied();
+        let life = match place {
+            Some(place) if SELDOM.contains(&place) => LONG_LIFE,
+            Some(_) => LIFE,
+            None => LIFE * u32::try_from(draws.below(100)).unwrap() / 100,
+        };
+        let place = place.map(|(place, passes)| (place, draws.below(passes)));
+        if bench.live(place, life).await {
+            *reached
+                .entry(place.map_or("", |(place, _)| place))
+                .or_default() += 1;
+        }
+        if kill % 100 == 99 {
+            println!("{} kills", kill + 1);
+        }
+    }
+    bench.account().await;
+    let accepted = bench.accepted.lock().unwrap().len();
+    for path in CALLBACKS {
+        let repeated = bench.ledger.repeated(path);
+        println!("{path}: {repeated} of {accepted} sent again after {kills} kills");
+        let bound = usize::try_from(kills).unwrap() * (IN_FLIGHT + OUTCOMES_NOT_DURABLE_MAX);
+        assert!(repeated <= bound, "{repeated} are above {bound}");
+    }
+    println!("died at: {reached:?}");
+    assert!(
+        accepted as u64 >= kills,
+        "{accepted} messages are too few to tell anything"
+    );
+    if kills < 2 * places.len() as u64 {
+        return;
+    }
+    let died = |place: &str| reached.get(place).copied().unwrap_or(0);
+    for (place, _) in OFTEN {
+        assert!(died(place) > 0, "nothing died at {place}");
+    }
+    assert!(
+        SELDOM.iter().any(|(place, _)| died(place) > 0),
+        "{reached:?}"
+    );
+}
