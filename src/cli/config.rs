@@ -298,6 +298,8 @@ pub(super) fn run(args: &ConfigCommandArgs, output: &mut Output) -> Result<(), C
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -324,5 +326,17 @@ mod tests {
         };
         assert_eq!(config, expected);
         assert_eq!(parse(&toml::to_string(&config).unwrap()).unwrap(), config);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics_and_what_is_read_reads_back(
+            text in r#"(\[(log|egress|retention|tracing|x)\]\n)?([a-z_]{1,12} = ("[ -~]{0,12}"|-?[0-9]{1,20}|true|\[\])\n){0,4}"#,
+        ) {
+            if let Ok(config) = parse(&text) {
+                let written = toml::to_string(&config).expect("a configuration is written");
+                prop_assert_eq!(parse(&written), Ok(config));
+            }
+        }
     }
 }

@@ -29,6 +29,8 @@ pub(super) fn parse(value: &[u8], now: Timestamp) -> Option<RetryAfter> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn seconds(value: &str) -> Option<u32> {
@@ -79,5 +81,20 @@ mod tests {
             assert_eq!(seconds(value), None, "{value:?}");
         }
         assert!(parse(b"\xff\xfe", Timestamp::EPOCH).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_callback_says_is_a_bounded_wait_or_none(
+            value in proptest::collection::vec(any::<u8>(), 0..40),
+            digits in "[0-9]{0,40}",
+            date in "[A-Z][a-z]{2}, [0-9]{2} [A-Z][a-z]{2} [0-9]{4} [0-9]{2}:[0-9]{2}:[0-9]{2} GMT",
+            now in any::<i64>(),
+        ) {
+            for value in [value.as_slice(), digits.as_bytes(), date.as_bytes()] {
+                let wait = parse(value, Timestamp::from_millis(now));
+                prop_assert!(wait.is_none_or(|wait| wait.seconds <= RetryAfter::SECONDS_MAX));
+            }
+        }
     }
 }

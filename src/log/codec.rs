@@ -172,6 +172,8 @@ impl<'a> Cursor<'a> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::model::{ApiStarted, CircuitOpened, Timestamp};
 
@@ -248,5 +250,30 @@ mod tests {
             decoder.decode("circuit.opened", 0, b"old").unwrap(),
             opened()
         );
+    }
+
+    proptest! {
+        #[test]
+        fn no_payload_panics_and_what_is_read_is_written_the_same(
+            bytes in proptest::collection::vec(any::<u8>(), 0..64),
+            flips in proptest::collection::vec((any::<prop::sample::Index>(), 0..8_u8), 1..4),
+        ) {
+            let decoder = Decoder::new(&[]);
+            let mut flipped = encode_payload(&opened()).expect("an event is written");
+            for (at, bit) in flips {
+                let at = at.index(flipped.len());
+                flipped[at] ^= 1 << bit;
+            }
+            for payload in [bytes, flipped] {
+                for (event_type, version) in Event::known_types() {
+                    let read = decoder.decode(event_type, version, &payload);
+                    if let Ok(event) = read {
+                        let written = encode_payload(&event).expect("an event is written");
+                        let again = decoder.decode(event_type, version, &written);
+                        prop_assert_eq!(again, Ok(event));
+                    }
+                }
+            }
+        }
     }
 }

@@ -188,6 +188,8 @@ fn validate_name(name: &str) -> Result<(), Invalid> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -250,5 +252,20 @@ mod tests {
                 .to_string()
                 .contains("16384")
         );
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_taken_for_a_header_is_one_and_nothing_else(
+            name in "[ -~\r\n\t\u{e9}]{0,12}",
+            value in "[ -~\r\n\t\u{0}\u{e9}\u{7f}]{0,12}",
+        ) {
+            let header = Header::new(name.as_str(), value.as_str());
+            if header.validate().is_ok() {
+                prop_assert!(http::HeaderName::from_bytes(name.as_bytes()).is_ok());
+                prop_assert!(http::HeaderValue::from_bytes(value.as_bytes()).is_ok());
+                prop_assert!(!value.contains(['\r', '\n', '\0']));
+            }
+        }
     }
 }

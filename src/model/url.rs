@@ -204,6 +204,8 @@ impl JsonSchema for CallbackUrl {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -270,6 +272,24 @@ mod tests {
             // "https:///nohost" is read as host "nohost", which egress refuses as single-label.
             if text != "https:///nohost" {
                 assert!(text.parse::<CallbackUrl>().is_err(), "{text}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_taken_for_a_callback_is_its_own_normal_form(
+            text in r"(https?|HTTP|ftp|file|javascript)?:?/{0,3}[a-z0-9@:.\[\]%\\ ]{0,24}[/?#]?[ -~]{0,24}",
+        ) {
+            if let Ok(url) = text.parse::<CallbackUrl>() {
+                prop_assert_eq!(url.as_str().parse(), Ok(url.clone()));
+                let parsed = url.to_url();
+                prop_assert!(matches!(parsed.scheme(), "http" | "https"));
+                prop_assert!(parsed.username().is_empty() && parsed.password().is_none());
+                prop_assert!(parsed.fragment().is_none());
+                prop_assert!(parsed.host_str().is_some_and(|host| !host.is_empty()));
+                prop_assert!(url.as_str().bytes().all(|byte| (b'!'..=b'~').contains(&byte)));
+                prop_assert_eq!(url.redacted().as_str().parse(), Ok(url.redacted()));
             }
         }
     }

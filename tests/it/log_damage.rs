@@ -505,11 +505,7 @@ fn g11_a_flipped_bit_in_any_file_is_detected_or_harmless() {
         // Every second one in the segment that is written, where damage looks like a torn write.
         let any = usize::try_from(draws.below(files.len() as u64)).unwrap();
         let (file, bytes) = &files[if flip % 2 == 0 { newest.unwrap() } else { any }];
-        // Most of a store is room that nothing was written to.
-        let used = bytes
-            .iter()
-            .rposition(|byte| *byte != 0)
-            .map_or(0, |at| at + 1);
+        let used = used(bytes);
         if used == 0 {
             continue;
         }
@@ -525,6 +521,98 @@ fn g11_a_flipped_bit_in_any_file_is_detected_or_harmless() {
     }
     println!("{detected} of 200 flips were detected, the others were harmless");
     assert!(detected > 0);
+}
+
+/// How far a file holds anything: most of a store is room that nothing was written to.
+fn used(bytes: &[u8]) -> usize {
+    let last = bytes.iter().rposition(|byte| *byte != 0);
+    last.map_or(0, |at| at + 1)
+}
+
+/// Copies a sound directory, damages the copy, and holds what it gives against what was written.
+fn damaged(
+    clean: &Path,
+    sound: &[Arc<RecordedEvent>],
+    what: &str,
+    damage: impl FnOnce(&Path),
+) -> bool {
+    let directory = tempfile::tempdir().unwrap();
+    copy(clean, directory.path());
+    damage(directory.path());
+    open_damaged(directory.path(), sound, what)
+}
+
+#[test]
+fn g11_a_file_that_is_cut_off_anywhere_is_detected_or_harmless() {
+    let clean = tempfile::tempdir().unwrap();
+    let sound = written_directory(clean.path());
+    let mut detected = 0;
+    for (file, bytes) in contents(clean.path()) {
+        let relative = file.strip_prefix(clean.path()).unwrap();
+        let used = used(&bytes);
+        let step = (used / 12).max(1);
+        for length in (0..used).step_by(step) {
+            let what = format!("{} cut to {length} bytes", relative.display());
+            detected += usize::from(damaged(clean.path(), &sound, &what, |directory| {
+                fs::write(directory.join(relative), &bytes[..length]).unwrap();
+            }));
+        }
+    }
+    assert!(detected > 0);
+}
+
+#[test]
+fn g11_a_block_of_zeros_in_any_file_is_detected_or_harmless() {
+    const BLOCK: usize = 4_096;
+    let clean = tempfile::tempdir().unwrap();
+    let sound = written_directory(clean.path());
+    let mut detected = 0;
+    for (file, bytes) in contents(clean.path()) {
+        let relative = file.strip_prefix(clean.path()).unwrap();
+        for from in (0..used(&bytes)).step_by(BLOCK) {
+            let what = format!("{} zeroed from {from}", relative.display());
+            detected += usize::from(damaged(clean.path(), &sound, &what, |directory| {
+                let mut bytes = bytes.clone();
+                let to = bytes.len().min(from + BLOCK);
+                bytes[from..to].fill(0);
+                fs::write(directory.join(relative), bytes).unwrap();
+            }));
+        }
+    }
+    assert!(detected > 0);
+}
+
+#[test]
+fn g11_segments_that_changed_places_or_stand_twice_are_detected() {
+    let clean = tempfile::tempdir().unwrap();
+    let sound = written_directory(clean.path());
+    let mut names: Vec<_> = fs::read_dir(clean.path().join("log"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    names.sort();
+    assert!(names.len() >= 3, "{names:?}");
+    for (at, one) in names.iter().enumerate() {
+        for other in &names[at + 1..] {
+            let pair = format!("{} and {}", one.display(), other.display());
+            let swapped = damaged(clean.path(), &sound, &format!("{pair} swapped"), |data| {
+                let (log, aside) = (data.join("log"), data.join("aside"));
+                fs::rename(log.join(one), &aside).unwrap();
+                fs::rename(log.join(other), log.join(one)).unwrap();
+                fs::rename(&aside, log.join(other)).unwrap();
+            });
+            assert!(swapped, "{pair} swapped");
+            for (from, to) in [(one, other), (other, one)] {
+                let what = format!("{} over {}", from.display(), to.display());
+                let doubled = damaged(clean.path(), &sound, &what, |data| {
+                    let log = data.join("log");
+                    fs::remove_dir_all(log.join(to)).unwrap();
+                    copy(&log.join(from), &log.join(to));
+                });
+                assert!(doubled, "{what}");
+            }
+        }
+    }
 }
 
 #[test]

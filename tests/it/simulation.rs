@@ -10,11 +10,11 @@ use std::{
 
 use hooklog::{
     clock::{Clock, SystemClock},
-    testing::simulation::{Failure, Summary, live},
+    testing::simulation::{Failure, Summary, live, live_steps},
 };
 
-/// Seeds that failed once.
-const REGRESSIONS: &[u64] = &[1_533_936_022, 1_723_112_350];
+/// Seeds that failed once, with the steps that broke them.
+const REGRESSIONS: &[(u64, &[u32])] = &[];
 
 /// Lives these seeds on two threads; the failure of the lowest seed, if one fails.
 fn live_all(seeds: std::ops::Range<u64>) -> Result<Summary, Failure> {
@@ -64,21 +64,28 @@ fn asked_for(name: &str) -> Option<u64> {
 #[test]
 fn a_thousand_lives_keep_every_guarantee() {
     if let Some(seed) = asked_for("HOOKLOG_SIMULATION_SEED") {
-        println!(
-            "{:?}",
-            live(seed).unwrap_or_else(|failure| panic!("{failure}"))
-        );
+        let steps = std::env::var("HOOKLOG_SIMULATION_STEPS").ok();
+        let steps = steps.map(|steps| {
+            let steps = steps.split(',').filter(|step| !step.is_empty());
+            steps.map(|step| step.parse().unwrap()).collect()
+        });
+        let lived = live_steps(seed, steps);
+        println!("{:?}", lived.unwrap_or_else(|failure| panic!("{failure}")));
         return;
     }
     let count = asked_for("HOOKLOG_SIMULATION_COUNT").unwrap_or(1_000);
     let random = SystemClock::new().entropy();
     let base = u64::try_from(random >> 96).unwrap();
     println!("base seed {base}, {count} lives");
-    for seed in REGRESSIONS {
-        live(*seed).unwrap_or_else(|failure| panic!("{failure}"));
+    for (seed, steps) in REGRESSIONS {
+        let steps = steps.iter().copied().collect();
+        live_steps(*seed, Some(steps)).unwrap_or_else(|failure| panic!("{failure}"));
     }
     let clock = SystemClock::new();
-    let sum = live_all(base..base + count).unwrap_or_else(|failure| panic!("{failure}"));
+    let sum = live_all(base..base + count).unwrap_or_else(|failure| {
+        println!("{failure}\nsearching for the steps that break it");
+        panic!("{}", failure.shrunk())
+    });
     println!("{sum:?} in {:.1} s", clock.elapsed().as_secs_f64());
     assert!(sum.crashes > 0 && sum.repeated > 0);
 }

@@ -26,9 +26,10 @@ mod checks;
 mod ledger;
 mod node;
 mod scenario;
+mod shrink;
 mod world;
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use self::world::World;
 
@@ -54,6 +55,8 @@ pub struct Summary {
 pub struct Failure {
     /// The seed that lives it again.
     pub seed: u64,
+    /// The steps that are taken of it; `None` for all of them.
+    pub kept: Option<BTreeSet<u32>>,
     /// What did not hold.
     pub what: String,
 }
@@ -62,9 +65,14 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{}\nlive it again: HOOKLOG_SIMULATION_SEED={} cargo test --all-features --test it simulation",
+            "{}\nlive it again: HOOKLOG_SIMULATION_SEED={} ",
             self.what, self.seed
-        )
+        )?;
+        if let Some(kept) = &self.kept {
+            let kept: Vec<_> = kept.iter().map(ToString::to_string).collect();
+            write!(f, "HOOKLOG_SIMULATION_STEPS={} ", kept.join(","))?;
+        }
+        f.write_str("cargo test --all-features --test it simulation")
     }
 }
 
@@ -81,11 +89,29 @@ type Broken = String;
 /// # Ok::<(), hooklog::testing::simulation::Failure>(())
 /// ```
 pub fn live(seed: u64) -> Result<Summary, Failure> {
-    let lived = std::panic::catch_unwind(|| World::new(seed)?.live());
+    live_steps(seed, None)
+}
+
+/// Lives the life of this seed with these of its steps alone; all of them when they are `None`.
+pub fn live_steps(seed: u64, kept: Option<BTreeSet<u32>>) -> Result<Summary, Failure> {
+    let lived = std::panic::catch_unwind(|| World::new(seed, kept.clone())?.live());
     let lived = lived.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         Err(format!("panicked: {}", text.unwrap_or_default()))
     });
-    lived.map_err(|what| Failure { seed, what })
+    lived.map_err(|what| Failure { seed, kept, what })
+}
+
+impl Failure {
+    /// The same life with as few steps as still break it, in whatever way. It lives some hundred
+    /// lives to find them.
+    #[must_use]
+    pub fn shrunk(self) -> Self {
+        let seed = self.seed;
+        let steps = World::new(seed, None).map_or(0, |world| world.steps());
+        let breaks = |kept: &BTreeSet<u32>| live_steps(seed, Some(kept.clone())).is_err();
+        let kept = shrink::shrink(steps, breaks);
+        live_steps(seed, Some(kept)).err().unwrap_or(self)
+    }
 }

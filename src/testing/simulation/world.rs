@@ -83,6 +83,9 @@ enum Inner {
 
 /// Everything there is.
 pub(super) struct World {
+    seed: u64,
+    /// The steps that are taken; `None` for all of them.
+    kept: Option<BTreeSet<u32>>,
     scenario: Scenario,
     draws: Draws,
     clock: ManualClock,
@@ -139,7 +142,7 @@ impl Views {
 }
 
 impl World {
-    pub(super) fn new(seed: u64) -> Result<Self, Broken> {
+    pub(super) fn new(seed: u64, kept: Option<BTreeSet<u32>>) -> Result<Self, Broken> {
         let mut draws = Moment::new(BEGINNING, u128::from(seed)).draws();
         let scenario = Scenario::draw(&mut draws);
         let clock = ManualClock::at(BEGINNING, draws.next_u64());
@@ -149,6 +152,8 @@ impl World {
         let relay = Arc::new(Relay::default());
         let moods = scenario.subscriptions.iter();
         let mut world = Self {
+            seed,
+            kept,
             moods: moods.map(|s| (s.id, Mood::Healthy)).collect(),
             steps_left: scenario.steps,
             storage: MemoryStorage::new(),
@@ -205,6 +210,11 @@ impl World {
             append.wait().map_err(|error| error.to_string())?;
         }
         Ok(())
+    }
+
+    /// How many steps this life has.
+    pub(super) const fn steps(&self) -> u32 {
+        self.scenario.steps
     }
 
     fn options(&self) -> LogOptions {
@@ -735,7 +745,18 @@ impl World {
     }
 
     /// Fate does something.
+    /// One step. Each has draws of its own, so that one that is left out changes no other.
     fn step(&mut self) -> Result<(), Broken> {
+        let number = self.scenario.steps - self.steps_left;
+        let own = u128::from(self.seed) << 32 | u128::from(number);
+        let own = Moment::new(BEGINNING, own).draws();
+        let of_all = std::mem::replace(&mut self.draws, own);
+        let stepped = self.take_step(number);
+        self.draws = of_all;
+        stepped
+    }
+
+    fn take_step(&mut self, number: u32) -> Result<(), Broken> {
         self.steps_left = self.steps_left.saturating_sub(1);
         if self.steps_left > 0 {
             let wait = match self.draws.below(20) {
@@ -744,6 +765,13 @@ impl World {
                 _ => self.soon(200),
             };
             self.after(wait, Happening::Step);
+        }
+        if self
+            .kept
+            .as_ref()
+            .is_some_and(|kept| !kept.contains(&number))
+        {
+            return Ok(());
         }
         let faults = self.scenario.faults;
         match self.draws.below(100) {
