@@ -77,7 +77,7 @@ async fn serve_on(
     tokio::pin!(stopped);
     let runtime = tokio::select! {
         started = builder.start() => started?,
-        // Nothing was begun yet; what was read is read again.
+        // What it may have begun is made again, as after a crash.
         () = &mut stopped => return Ok(()),
     };
     let gateway = Gateway::new(runtime.handle())

@@ -41,6 +41,7 @@ mod view;
 mod writer;
 
 pub(crate) use self::codec::{Cursor, put_varint};
+pub(crate) use self::sled_storage::remove_unfinished;
 pub use self::{
     append_times::AppendTimes,
     core::{

@@ -290,13 +290,22 @@ impl Storage for DirectoryStorage {
         let mark = directory.join(BEGINNING);
         if mark.exists() {
             // It was begun before, and neither made nor removed.
-            remove_directory(&directory).map_err(|error| StorageError::io(&directory, error))?;
+            remove_at_once(&directory).map_err(|error| StorageError::io(&directory, error))?;
         }
-        fs::create_dir(&directory).map_err(|error| StorageError::io(&directory, error))?;
         // The store makes its files one by one. A crash in between leaves what cannot be opened,
-        // and is no damage.
-        File::create(&mark).map_err(|error| StorageError::io(&mark, error))?;
-        sync_directory(&directory)?;
+        // and is no damage. So the directory never stands under its name without its mark.
+        let marked = || {
+            let making = directory.with_extension(COPYING);
+            remove_directory(&making)?;
+            fs::create_dir(&making)?;
+            File::create(making.join(BEGINNING))?;
+            File::open(&making)?.sync_all()?;
+            if directory.exists() {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            fs::rename(&making, &directory)
+        };
+        marked().map_err(|error| StorageError::io(&directory, error))?;
         sync_directory(&self.log)?;
         let segment = SledSegment::open(&directory, self.cache_bytes)?;
         KillPoint::Segment.pass();
@@ -340,12 +349,7 @@ impl Storage for DirectoryStorage {
         if !directory.exists() {
             return Ok(());
         }
-        // Renamed first, so that a crash half-way leaves no half segment under its name.
-        let doomed = directory.with_extension(REMOVED);
-        remove_directory(&doomed).map_err(|error| StorageError::io(&doomed, error))?;
-        fs::rename(&directory, &doomed).map_err(|error| StorageError::io(&directory, error))?;
-        sync_directory(&self.log)?;
-        fs::remove_dir_all(&doomed).map_err(|error| StorageError::io(&doomed, error))
+        remove_at_once(&directory).map_err(|error| StorageError::io(&directory, error))
     }
 
     fn bytes_on_disk(&self, first: Position) -> Result<u64, StorageError> {
@@ -423,11 +427,24 @@ fn remove_leftovers(log: &Path) -> io::Result<()> {
         let extension = path.extension();
         let is_left =
             extension.is_some_and(|extension| extension == REMOVED || extension == COPYING);
-        if is_left || path.join(BEGINNING).exists() {
+        if is_left {
             remove_directory(&path)?;
+        } else if path.join(BEGINNING).exists() {
+            remove_at_once(&path)?;
         }
     }
     Ok(())
+}
+
+/// Removes the directory of a segment so that a crash half-way leaves no half of it under its name.
+fn remove_at_once(path: &Path) -> io::Result<()> {
+    let doomed = path.with_extension(REMOVED);
+    remove_directory(&doomed)?;
+    fs::rename(path, &doomed)?;
+    if let Some(log) = path.parent() {
+        File::open(log)?.sync_all()?;
+    }
+    fs::remove_dir_all(&doomed)
 }
 
 /// Removes a directory with all in it; one that is not there is fine.
@@ -565,6 +582,7 @@ pub(crate) struct SledSegment {
 
 impl SledSegment {
     pub(crate) fn open(path: &Path, cache_bytes: u64) -> Result<Self, StorageError> {
+        remove_unfinished(path).map_err(|error| StorageError::io(path, error))?;
         let mut waits = 0;
         let db = loop {
             let config = sled::Config::new()
@@ -610,6 +628,27 @@ fn sync_failed(path: &Path, error: io::Error) -> StorageError {
         path: path.to_owned(),
         source: Arc::new(error),
     }
+}
+
+/// Removes what a crash has left of a snapshot that sled was writing. Opening takes the newest
+/// file that begins like a snapshot, a half one too, and calls the store corrupt.
+pub(crate) fn remove_unfinished(store: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(store) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries?,
+    };
+    for entry in entries {
+        let path = entry?.path();
+        let is_unfinished = path.extension() == Some(OsStr::new("generating"));
+        if is_unfinished
+            && path
+                .file_stem()
+                .is_some_and(|stem| stem.as_bytes().starts_with(b"snap."))
+        {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
 }
 
 /// sled tells of a held lock in words alone.
@@ -730,6 +769,23 @@ mod tests {
             segment.blobs.lock().unwrap().synced.len() > 2,
             "there are some"
         );
+    }
+
+    #[test]
+    fn a_snapshot_that_the_store_was_writing_when_it_was_killed_is_no_damage() {
+        let directory = tempfile::tempdir().unwrap();
+        let row = || Row::put(b"k".to_vec(), b"v".to_vec());
+        for content in [&b""[..], b"half", &[7; 100]] {
+            let segment = SledSegment::open(directory.path(), 4 << 20).unwrap();
+            segment.apply(vec![row()]).unwrap();
+            segment.sync().unwrap();
+            drop(segment);
+            let unfinished = directory.path().join("snap.00000000000FFFFF.generating");
+            fs::write(&unfinished, content).unwrap();
+            let segment = SledSegment::open(directory.path(), 4 << 20).unwrap();
+            assert_eq!(segment.get(b"k").unwrap().as_deref(), Some(&b"v"[..]));
+            assert!(!unfinished.exists());
+        }
     }
 
     #[test]

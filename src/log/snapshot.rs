@@ -21,7 +21,7 @@ use super::{
     storage::Row,
 };
 
-const SNAPSHOT_FORMAT: u8 = 2;
+const SNAPSHOT_FORMAT: u8 = 3;
 const SNAPSHOT_DIRECTORY: &str = "snapshots";
 /// A few rows at a time are touched; no cache is needed to speak of.
 const CACHE_BYTES: u64 = 4 << 20;
@@ -31,7 +31,7 @@ const ROWS: u8 = b'r';
 
 /// What rows that are read one by one may add up to before the store is opened afresh: it holds in
 /// memory what it read, whatever it is told of its cache.
-const READ_BYTES_MAX: usize = 4 << 20;
+const READ_BYTES_MAX: usize = 8 << 20;
 
 /// Keys and values of a snapshot.
 pub type SnapshotRows = Vec<(Vec<u8>, Vec<u8>)>;

@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use crate::log::remove_unfinished;
+
 use super::{
     Row, RowError,
     store::{Changes, Direction, RowStore, Scan},
@@ -28,6 +30,8 @@ pub(super) struct SledStore {
 impl SledStore {
     /// Opens or creates the database in this directory. A damaged one is an error, not a panic.
     pub(super) fn open(directory: &Path) -> Result<Self, RowError> {
+        // Else a store that was killed while it wrote a snapshot of itself would be built again.
+        remove_unfinished(directory).map_err(|error| RowError::Io(error.to_string()))?;
         let mut waits = 0;
         loop {
             let opened = isolated(|| {

@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future;
 use tokio::{runtime, task::spawn_blocking};
 
 use super::{
@@ -409,10 +410,8 @@ impl Runtime {
         let inner = Arc::clone(&self.handle.0);
         inner.ending.store(true, Ordering::Release);
         inner.sources.stop();
-        let began = inner.clock.elapsed();
-        self.handle.end_jobs(timeout).await;
-        let left = timeout.saturating_sub(inner.clock.elapsed().saturating_sub(began));
-        let unfinished = inner.registry.drain(left).await;
+        let ((), unfinished) =
+            future::join(self.handle.end_jobs(timeout), inner.registry.drain(timeout)).await;
         let snapshotter = self.snapshotter.take();
         let ended = spawn_blocking(move || inner.close(snapshotter));
         if let Err(panic) = ended.await {

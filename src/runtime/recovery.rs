@@ -85,6 +85,8 @@ pub(crate) struct Recovered {
     pub(crate) damaged: HashSet<SubscriptionId>,
     /// Subscriptions with an event that this program does not know: what they are cannot be told.
     pub(crate) unknown: HashSet<SubscriptionId>,
+    /// The first event of a type that this program does not know, whatever it tells of.
+    pub(crate) unknown_from: Option<Position>,
     /// What changed since the snapshot it was read from.
     changed: HashSet<StreamId>,
 }
@@ -96,6 +98,8 @@ enum Row {
     Application(Application, Version),
     Subscription(Box<RecoveredSubscription>),
     Job(Box<RecoveredJob>),
+    /// In the row of the log's own stream.
+    UnknownFrom(Position),
 }
 
 /// Before a row that is compressed. None that is not begins so: a row is a map.
@@ -135,7 +139,25 @@ impl Recovered {
         snapshots: &SnapshotStore,
         origin: Option<&Origin>,
     ) -> Result<Self, ReadError> {
-        let snapshot = Self::snapshot(log, snapshots);
+        Self::read_as(log, snapshots, origin, true)
+    }
+
+    /// The same in a program that saved the snapshot itself.
+    pub(super) fn read_again(
+        log: &EventLog,
+        snapshots: &SnapshotStore,
+        origin: Option<&Origin>,
+    ) -> Result<Self, ReadError> {
+        Self::read_as(log, snapshots, origin, false)
+    }
+
+    fn read_as(
+        log: &EventLog,
+        snapshots: &SnapshotStore,
+        origin: Option<&Origin>,
+        is_start: bool,
+    ) -> Result<Self, ReadError> {
+        let snapshot = Self::snapshot(log, snapshots, is_start);
         let told = origin.map_or(Position::ZERO, Origin::last);
         let snapshot = snapshot.filter(|snapshot| snapshot.position >= told);
         let mut recovered = match (snapshot, origin) {
@@ -196,11 +218,12 @@ impl Recovered {
         apis.chain(applications.map(StreamId::application))
             .chain(subscriptions.map(StreamId::subscription))
             .chain(jobs)
+            .chain(self.unknown_from.map(|_| StreamId::log()))
     }
 
     /// The newest snapshot. One that is not believed is thrown away: what is saved later must not
     /// be laid over it.
-    fn snapshot(log: &EventLog, snapshots: &SnapshotStore) -> Option<Self> {
+    fn snapshot(log: &EventLog, snapshots: &SnapshotStore, is_start: bool) -> Option<Self> {
         let (position, rows) = match snapshots.load(log) {
             Ok(loaded) => loaded?,
             Err(error) => {
@@ -212,7 +235,9 @@ impl Recovered {
         let refused = match &read {
             None => Some("it cannot be decoded"),
             // This program may know what another did not.
-            Some(read) if !read.unknown.is_empty() => Some("some of it was not known"),
+            Some(read) if is_start && read.unknown_from.is_some() => {
+                Some("the program that saved it did not know an event")
+            }
             Some(_) => None,
         };
         let Some(reason) = refused else {
@@ -306,6 +331,10 @@ impl Recovered {
     pub(crate) fn fold(&mut self, recorded: &RecordedEvent) {
         self.position = recorded.position;
         self.changed.insert(row_of(recorded.stream));
+        if matches!(recorded.event, Event::Unknown(_)) {
+            self.unknown_from.get_or_insert(recorded.position);
+            self.changed.insert(StreamId::log());
+        }
         match (&recorded.event, recorded.stream.kind()) {
             (Event::Api(event), StreamKind::Api) => self.fold_api(recorded, event),
             (Event::Application(event), StreamKind::Application) => {
@@ -465,7 +494,9 @@ impl Recovered {
     }
 
     fn row(&self, stream: StreamId) -> Option<Row> {
-        if let Some(id) = stream.as_api() {
+        if stream == StreamId::log() {
+            self.unknown_from.map(Row::UnknownFrom)
+        } else if let Some(id) = stream.as_api() {
             self.apis.get(&id).cloned().map(Row::Api)
         } else if let Some(id) = stream.as_application() {
             let found = self.applications.get(&id).cloned();
@@ -528,6 +559,7 @@ impl Recovered {
             Row::Job(job) => {
                 self.jobs.insert(job.state.job.id, *job);
             }
+            Row::UnknownFrom(position) => self.unknown_from = Some(position),
         }
         Some(())
     }

@@ -140,6 +140,11 @@ pub enum HolderKind {
         /// The subscription.
         subscription: SubscriptionId,
     },
+    /// An event is of a type that this program does not know; a newer one may need it.
+    UnknownEvent {
+        /// Where it stands; the first of them.
+        position: Position,
+    },
     /// A job is not over; what it may still ask for is not known.
     Job {
         /// The job.
@@ -171,6 +176,10 @@ impl fmt::Display for HolderKind {
             Self::UncertainHistory { subscription } => write!(
                 f,
                 "part of the history of subscription {subscription} is damaged or unknown"
+            ),
+            Self::UnknownEvent { position } => write!(
+                f,
+                "the event at position {position} is of a type that this program does not know"
             ),
             Self::Job { job } => write!(f, "job {job} is not over"),
             Self::Projection { projection } => write!(f, "projection {projection:?} halted"),
@@ -448,6 +457,10 @@ fn holders(
             found.extend(needed(&subscription.state, recovered, &mut next)?);
         }
     }
+    found.extend(recovered.unknown_from.map(|position| Holder {
+        kind: HolderKind::UnknownEvent { position },
+        from: Position::FIRST,
+    }));
     found.extend(recovered.jobs.keys().map(|id| Holder {
         kind: HolderKind::Job { job: *id },
         from: Position::FIRST,

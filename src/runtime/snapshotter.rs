@@ -51,7 +51,7 @@ impl Saver {
     pub(super) fn recovered(&self) -> Result<Recovered, ReadError> {
         self.save();
         let origin = self.origins.current();
-        Recovered::read_after(&self.log, &self.snapshots, origin.as_deref())
+        Recovered::read_again(&self.log, &self.snapshots, origin.as_deref())
     }
 
     /// Saves what the log tells by now. A snapshot is a cache: one that cannot be saved costs the

@@ -174,8 +174,8 @@ mod tests {
     use crate::{
         log::{ExpectedVersion, LogOptions, Storage, Urgency},
         model::{
-            Event, Subscription, SubscriptionCreated, SubscriptionId, SubscriptionPaused,
-            SubscriptionResumed, Version,
+            Event, EventType, Subscription, SubscriptionCreated, SubscriptionId,
+            SubscriptionPaused, SubscriptionResumed, UnknownEvent, Version,
         },
         testing::MemoryStorage,
     };
@@ -239,5 +239,31 @@ mod tests {
             assert_eq!(saved.state, whole.state);
             assert_eq!(saved.version, whole.version);
         }
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_of_a_program_that_did_not_know_an_event_is_read_past_at_a_start() {
+        let storage = Arc::new(MemoryStorage::new());
+        let log = EventLog::open_with(storage, LogOptions::default()).unwrap();
+        let store = MemoryStorage::new().create(Position::FIRST).unwrap();
+        let snapshots = SnapshotStore::open_with(store);
+        let newer = Event::Unknown(UnknownEvent {
+            event_type: EventType::from_text("api.renamed".to_owned()),
+            schema_version: 1,
+            payload: bytes::Bytes::from_static(&[0x80]),
+        });
+        let stream = StreamId::api(crate::model::ApiId::from_uuid(uuid::Uuid::from_u128(1)));
+        let append = log.append(stream, ExpectedVersion::Any, vec![newer], Urgency::Now);
+        append.await.unwrap();
+        let mut unsaved = Unsaved::begin(&log, &snapshots, None).unwrap();
+        while unsaved.follow(&log, &snapshots).unwrap() > 0 {}
+        unsaved.save(&log, &snapshots).unwrap();
+
+        let again = Recovered::read_again(&log, &snapshots, None).unwrap();
+        assert_eq!(again.unknown_from, Some(Position::FIRST));
+        assert_eq!(snapshots.position(&log).unwrap(), Some(Position::FIRST));
+        let read = Recovered::read(&log, &snapshots).unwrap();
+        assert_eq!(read.unknown_from, Some(Position::FIRST), "it is read again");
+        assert_eq!(snapshots.position(&log).unwrap(), None);
     }
 }

@@ -140,6 +140,8 @@ struct Shared {
     /// Whether `calls` is kept.
     keeps: bool,
     count: watch::Sender<usize>,
+    /// Connections that are open.
+    connections: watch::Sender<usize>,
     /// How often [`CallbackServer::release`] was called, and whether all answers are held.
     gate: watch::Sender<Gate>,
 }
@@ -191,6 +193,7 @@ impl CallbackServer {
             calls: Mutex::default(),
             keeps,
             count: watch::Sender::new(0),
+            connections: watch::Sender::new(0),
             gate: watch::Sender::default(),
         });
         let (stopping, stop) = watch::channel(false);
@@ -256,6 +259,14 @@ impl CallbackServer {
         let reached = counts.wait_for(|got| *got >= count).await;
         drop(reached.expect("the sender lives as long as the server"));
         self.received()
+    }
+
+    /// Waits until nobody is connected. Whoever is still to be accepted is not seen: make a
+    /// connection before, which is accepted behind all others.
+    pub async fn until_left(&self) {
+        let mut connections = self.shared.connections.subscribe();
+        let left = connections.wait_for(|open| *open == 0).await;
+        drop(left.expect("the server is there"));
     }
 
     /// Holds every answer from now on, until [`release`](Self::release).
@@ -331,7 +342,9 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, mut stop: watch::Rec
         tokio::select! {
             accepted = listener.accept() => {
                 if let Ok((stream, _)) = accepted {
-                    connections.spawn(connection(stream, Arc::clone(&shared), graceful.watcher()));
+                    shared.connections.send_modify(|open| *open += 1);
+                    let open = Open(Arc::clone(&shared));
+                    connections.spawn(connection(stream, open, graceful.watcher()));
                 }
             }
             Some(_) = connections.join_next() => {}
@@ -343,13 +356,22 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, mut stop: watch::Rec
     while connections.join_next().await.is_some() {}
 }
 
-async fn connection(stream: TcpStream, shared: Arc<Shared>, watcher: Watcher) {
+/// A connection that is open until this is dropped.
+struct Open(Arc<Shared>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.connections.send_modify(|open| *open -= 1);
+    }
+}
+
+async fn connection(stream: TcpStream, open: Open, watcher: Watcher) {
     // Without this, small answers on a kept-alive connection wait for the peer's acknowledgement.
     if stream.set_nodelay(true).is_err() {
         return;
     }
-    let service = service_fn(move |request| {
-        let shared = Arc::clone(&shared);
+    let service = service_fn(|request| {
+        let shared = Arc::clone(&open.0);
         async move { shared.serve(request).await }
     });
     let serving = http1::Builder::new().serve_connection(TokioIo::new(stream), service);

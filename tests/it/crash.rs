@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    os::unix::process::ExitStatusExt,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
@@ -21,6 +22,10 @@ use hooklog::{
     testing::callback::{Answer, CallbackServer},
 };
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use crate::serve::{Client, Process};
 
@@ -108,7 +113,7 @@ impl Ledger {
 /// Everything that outlives a gateway.
 struct Bench {
     data: PathBuf,
-    _callback: CallbackServer,
+    callback: CallbackServer,
     ledger: Arc<Ledger>,
     client: Client,
     api: String,
@@ -155,7 +160,7 @@ impl Bench {
         gateway.kill();
         Self {
             data: data.to_owned(),
-            _callback: callback,
+            callback,
             ledger,
             client,
             api,
@@ -167,6 +172,21 @@ impl Bench {
     /// One life of a gateway: it starts, takes messages, and dies. Says whether it died where it
     /// was told to.
     async fn live(&self, place: Option<(&str, u64)>, life: Duration) -> bool {
+        let died = self.live_until_killed(place, life).await;
+        // What the dead process had sent belongs to its life.
+        let address = self.callback.url("/").to_url();
+        let (host, port) = (address.host_str().unwrap(), address.port().unwrap());
+        let mut last = TcpStream::connect((host, port)).await.unwrap();
+        last.write_all(b"not HTTP\r\n\r\n").await.unwrap();
+        let mut answered = Vec::new();
+        // It is refused, or just closed.
+        let _ = last.read_to_end(&mut answered).await;
+        drop(last);
+        self.callback.until_left().await;
+        died
+    }
+
+    async fn live_until_killed(&self, place: Option<(&str, u64)>, life: Duration) -> bool {
         self.ledger.life.fetch_add(1, Ordering::SeqCst);
         let mut command = Process::command(&self.data, CONFIG);
         if let Some((place, passes)) = place {
@@ -176,10 +196,7 @@ impl Bench {
         let mut gateway = match started.await.unwrap() {
             Ok(gateway) => gateway,
             Err(status) => {
-                assert_eq!(
-                    std::os::unix::process::ExitStatusExt::signal(&status),
-                    Some(9)
-                );
+                assert_eq!(status.signal(), Some(9), "{status}");
                 return true;
             }
         };
@@ -191,7 +208,8 @@ impl Bench {
         let life = tokio::time::sleep(life);
         tokio::pin!(life);
         let died = loop {
-            if gateway.child.try_wait().unwrap().is_some() {
+            if let Some(status) = gateway.child.try_wait().unwrap() {
+                assert_eq!(status.signal(), Some(9), "{status}");
                 break true;
             }
             tokio::select! {

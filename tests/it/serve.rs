@@ -77,6 +77,14 @@ impl Process {
     }
 }
 
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It has ended already, but where a test did.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 #[derive(Clone)]
 pub(crate) struct Client {
     client: reqwest::Client,
