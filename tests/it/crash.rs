@@ -53,6 +53,8 @@ const LIFE: Duration = Duration::from_millis(700);
 const LONG_LIFE: Duration = Duration::from_millis(2_500);
 /// Between two batches of a publisher.
 const PAUSE: Duration = Duration::from_millis(5);
+/// How many messages may be without their end before more are published.
+const BEHIND_MAX: u64 = 500;
 /// Publishers at work at once.
 const PUBLISHERS: usize = 4;
 /// Calls that one subscription has in flight at most.
@@ -66,6 +68,8 @@ type Call = (u64, u16);
 #[derive(Default)]
 struct Ledger {
     life: AtomicU64,
+    /// How many messages came to an end, at each callback.
+    ended: AtomicU64,
     calls: Mutex<HashMap<(String, String), Vec<Call>>>,
 }
 
@@ -80,6 +84,10 @@ impl Ledger {
             7 if calls.is_empty() => 503,
             _ => 204,
         };
+        let is_first_end = status != 503 && calls.iter().all(|(_, before)| *before == 503);
+        if is_first_end && CALLBACKS.contains(&path) {
+            self.ended.fetch_add(1, Ordering::SeqCst);
+        }
         calls.push((self.life.load(Ordering::SeqCst), status));
         status
     }
@@ -230,9 +238,18 @@ impl Bench {
     fn publisher(&self, url: &str, over: Arc<AtomicBool>) -> impl Future<Output = ()> + use<> {
         let path = format!("{url}/v1/apis/{}/messages", self.api);
         let (client, numbers) = (self.client.clone(), Arc::clone(&self.numbers));
-        let accepted = Arc::clone(&self.accepted);
+        let (accepted, ledger) = (Arc::clone(&self.accepted), Arc::clone(&self.ledger));
+        let known = Arc::clone(&accepted);
+        let is_behind = move || {
+            let ended = ledger.ended.load(Ordering::SeqCst) / CALLBACKS.len() as u64;
+            known.lock().unwrap().len() as u64 > ended + BEHIND_MAX
+        };
         async move {
             while !over.load(Ordering::SeqCst) {
+                if is_behind() {
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
                 let first = numbers.fetch_add(3, Ordering::SeqCst);
                 let batch: Vec<_> = (first..first + 3)
                     .map(|number| json!({"content": {"number": number, "fill": "x".repeat(300)}}))
@@ -276,13 +293,13 @@ impl Bench {
     async fn account(&self) {
         self.ledger.life.fetch_add(1, Ordering::SeqCst);
         let gateway = Process::try_start(Process::command(&self.data, CONFIG)).unwrap();
-        let mut left = self.missing();
-        for _ in 0..600 {
-            if left.is_empty() {
-                break;
-            }
+        let (mut left, mut looks) = (self.missing(), 0);
+        // As long as it goes on.
+        while !left.is_empty() && looks < 300 {
             tokio::time::sleep(Duration::from_millis(100)).await;
-            left = self.missing();
+            let now = self.missing();
+            looks = if now.len() < left.len() { 0 } else { looks + 1 };
+            left = now;
         }
         assert!(left.is_empty(), "accepted and lost: {left:?}");
         let (status, _) = tokio::task::spawn_blocking(|| gateway.terminate())
