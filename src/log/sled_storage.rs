@@ -582,7 +582,6 @@ pub(crate) struct SledSegment {
 
 impl SledSegment {
     pub(crate) fn open(path: &Path, cache_bytes: u64) -> Result<Self, StorageError> {
-        remove_unfinished(path).map_err(|error| StorageError::io(path, error))?;
         let mut waits = 0;
         let db = loop {
             let config = sled::Config::new()
@@ -601,6 +600,8 @@ impl SledSegment {
                         path: path.to_owned(),
                     });
                 }
+                // It was killed while it wrote a snapshot of itself.
+                Err(StorageError::Corrupt { .. }) if remove_unfinished(path) => {}
                 other => break other?,
             }
         };
@@ -630,25 +631,20 @@ fn sync_failed(path: &Path, error: io::Error) -> StorageError {
     }
 }
 
-/// Removes what a crash has left of a snapshot that sled was writing. Opening takes the newest
-/// file that begins like a snapshot, a half one too, and calls the store corrupt.
-pub(crate) fn remove_unfinished(store: &Path) -> io::Result<()> {
-    let entries = match fs::read_dir(store) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        entries => entries?,
-    };
-    for entry in entries {
-        let path = entry?.path();
-        let is_unfinished = path.extension() == Some(OsStr::new("generating"));
-        if is_unfinished
-            && path
-                .file_stem()
-                .is_some_and(|stem| stem.as_bytes().starts_with(b"snap."))
-        {
-            fs::remove_file(path)?;
+/// Removes what a crash has left of a snapshot that sled was writing; says whether there was any.
+/// Opening takes the newest file that begins like a snapshot, a half one too, and calls the store
+/// corrupt. Only a store that could not be opened for that may lose one: another handle on its way
+/// out may be writing it.
+pub(crate) fn remove_unfinished(store: &Path) -> bool {
+    let entries = fs::read_dir(store).into_iter().flatten().flatten();
+    let mut removed = false;
+    for path in entries.map(|entry| entry.path()) {
+        let stem = path.file_stem().unwrap_or_default().as_bytes();
+        if stem.starts_with(b"snap.") && path.extension() == Some(OsStr::new("generating")) {
+            removed |= fs::remove_file(path).is_ok();
         }
     }
-    Ok(())
+    removed
 }
 
 /// sled tells of a held lock in words alone.

@@ -30,8 +30,6 @@ pub(super) struct SledStore {
 impl SledStore {
     /// Opens or creates the database in this directory. A damaged one is an error, not a panic.
     pub(super) fn open(directory: &Path) -> Result<Self, RowError> {
-        // Else a store that was killed while it wrote a snapshot of itself would be built again.
-        remove_unfinished(directory).map_err(|error| RowError::Io(error.to_string()))?;
         let mut waits = 0;
         loop {
             let opened = isolated(|| {
@@ -48,6 +46,8 @@ impl SledStore {
                     waits += 1;
                     std::thread::park_timeout(LOCK_WAIT);
                 }
+                // It was killed while it wrote a snapshot of itself.
+                Err(RowError::Damaged(_)) if remove_unfinished(directory) => {}
                 other => return other.map(|db| Self { db }),
             }
         }
