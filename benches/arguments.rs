@@ -45,7 +45,8 @@ impl Arguments {
         self.0.iter().any(|argument| argument == flag)
     }
 
-    fn after(&self, flag: &str) -> Option<&str> {
+    /// The text after this flag.
+    pub(super) fn after(&self, flag: &str) -> Option<&str> {
         let at = self.0.iter().position(|argument| argument == flag)?;
         self.0.get(at + 1).map(String::as_str)
     }

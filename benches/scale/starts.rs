@@ -2,9 +2,18 @@
 //! and folded. The directory is made once by an embedded runtime, whose calls end in this program,
 //! and then opened by the real binary in each round.
 //!
-//! `--subscriptions` and `--messages` (to each) are its sizes.
+//! `--subscriptions` and `--messages` (to each) are its sizes; `--kept <directory>` makes it there, or
+//! takes what an earlier run made there.
 
-use std::{collections::HashMap, fs, future::ready, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    fs,
+    future::ready,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::{StreamExt as _, future::BoxFuture, stream};
 use hooklog::{
@@ -20,6 +29,7 @@ use hooklog::{
     testing::callback::{Answer, CallbackServer},
 };
 use reqwest::Method;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::Notify;
 
@@ -39,6 +49,8 @@ const MESSAGES: usize = 500;
 const AT_A_TIME: usize = 256;
 const ROUNDS: usize = 5;
 const READ_EVENTS: usize = 1_024;
+/// Any port of this machine that is free.
+const ANY_PORT: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// Every call succeeds, at once and nowhere.
 struct Nowhere(SharedClock);
@@ -82,6 +94,17 @@ const SCENES: [Scene; 2] = [
     },
 ];
 
+/// What a directory that was made is used with.
+#[derive(Serialize, Deserialize)]
+struct Made {
+    /// The API of the subscription whose callback is ours.
+    api: String,
+    token: String,
+    callback: SocketAddr,
+    /// How long it took.
+    seconds: f64,
+}
+
 /// One start of the binary.
 struct Start {
     serving_seconds: f64,
@@ -90,9 +113,9 @@ struct Start {
 }
 
 impl Scene {
-    /// Makes the directory, with one subscription more whose callback is ours. Gives the API of
-    /// that one and a token.
-    async fn fill(self, data: &Path, callback: &str) -> (String, String) {
+    /// Makes the directory, with one subscription more whose callback is ours.
+    async fn fill(self, data: &Path, callback: SocketAddr) -> Made {
+        let began = monotonic();
         let transport = Arc::new(Nowhere(SystemClock::shared()));
         let builder = Runtime::builder(data)
             .durability(Durability::Flushed)
@@ -118,11 +141,17 @@ impl Scene {
             .await;
         self.publish(&handle, api).await;
         let own = handle.create_api(Api::named("own")).await.unwrap().id;
-        handle.subscribe(own, to(callback)).await.unwrap();
+        let url = format!("http://{callback}/");
+        handle.subscribe(own, to(&url)).await.unwrap();
         handle.settle().await;
-        let secret = secret.reveal().to_owned();
+        let token = secret.reveal().to_owned();
         runtime.shutdown(Duration::from_mins(1)).await;
-        (own.to_string(), secret)
+        Made {
+            api: own.to_string(),
+            token,
+            callback,
+            seconds: (monotonic() - began) as f64 / 1e9,
+        }
     }
 
     /// Message by message, so that the log holds them as a busy gateway writes them.
@@ -193,31 +222,26 @@ impl Replay {
 }
 
 impl Scene {
-    /// Makes the directory, and measures it so often. Gives a row of the table.
-    async fn run(self, rounds: usize, callback: &str, called: &Notify) -> String {
-        let directory = tempfile::tempdir().unwrap();
-        let data = directory.path().join("data");
-        fs::create_dir(&data).unwrap();
-        let began = monotonic();
-        let (own, token) = self.fill(&data, callback).await;
-        let fill_seconds = (monotonic() - began) as f64 / 1e9;
-        let events = EventLog::open_read_only(&data).unwrap().head();
+    /// Measures a directory so often. Gives a row of the table.
+    async fn run(self, rounds: usize, made: &Made, data: &Path, called: &Notify) -> String {
+        let events = EventLog::open_read_only(data).unwrap().head();
         let mut starts = Vec::new();
         for _ in 0..rounds {
-            starts.push(start(&data, &own, &token, called).await);
+            starts.push(start(data, &made.api, &made.token, called).await);
         }
-        let replays: Vec<_> = (0..rounds).map(|_| Replay::of(&data)).collect();
+        let replays: Vec<_> = (0..rounds).map(|_| Replay::of(data)).collect();
         let of = |figure: fn(&Start) -> f64| Spread::of(starts.iter().map(figure));
         let rate = Spread::of(replays.iter().map(|replay| replay.events_per_cpu_second));
         format!(
-            "| {} | {} | {events} | {:.1} | {fill_seconds:.0} | {} | {} | {} | {:.0} | {} |",
+            "| {} | {} | {events} | {:.1} | {:.0} | {} | {} | {} | {:.0} | {} |",
             self.name,
             self.subscriptions,
             replays[0].delivered_share * 100.0,
+            made.seconds,
             of(|start| start.serving_seconds).cell(2),
             of(|start| start.first_delivery_seconds).cell(2),
             of(|start| start.resident_mib).cell(0),
-            mib(directory_bytes(&data) as f64),
+            mib(directory_bytes(data) as f64),
             rate.cell(0),
         )
     }
@@ -229,13 +253,6 @@ pub(super) async fn measure(arguments: &Arguments) {
     if scenes.is_empty() {
         return;
     }
-    let called = Arc::new(Notify::new());
-    let calling = Arc::clone(&called);
-    let server = CallbackServer::start_without_ledger(SystemClock::shared(), move |_| {
-        calling.notify_one();
-        Answer::ok()
-    });
-    let server = server.await.unwrap();
     println!(
         "| scene | subscriptions | events | delivered % | made in s | serving s \
          | first delivery s | resident MiB | data MiB | events/s a core |"
@@ -247,8 +264,30 @@ pub(super) async fn measure(arguments: &Arguments) {
             messages: arguments.number("--messages", scene.messages),
             ..scene
         };
-        let callback = server.url("/");
+        let directory = tempfile::tempdir().unwrap();
+        let kept = arguments.after("--kept").map(PathBuf::from);
+        let directory = kept.unwrap_or_else(|| directory.path().to_owned());
+        let (data, told) = (directory.join("data"), directory.join("made.json"));
+        let earlier: Option<Made> = fs::read(&told)
+            .ok()
+            .map(|told| serde_json::from_slice(&told).unwrap());
+        let address = earlier.as_ref().map_or(ANY_PORT, |made| made.callback);
+        let called = Arc::new(Notify::new());
+        let calling = Arc::clone(&called);
+        let server = CallbackServer::start_at(address, SystemClock::shared(), move |_| {
+            calling.notify_one();
+            Answer::ok()
+        });
+        let server = server.await.unwrap();
+        let made = if let Some(made) = earlier {
+            made
+        } else {
+            fs::create_dir_all(&data).unwrap();
+            let made = scene.fill(&data, server.address()).await;
+            fs::write(&told, serde_json::to_vec(&made).unwrap()).unwrap();
+            made
+        };
         let rounds = arguments.rounds(ROUNDS);
-        println!("{}", scene.run(rounds, callback.as_str(), &called).await);
+        println!("{}", scene.run(rounds, &made, &data, &called).await);
     }
 }

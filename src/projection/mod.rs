@@ -39,6 +39,7 @@
 //! This room imports `model`, `clock` and `log`. sled is seen in one of its files.
 
 pub mod access;
+mod ahead;
 mod carry;
 mod checkpoint;
 mod codec;
@@ -72,6 +73,7 @@ mod view;
 #[cfg(feature = "testing")]
 pub(crate) use self::stepped::Stepped;
 pub use self::{
+    ahead::RowsAhead,
     checkpoint::SkippedEvent,
     error::{HistoryError, ProjectError, RowError, StartError, ViewError},
     fold::OnBadEvent,

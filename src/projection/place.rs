@@ -46,10 +46,8 @@ impl Opened {
 }
 
 impl Place {
-    /// Opens the live generation of rows of a log that ends here, or an empty one when there is
-    /// none or it is damaged. Every other generation is deleted.
-    pub(super) fn open_within(&self, tip: Position) -> Result<Opened, StartError> {
-        let opened = self.open()?;
+    /// These rows as those of a log that ends here: an empty generation where they are another's.
+    pub(super) fn within(&self, opened: Opened, tip: Position) -> Result<Opened, StartError> {
         if opened.checkpoint.position <= tip {
             return Ok(opened);
         }
@@ -81,7 +79,9 @@ impl Place {
         Ok(None)
     }
 
-    fn open(&self) -> Result<Opened, StartError> {
+    /// Opens the live generation, or an empty one when there is none or it is damaged. Every other
+    /// generation is deleted.
+    pub(super) fn open(&self) -> Result<Opened, StartError> {
         let Some(directory) = self.directory() else {
             return Ok(Opened::empty_in_memory());
         };

@@ -108,7 +108,8 @@ impl Folding<'_> {
     pub fn fold<P: Projection>(&self, projection: P) -> Result<View<P>, ViewError> {
         let place = self.storage.place::<P>();
         let opened = place
-            .open_within(self.history.tip())
+            .open()
+            .and_then(|opened| place.within(opened, self.history.tip()))
             .map_err(|error| refused::<P>(&error))?;
         let mut engine = Engine::new(
             Box::new(projection),

@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::{
     Lag, OnBadEvent, Phase, Projection, Rhythm, SharedHistory, StartError, View, ViewError,
+    ahead::RowsAhead,
     carry::CarryOrder,
     engine::{Engine, unpoisoned},
     place::Place,
@@ -62,7 +63,7 @@ impl Storage {
 
 /// The projections of a runtime, each with a thread of its own.
 pub struct Projections {
-    storage: Storage,
+    rows: RowsAhead,
     history: SharedHistory,
     clock: SharedClock,
     rhythm: Rhythm,
@@ -80,7 +81,7 @@ struct Running {
 impl fmt::Debug for Projections {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Projections")
-            .field("storage", &self.storage)
+            .field("rows", &self.rows)
             .field("running", &self.statuses())
             .finish_non_exhaustive()
     }
@@ -89,8 +90,13 @@ impl fmt::Debug for Projections {
 impl Projections {
     /// No projections yet.
     pub fn new(storage: Storage, history: SharedHistory, clock: SharedClock) -> Self {
+        Self::over(RowsAhead::new(storage), history, clock)
+    }
+
+    /// The same over rows of which some are being opened.
+    pub fn over(rows: RowsAhead, history: SharedHistory, clock: SharedClock) -> Self {
         Self {
-            storage,
+            rows,
             history,
             clock,
             rhythm: Rhythm::default(),
@@ -121,8 +127,9 @@ impl Projections {
         {
             return Err(StartError::DuplicateName(P::NAME));
         }
-        let place = self.storage.place::<P>();
-        let opened = place.open_within(self.history.tip())?;
+        let place = self.rows.storage().place::<P>();
+        let opened = self.rows.take(P::NAME, &place)?;
+        let opened = place.within(opened, self.history.tip())?;
         let history = Arc::clone(&self.history);
         let clock = Arc::clone(&self.clock);
         let mut engine = Engine::new(Box::new(projection), place, opened, policy, history, clock);
@@ -240,7 +247,7 @@ impl Drop for Projections {
     }
 }
 
-fn check_name(name: &'static str) -> Result<(), StartError> {
+pub(super) fn check_name(name: &'static str) -> Result<(), StartError> {
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
     if (1..=64).contains(&name.len()) && name.bytes().all(plain) {
         Ok(())

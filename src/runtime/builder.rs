@@ -36,11 +36,12 @@ use crate::{
     delivery::{CaptureOptions, Egress, HttpTransport, Transport},
     kill_point::KillPoint,
     log::{
-        Durability, EventLog, LogOptions, OpenError, OriginStore, RetentionPolicy, SnapshotStore,
+        self, DirectoryStorage, Durability, EventLog, LogOptions, OpenError, OriginStore,
+        RetentionPolicy, SnapshotStore,
     },
     model::FailureCause,
     projection::{
-        self, CutLog, OnBadEvent, Projection, Projections, Rhythm, access::Access,
+        self, CutLog, OnBadEvent, Projection, Projections, Rhythm, RowsAhead, access::Access,
         dead_letters::DeadLetters, deliveries::Deliveries, idempotency_keys::IdempotencyKeys,
         jobs::Jobs, metrics::Metrics, subscriptions::Subscriptions,
     },
@@ -51,8 +52,37 @@ use crate::{
 /// Directory of the rows of projections, in the data directory.
 pub const PROJECTIONS_DIRECTORY: &str = "projections";
 
-type StartProjection =
-    Box<dyn FnOnce(&mut Projections) -> Result<(), projection::StartError> + Send>;
+/// A projection of any type, to be opened and started.
+trait Startable: Send {
+    fn open(&self, rows: &mut RowsAhead);
+
+    fn start(self: Box<Self>, projections: &mut Projections) -> Result<(), projection::StartError>;
+}
+
+impl<P: Projection> Startable for P {
+    fn open(&self, rows: &mut RowsAhead) {
+        rows.open::<P>();
+    }
+
+    fn start(self: Box<Self>, projections: &mut Projections) -> Result<(), projection::StartError> {
+        projections
+            .start(*self, OnBadEvent::SkipAndRecord)
+            .map(drop)
+    }
+}
+
+/// Those that a gateway has. The one with the most rows is first.
+fn own_projections() -> Vec<Box<dyn Startable>> {
+    vec![
+        Box::new(Deliveries),
+        Box::new(Metrics),
+        Box::new(DeadLetters),
+        Box::new(Subscriptions),
+        Box::new(Access),
+        Box::new(IdempotencyKeys),
+        Box::new(Jobs),
+    ]
+}
 
 /// How a runtime is started. Every option has a default.
 pub struct Builder {
@@ -68,9 +98,9 @@ pub struct Builder {
     held: bool,
     retention: RetentionPolicy,
     rhythm: Rhythm,
-    projections: Vec<StartProjection>,
+    projections: Vec<Box<dyn Startable>>,
     #[cfg(feature = "testing")]
-    storage: Option<Arc<dyn crate::log::Storage>>,
+    storage: Option<Arc<dyn log::Storage>>,
 }
 
 impl fmt::Debug for Builder {
@@ -102,7 +132,7 @@ impl Builder {
             held: false,
             retention: RetentionPolicy::default(),
             rhythm: Rhythm::default(),
-            projections: Vec::new(),
+            projections: own_projections(),
             #[cfg(feature = "testing")]
             storage: None,
         }
@@ -111,18 +141,31 @@ impl Builder {
     /// Where the log's segments are kept, in place of the data directory.
     #[cfg(feature = "testing")]
     #[must_use]
-    pub fn storage(mut self, storage: Arc<dyn crate::log::Storage>) -> Self {
+    pub fn storage(mut self, storage: Arc<dyn log::Storage>) -> Self {
         self.storage = Some(storage);
         self
     }
 
-    fn open_log(&mut self) -> Result<EventLog, OpenError> {
-        let options = std::mem::take(&mut self.log);
+    /// Where the log is. From here on the data directory is nobody else's.
+    fn take_storage(&mut self) -> Result<Arc<dyn log::Storage>, OpenError> {
         #[cfg(feature = "testing")]
         if let Some(storage) = self.storage.take() {
-            return EventLog::open_with(storage, options);
+            return Ok(storage);
         }
-        EventLog::open(&self.data, options)
+        let storage = DirectoryStorage::open(&self.data, self.log.cache_capacity)?;
+        Ok(Arc::new(storage))
+    }
+
+    /// Opens the log, and beside it the rows of every projection.
+    fn open_log(&mut self) -> Result<(EventLog, RowsAhead), OpenError> {
+        let storage = self.take_storage()?;
+        let directory = self.data.join(PROJECTIONS_DIRECTORY);
+        let mut rows = RowsAhead::new(projection::Storage::Directory(directory));
+        for projection in &self.projections {
+            projection.open(&mut rows);
+        }
+        let log = EventLog::open_with(storage, std::mem::take(&mut self.log))?;
+        Ok((log, rows))
     }
 
     /// What an acknowledged event survives. Default: power loss.
@@ -217,11 +260,7 @@ impl Builder {
     /// A projection of your own; read it with [`Handle::projection`].
     #[must_use]
     pub fn projection<P: Projection>(mut self, projection: P) -> Self {
-        self.projections.push(Box::new(move |projections| {
-            projections
-                .start(projection, OnBadEvent::SkipAndRecord)
-                .map(drop)
-        }));
+        self.projections.push(Box::new(projection));
         self
     }
 
@@ -241,7 +280,7 @@ impl Builder {
         }
         limits::raise_open_files();
         self.log.clock = Arc::clone(&self.clock);
-        let log = self.open_log()?;
+        let (log, rows) = self.open_log()?;
         let snapshots = SnapshotStore::open(&self.data)?;
         let vault = Arc::new(match &self.secret_key {
             Some(key) => Vault::open_with_key(&self.data, key, Arc::clone(&self.clock))?,
@@ -251,19 +290,12 @@ impl Builder {
         let origin = origins.current();
         let recovered = Recovered::read_after(&log, &snapshots, origin.as_deref())?;
 
-        let rows = projection::Storage::Directory(self.data.join(PROJECTIONS_DIRECTORY));
         let history = CutLog::new(log.clone(), Arc::clone(&origins));
-        let mut projections = Projections::new(rows, Arc::new(history), Arc::clone(&self.clock))
-            .with_rhythm(self.rhythm);
-        projections.start(Deliveries, OnBadEvent::SkipAndRecord)?;
-        projections.start(Metrics, OnBadEvent::SkipAndRecord)?;
-        projections.start(DeadLetters, OnBadEvent::SkipAndRecord)?;
-        projections.start(Subscriptions, OnBadEvent::SkipAndRecord)?;
-        projections.start(Access, OnBadEvent::SkipAndRecord)?;
-        projections.start(IdempotencyKeys, OnBadEvent::SkipAndRecord)?;
-        projections.start(Jobs, OnBadEvent::SkipAndRecord)?;
-        for start in self.projections {
-            start(&mut projections)?;
+        let clock = Arc::clone(&self.clock);
+        let mut projections =
+            Projections::over(rows, Arc::new(history), clock).with_rhythm(self.rhythm);
+        for projection in self.projections {
+            projection.start(&mut projections)?;
         }
 
         let transport = self.transport.unwrap_or_else(|| {
