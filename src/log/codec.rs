@@ -3,6 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
+use serde::Deserialize as _;
 
 use crate::model::{Event, EventType, UnknownEvent};
 
@@ -90,14 +91,15 @@ impl Decoder {
 }
 
 fn decode_current(event_type: &str, payload: &[u8]) -> Result<Event, String> {
-    let mut deserializer = rmp_serde::Deserializer::new(payload);
+    let mut deserializer = rmp_serde::Deserializer::from_read_ref(payload);
     let event = Event::deserialize_payload(event_type, &mut deserializer)
         .ok_or_else(|| format!("type {event_type} is not known"))?
         .map_err(|error| error.to_string())?;
-    // The decoder stops at the end of the value and would pass over anything behind it.
-    match deserializer.get_ref().len() {
-        0 => Ok(event),
-        trailing => Err(format!("{trailing} bytes follow the payload")),
+    // The decoder stops at the end of the value and would pass over anything behind it. It does not
+    // say how far it came, but there is nothing left where not even a marker can be read.
+    match <()>::deserialize(&mut deserializer) {
+        Err(rmp_serde::decode::Error::InvalidMarkerRead(_)) => Ok(event),
+        _ => Err("bytes follow the payload".to_owned()),
     }
 }
 
@@ -193,13 +195,20 @@ mod tests {
     #[test]
     fn bytes_behind_a_payload_are_refused() {
         let decoder = Decoder::new(&[]);
-        let mut bytes = encode_payload(&ApiStarted {}.into()).unwrap();
+        let bytes = encode_payload(&ApiStarted {}.into()).unwrap();
         assert_eq!(
             decoder.decode("api.started", 1, &bytes).unwrap(),
             ApiStarted {}.into()
         );
-        bytes.push(0);
-        assert!(decoder.decode("api.started", 1, &bytes).is_err());
+        for byte in 0..=u8::MAX {
+            for behind in [vec![byte], vec![byte, 0xc0]] {
+                let bytes = [bytes.as_slice(), &behind].concat();
+                assert!(
+                    decoder.decode("api.started", 1, &bytes).is_err(),
+                    "{byte:#x}"
+                );
+            }
+        }
     }
 
     #[test]

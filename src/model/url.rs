@@ -1,6 +1,6 @@
 //! A callback URL in its one normal form.
 
-use std::{fmt, str::FromStr, sync::Arc};
+use std::{fmt, net::Ipv4Addr, str::FromStr, sync::Arc};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -109,6 +109,45 @@ impl CallbackUrl {
     }
 }
 
+/// Whether this is surely a callback URL in its normal form, so that it need not be parsed: most are,
+/// and each recorded call has one. Nothing in it could be normalised: letters, digits and few marks, no
+/// label that could be a number or is encoded, no dot that could begin a segment, no query.
+fn is_plain(text: &str) -> bool {
+    let (rest, default_port) = match text.split_once("://") {
+        Some(("http", rest)) => (rest, "80"),
+        Some(("https", rest)) => (rest, "443"),
+        _ => return false,
+    };
+    let Some((authority, path)) = rest.split_once('/') else {
+        return false;
+    };
+    let (host, is_port_plain) = match authority.split_once(':') {
+        None => (authority, true),
+        Some((host, port)) => {
+            let is_number = port.bytes().all(|byte| byte.is_ascii_digit());
+            let is_plain = is_number && !port.starts_with('0') && port != default_port;
+            (host, is_plain && port.parse::<u16>().is_ok())
+        }
+    };
+    let is_label = |label: &str| {
+        let mut bytes = label.bytes();
+        bytes.next().is_some_and(|byte| byte.is_ascii_lowercase())
+            && !label.starts_with("xn--")
+            && bytes.all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'))
+    };
+    let is_address = || host.parse::<Ipv4Addr>().is_ok();
+    let is_path = || {
+        let mut before = b'/';
+        path.bytes().all(|byte| {
+            let is_dot_first = byte == b'.' && before == b'/';
+            before = byte;
+            !is_dot_first
+                && (byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'-' | b'_' | b'.'))
+        })
+    };
+    is_port_plain && (host.split('.').all(is_label) || is_address()) && is_path()
+}
+
 /// The id of the secret that a value of a query stands for.
 fn sealed_id(value: &str) -> Option<SecretId> {
     value.strip_prefix(SEALED)?.parse().ok()
@@ -129,6 +168,9 @@ impl FromStr for CallbackUrl {
         let refuse = |reason: String| Err(Invalid::one("", reason));
         if text.len() > URL_BYTES_MAX {
             return refuse(format!("is above {URL_BYTES_MAX} bytes"));
+        }
+        if is_plain(text) {
+            return Ok(Self(text.into()));
         }
         let url = match Url::parse(text) {
             Ok(url) => url,
@@ -185,10 +227,23 @@ impl Serialize for CallbackUrl {
 
 impl<'de> Deserialize<'de> for CallbackUrl {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(|error: Invalid| {
-            de::Error::custom(format!("{:?} {error}", redacted_url(&text)))
-        })
+        struct Text;
+
+        impl de::Visitor<'_> for Text {
+            type Value = CallbackUrl;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<CallbackUrl, E> {
+                text.parse().map_err(|error: Invalid| {
+                    E::custom(format!("{:?} {error}", redacted_url(text)))
+                })
+            }
+        }
+
+        deserializer.deserialize_str(Text)
     }
 }
 
@@ -291,6 +346,54 @@ mod tests {
                 prop_assert!(url.as_str().bytes().all(|byte| (b'!'..=b'~').contains(&byte)));
                 prop_assert_eq!(url.redacted().as_str().parse(), Ok(url.redacted()));
             }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4_000))]
+
+        #[test]
+        fn what_is_not_parsed_would_have_been_its_own_normal_form(
+            text in r"https?://(([a-z0-9-]|xn--|0x){1,6}\.){0,3}[a-z0-9.-]{1,8}(:[0-9]{0,5})?/([a-zA-Z0-9_-]|\.|/|%2e){0,12}",
+        ) {
+            if is_plain(&text) {
+                let parsed = Url::parse(&text);
+                prop_assert_eq!(parsed.as_ref().map(Url::as_str), Ok(text.as_str()));
+                prop_assert_ne!(parsed.unwrap().port(), Some(0));
+            }
+        }
+    }
+
+    #[test]
+    fn most_callbacks_are_plain_and_what_could_be_normalised_is_not() {
+        for plain in [
+            "https://consumer.example.com/hook/1",
+            "http://127.0.0.1:8080/",
+            "https://a-1.b2.example:8443/A_b-c.d//e",
+        ] {
+            assert!(is_plain(plain), "{plain}");
+        }
+        for other in [
+            "https://example.com",
+            "https://example.com:443/",
+            "https://example.com:0443/",
+            "https://example.com:/",
+            "https://127.1/",
+            "https://0x7f.0.0.1/",
+            "https://127.0.0.01/",
+            "https://a.1/",
+            "https://xn--a/",
+            "https://a..b/",
+            "https://a./",
+            "https://EXAMPLE.com/",
+            "https://user@example.com/",
+            "https://example.com/a/../b",
+            "https://example.com/%2e%2e/b",
+            "https://example.com/?token=1",
+            "https://example.com/#a",
+            "HTTPS://example.com/",
+        ] {
+            assert!(!is_plain(other), "{other}");
         }
     }
 }

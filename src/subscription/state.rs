@@ -229,6 +229,10 @@ impl SubscriptionState {
 
     /// Marks `first..=last` as seen and moves the cursor over what is seen without a gap.
     pub(super) fn see(&mut self, first: Version, last: Version) {
+        if self.beyond.is_empty() && first == self.cursor.next() && first <= last {
+            self.cursor = last;
+            return;
+        }
         self.beyond.insert(first.max(self.cursor.next()), last);
         if let Some((_, last)) = self.beyond.run_of(self.cursor.next()) {
             self.beyond.remove_through(last);
