@@ -64,6 +64,11 @@ impl AtRestArgs {
             opened => self.data.reading(opened?),
         }
     }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        self.data.path()
+    }
 }
 
 /// A data directory that was opened for reading.

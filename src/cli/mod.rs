@@ -30,6 +30,7 @@ mod place;
 mod publish;
 mod rebuild;
 mod receiver;
+mod repair;
 mod replay;
 mod retention;
 mod schema;
@@ -104,6 +105,8 @@ enum Command {
     Replay(replay::ReplayArgs),
     /// Check a data directory: checksums, hash chain, and every view against the log.
     Verify(verify::VerifyArgs),
+    /// Show what a damaged data directory has lost, and go on without it.
+    Repair(repair::RepairArgs),
     /// Compare what happened with what another retry policy would have made of it.
     WhatIf(what_if::WhatIfArgs),
     /// Build the rows of a view again from the log.
@@ -147,6 +150,7 @@ pub fn main() -> ExitCode {
         Command::Import(args) => import::run(args, &mut output),
         Command::Replay(args) => replay::run(&args, &mut output),
         Command::Verify(args) => verify::run(&args, &mut output),
+        Command::Repair(args) => repair::run(&args, &mut output),
         Command::WhatIf(args) => what_if::run(&args, &mut output),
         Command::Rebuild(args) => rebuild::run(&args, &mut output),
         Command::Retention(args) => retention::run(&args, &mut output),

@@ -57,12 +57,24 @@ pub(super) fn run(args: &VerifyArgs, output: &mut Output) -> Result<(), CliError
             "last": report.last,
             "views": views,
             "problems": problems,
+            "givenUp": report.given_up.iter().map(|range| json!({
+                "from": range.from,
+                "to": range.to,
+                "time": range.time,
+                "reason": range.reason,
+            })).collect::<Vec<_>>(),
         }))?;
     } else {
         output.line(format!(
             "{} events in {} pages and {} segments, up to position {}; {views} views compared",
             report.events, report.pages, report.segments, report.last
         ))?;
+        for range in &report.given_up {
+            output.line(format!(
+                "Positions {} to {} were given up by a repair at {}: {}",
+                range.from, range.to, range.time, range.reason
+            ))?;
+        }
         for problem in &problems {
             output.line(problem)?;
         }

@@ -13,6 +13,7 @@ use super::{
     page::{self, Encoded, NO_PAGE, PageBuilder, PageHash},
     recovery::{self, OpenMode, Recovered},
     segment::{self, SegmentHeader},
+    storage::Row,
     view::View,
 };
 
@@ -20,6 +21,10 @@ use super::{
 pub const APPEND_EVENTS_MAX: usize = 10_000;
 /// The most encoded bytes of one append: sixteen of the largest messages.
 pub const APPEND_BYTES_MAX: usize = 16 << 20;
+
+/// A segment is sealed at so many index rows, one for each stream of each commit. Opening a log scans
+/// them, at some two microseconds each.
+const SEGMENT_INDEX_ROWS_MAX: u64 = 200_000;
 
 /// Where a stream must stand for an append to be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,6 +159,7 @@ struct Active {
     created: Timestamp,
     store: Arc<dyn SegmentStore>,
     bytes: u64,
+    index_rows: u64,
 }
 
 /// The writer of a log. One per log; it owns what is written next.
@@ -235,6 +241,7 @@ impl LogCore {
                 created,
                 store,
                 bytes,
+                index_rows,
                 sound,
             } => {
                 segments.active = Some((first, Arc::clone(&store)));
@@ -250,6 +257,7 @@ impl LogCore {
                     created,
                     store,
                     bytes,
+                    index_rows,
                 });
             }
         }
@@ -411,6 +419,7 @@ impl LogCore {
             .map(|row| row.key.len() + row.value.as_ref().map_or(0, Vec::len))
             .sum();
         active.bytes = active.bytes.saturating_add(bytes as u64);
+        active.index_rows += builder.runs().len() as u64;
         let store = Arc::clone(&active.store);
         KillPoint::Append.pass();
         let applied = store.apply(rows);
@@ -459,7 +468,8 @@ impl LogCore {
     fn roll(&mut self, next: Position, now: Timestamp) -> Result<(), StorageError> {
         if let Some(active) = &self.active {
             let old = now.since(active.created) >= self.options.segment_age_max;
-            let large = active.bytes >= self.options.segment_bytes_max;
+            let large = active.bytes >= self.options.segment_bytes_max
+                || active.index_rows >= SEGMENT_INDEX_ROWS_MAX;
             if active.first == next || !(old || large) {
                 return Ok(());
             }
@@ -471,46 +481,95 @@ impl LogCore {
             self.record(next.previous());
             KillPoint::Seal.pass();
         }
-        let heads: HashMap<StreamId, Version> = self.view.heads();
-        let header = SegmentHeader {
-            first: next,
-            created: now,
-            previous: self.last_hash,
-            streams: u32::try_from(heads.len()).expect("streams are fewer than 4 billion"),
-        };
-        let store = self.begin_segment(&header, &heads).inspect_err(|_| {
-            if let Err(error) = self.storage.remove(next) {
-                tracing::warn!(segment = %next, %error, "a segment that was not begun is left behind");
-            }
-        })?;
-        let mut segments = self.view.segments_mut();
-        segments.firsts.push(next);
-        segments.set_active(next, Arc::clone(&store));
-        drop(segments);
-        self.active = Some(Active {
-            first: next,
-            created: now,
-            store,
-            bytes: 0,
-        });
+        self.begin_segment(next, now, Vec::new())?;
         self.record(next.previous());
         self.sync_record();
         Ok(())
     }
 
+    /// Makes a segment, with these rows from the start, the one that is written to.
     fn begin_segment(
+        &mut self,
+        first: Position,
+        created: Timestamp,
+        rows: Vec<Row>,
+    ) -> Result<(), StorageError> {
+        let heads: HashMap<StreamId, Version> = self.view.heads();
+        let header = SegmentHeader {
+            first,
+            created,
+            previous: self.last_hash,
+            streams: u32::try_from(heads.len()).expect("streams are fewer than 4 billion"),
+        };
+        let mut all = segment::header_rows(&header, &heads);
+        all.extend(rows);
+        let store = self.make_segment(first, all).inspect_err(|_| {
+            if let Err(error) = self.storage.remove(first) {
+                tracing::warn!(segment = %first, %error, "a segment that was not begun is left behind");
+            }
+        })?;
+        let mut segments = self.view.segments_mut();
+        segments.firsts.push(first);
+        segments.set_active(first, Arc::clone(&store));
+        drop(segments);
+        self.active = Some(Active {
+            first,
+            created,
+            store,
+            bytes: 0,
+            index_rows: 0,
+        });
+        Ok(())
+    }
+
+    fn make_segment(
         &self,
-        header: &SegmentHeader,
-        heads: &HashMap<StreamId, Version>,
+        first: Position,
+        rows: Vec<Row>,
     ) -> Result<Arc<dyn SegmentStore>, StorageError> {
-        if self.storage.segments()?.contains(&header.first) {
+        if self.storage.segments()?.contains(&first) {
             // An attempt before this one came to nothing, and its removal too.
-            self.storage.remove(header.first)?;
+            self.storage.remove(first)?;
         }
-        let store = self.storage.create(header.first)?;
-        store.apply(segment::header_rows(header, heads))?;
+        let store = self.storage.create(first)?;
+        store.apply(rows)?;
         store.sync()?;
         Ok(store)
+    }
+
+    /// Begins a segment with this event at `first`, behind a damaged end. Segment and event are
+    /// there together or not at all: a log does not go on without saying why.
+    pub(crate) fn begin_behind(
+        &mut self,
+        first: Position,
+        time: Timestamp,
+        event: Event,
+    ) -> Result<Appended, AppendError> {
+        let time = time.max(self.last_time);
+        let request = AppendRequest::encode(vec![StreamAppend {
+            stream: StreamId::log(),
+            expected: ExpectedVersion::Any,
+            events: vec![event],
+        }])?;
+        let view = Arc::clone(&self.view);
+        let mut commit = Commit {
+            view: &view,
+            builder: PageBuilder::default(),
+            events: Vec::new(),
+            next: first,
+            time,
+        };
+        let appended = commit.add(request)?;
+        let page = commit.builder.finish(first, time, &self.last_hash);
+        let rows = segment::page_rows(&commit.builder, first, &page);
+        self.begin_segment(first, time, rows)
+            .map_err(AppendError::Refused)?;
+        (self.last_hash, self.last_time) = (page::hash(&page), time);
+        view.publish(commit.events);
+        view.set_health(Health::Sound);
+        self.record(appended.last);
+        self.sync_record();
+        Ok(appended)
     }
 
     /// Whether the disk was full, and nothing has found room since.

@@ -172,8 +172,9 @@ pub enum AppendError {
     #[error("an earlier sync failed; open the log again")]
     Poisoned,
     /// The end of the log is damaged, so the versions that streams have reached are not known, and
-    /// none may be given twice. What lies below is read.
-    #[error("the log is damaged from position {from} {}: {reason}; it can be read and takes no append", until(*to))]
+    /// none may be given twice. What lies below is read. See
+    /// [`repair_plan`](super::EventLog::repair_plan).
+    #[error("the log is damaged from position {from} {}: {reason}; it can be read and takes no append until it is repaired", until(*to))]
     TailDamaged {
         /// The first position that is lost.
         from: Position,

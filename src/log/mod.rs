@@ -30,6 +30,7 @@ mod origin;
 mod page;
 mod reader;
 mod recovery;
+mod repair;
 mod retention;
 mod segment;
 mod sled_storage;
@@ -57,12 +58,13 @@ pub use self::{
     options::{Durability, LogOptions},
     origin::{Origin, OriginDraft, OriginStore, SectionRows, SectionWriter},
     reader::ReadLimit,
+    repair::{RepairError, RepairPlan, repair_with},
     retention::{RetentionError, RetentionPlan, RetentionPolicy, RetiredSegment},
     sled_storage::DirectoryStorage,
     snapshot::{SnapshotRows, SnapshotStore},
     storage::{Row, SegmentStore, Storage, Visit},
     upcast::{Upcast, Upcaster},
-    verify::{VerifyProblem, VerifyProgress, VerifyReport},
+    verify::{GivenUp, VerifyProblem, VerifyProgress, VerifyReport},
     view::Quarantined,
     writer::{LogWriter, PendingAppend, Urgency},
 };

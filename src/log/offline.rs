@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, path::Path, sync::Arc};
 
-use crate::model::{Position, Timestamp, Version};
+use crate::model::{Event, LogEvent, Position, Timestamp, Version};
 
 use super::{
     AppendError, AppendRequest, Durability, ExpectedVersion, LogOptions, OpenError, RecordedEvent,
@@ -14,7 +14,7 @@ use super::{
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum OfflineError {
-    /// Positions have no gaps (G1).
+    /// Positions have no gaps (G1) but where a repair says so.
     #[error("position {found} stands where {expected} must follow")]
     Position {
         /// The position that must follow.
@@ -75,7 +75,7 @@ impl Sequence {
             Some(_) => self.last.next(),
             None => position.max(Position::FIRST),
         };
-        if position != expected {
+        if position != expected && !is_behind_given_up(event, expected) {
             return Err(OfflineError::Position {
                 expected,
                 found: position,
@@ -126,6 +126,16 @@ impl Sequence {
     }
 }
 
+/// Whether this event says that what stood from `expected` up to it was given up.
+fn is_behind_given_up(event: &RecordedEvent, expected: Position) -> bool {
+    match &event.event {
+        Event::Log(LogEvent::Repaired(repaired)) => {
+            repaired.from == expected && event.position > expected
+        }
+        _ => false,
+    }
+}
+
 /// Writes events that were recorded elsewhere into a new log: positions, streams, versions and
 /// times stay what they were, which no append to a living log can have.
 ///
@@ -170,7 +180,15 @@ impl OfflineWriter {
 
     /// Takes the next event.
     pub fn write(&mut self, event: RecordedEvent) -> Result<(), OfflineError> {
+        let expected = self.sequence.last.next();
         self.sequence.follow(&event)?;
+        if self.sequence.last > expected && is_behind_given_up(&event, expected) {
+            self.commit()?;
+            self.core.sync()?;
+            self.core
+                .begin_behind(event.position, event.time, event.event)?;
+            return Ok(());
+        }
         let is_full = self.waiting.len() >= self.events_max || self.waiting_bytes >= self.bytes_max;
         if is_full
             || self
@@ -230,7 +248,7 @@ mod tests {
     use super::*;
     use crate::{
         log::EventLog,
-        model::{Event, JobId, JobPaused},
+        model::{JobId, JobPaused, LogRepaired},
     };
 
     fn stream(number: u128) -> StreamId {
@@ -292,6 +310,35 @@ mod tests {
         assert_eq!(log.stream_version(stream(1)), Version::new(7));
         assert!(log.quarantined().is_empty());
         assert!(log.verify(|_| {}).unwrap().is_sound());
+    }
+
+    #[test]
+    fn what_a_repair_gave_up_stays_given_up() {
+        let repaired = |position: u64, from: u64| RecordedEvent {
+            position: Position::new(position),
+            stream: StreamId::log(),
+            version: Version::new(1),
+            time: Timestamp::from_millis(7),
+            event: LogRepaired {
+                from: Position::new(from),
+                to: None,
+                reason: "it is gone".to_owned(),
+            }
+            .into(),
+        };
+        let events = [event(1, 1, 1, 5), repaired(90, 2), event(91, 1, 2, 8)];
+        let (_directory, log) = written(&events);
+        let read = log.read(Position::ZERO, 10).unwrap();
+        let read: Vec<_> = read.iter().map(|event| (**event).clone()).collect();
+        assert_eq!(read, events);
+        let report = log.verify(|_| {}).unwrap();
+        assert!(report.is_sound(), "{report:?}");
+        assert_eq!(report.given_up.len(), 1);
+
+        let mut sequence = Sequence::default();
+        sequence.follow(&events[0]).unwrap();
+        let error = sequence.follow(&repaired(90, 3)).unwrap_err();
+        assert!(error.to_string().contains("position 90"), "{error}");
     }
 
     #[test]

@@ -33,9 +33,9 @@ pub struct LogOptions {
     pub durability: Durability,
     /// Where times come from. Default: the machine's clock.
     pub clock: SharedClock,
-    /// A segment is sealed at this size. Default 64 MiB: small enough that retention is fine
-    /// grained and the scan of the newest at open takes well under a second, large enough that a
-    /// terabyte is not a directory of a million files.
+    /// A segment is sealed at this size, or where its index has 200,000 rows. Default 64 MiB: small
+    /// enough that retention is fine grained and the scan of the newest at open takes well under a
+    /// second, large enough that a terabyte is not a directory of a million files.
     pub segment_bytes_max: u64,
     /// A segment is sealed at this age. Default a day: retention is spoken of in days.
     pub segment_age_max: Duration,

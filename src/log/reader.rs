@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::model::{Position, Timestamp, Version};
+use crate::model::{Event, LogEvent, Position, Timestamp, Version};
 
 use super::{
     ReadError, RecordedEvent, StorageError, StreamId,
-    page::{Page, PageHash, Undecodable},
+    page::{Page, PageHash, PageHeader, Undecodable},
     segment::{IndexRow, PageDamage, PageError, SegmentReader},
     view::{PageEvents, Quarantined, View},
 };
@@ -44,7 +44,7 @@ impl ReadLimit {
 
 impl View {
     /// Visible events after `after`, up to a limit. Stops early before damage, so that what stands
-    /// before it is given first.
+    /// before it is given first; passes over what a repair has given up.
     pub(crate) fn read(
         &self,
         after: Position,
@@ -66,6 +66,10 @@ impl View {
         while next <= head && limit.events > 0 {
             let page = match self.page_of(next) {
                 Ok(page) => page,
+                Err(ReadError::Corrupt { from, to, .. }) if self.is_given_up(from, to) => {
+                    next = to.next();
+                    continue;
+                }
                 Err(error) if events.is_empty() => return Err(error),
                 Err(_) => break,
             };
@@ -128,17 +132,41 @@ impl View {
         let mut high = self.head().next();
         while low < high {
             let middle = low.plus(high.distance_from(low) / 2);
-            let segment = self.segment_of(middle)?;
-            self.refuse_damaged(middle)?;
-            // Whole, because a head whose checksum is not tried may tell anything.
-            let page = self.sound_page(segment, middle)?.header;
-            if page.time < time {
-                low = page.last().next();
-            } else {
-                high = page.first.min(middle);
+            // Where what follows damage is late enough the answer is the damage, so that whoever reads
+            // on from there is told of it.
+            let (from, page) = self.readable_from(middle, high)?;
+            match page {
+                Some(page) if page.time < time => low = page.last().next(),
+                _ => high = from.min(middle).max(low),
             }
         }
         Ok(low)
+    }
+
+    /// The head of the page that holds this position, or of the first one behind damage that hides
+    /// it, when that begins before `end`. Before it, where page or damage begins.
+    fn readable_from(
+        &self,
+        position: Position,
+        end: Position,
+    ) -> Result<(Position, Option<PageHeader>), ReadError> {
+        let (mut at, mut damaged) = (position, None);
+        while at < end {
+            let segment = self.segment_of(at)?;
+            // Whole, because a head whose checksum is not tried may tell anything.
+            let page = self
+                .refuse_damaged(at)
+                .and_then(|()| self.sound_page(segment, at));
+            match page {
+                Ok(page) => return Ok((damaged.unwrap_or(page.header.first), Some(page.header))),
+                Err(ReadError::Corrupt { from, to, .. }) => {
+                    damaged.get_or_insert(from);
+                    at = at.max(to).next();
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((damaged.unwrap_or(position), None))
     }
 
     /// The hash of the page that holds a visible position.
@@ -168,6 +196,21 @@ impl View {
         let events = Arc::new(events);
         self.keep_page(first, &events);
         Ok(events)
+    }
+
+    /// Whether a repair has given up what is damaged here: the segment behind it begins by saying so,
+    /// which is all that is to be told.
+    fn is_given_up(&self, from: Position, to: Position) -> bool {
+        let behind = to.next();
+        if behind > self.head() || self.segments().of(behind) != Some(behind) {
+            return false;
+        }
+        let page = self.page_of(behind);
+        let told = page.ok().and_then(|page| page.first()?.clone().ok());
+        told.is_some_and(|event| match &event.event {
+            Event::Log(LogEvent::Repaired(repaired)) => repaired.from <= from,
+            _ => false,
+        })
     }
 
     fn segment_of(&self, position: Position) -> Result<Position, ReadError> {

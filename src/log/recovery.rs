@@ -23,6 +23,7 @@ pub(crate) enum Newest {
         created: Timestamp,
         store: Arc<dyn SegmentStore>,
         bytes: u64,
+        index_rows: u64,
         /// Whether every page of it is sound.
         sound: bool,
     },
@@ -231,6 +232,7 @@ fn recover_from(
                 created: header.created,
                 store,
                 bytes: scan.bytes,
+                index_rows: scan.index_rows,
                 sound: scan.damage.is_empty(),
             },
             head: scan.next.previous(),
@@ -258,6 +260,7 @@ struct Scan {
     chained: bool,
     last_time: Timestamp,
     bytes: u64,
+    index_rows: u64,
 }
 
 impl Scan {
@@ -270,6 +273,7 @@ impl Scan {
             chained: true,
             last_time: header.created,
             bytes: 0,
+            index_rows: 0,
         };
         // The index counts the events of damaged pages too, so it tells where the log ends.
         let mut end = header.first;
@@ -283,6 +287,7 @@ impl Scan {
             }
             *head = row.last();
             end = end.plus(row.count);
+            scan.index_rows += 1;
         }
         while scan.next < end {
             scan.step(reader, end)?;

@@ -2,10 +2,10 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use crate::model::{Event, Position, Timestamp, Version};
+use crate::model::{Event, LogEvent, Position, Timestamp, Version};
 
 use super::{
-    EventLog, ReadError, StorageError, StreamId,
+    EventLog, ReadError, RecordedEvent, StorageError, StreamId,
     head_file::HeadRecord,
     page::{Page, PageHash},
     segment::{PageError, SegmentHeader, SegmentReader},
@@ -38,6 +38,39 @@ pub struct VerifyReport {
     pub last: Position,
     /// Everything that does not hold, by position.
     pub problems: Vec<VerifyProblem>,
+    /// Ranges that a repair has given up. What is damaged in them is no problem any more.
+    pub given_up: Vec<GivenUp>,
+}
+
+/// A range of positions that a repair has given up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GivenUp {
+    /// The first position of it.
+    pub from: Position,
+    /// The last position before the log goes on.
+    pub to: Position,
+    /// When it was given up.
+    pub time: Timestamp,
+    /// How the damage had been seen.
+    pub reason: String,
+}
+
+impl GivenUp {
+    fn by(recorded: &RecordedEvent) -> Option<Self> {
+        let Event::Log(LogEvent::Repaired(repaired)) = &recorded.event else {
+            return None;
+        };
+        Some(Self {
+            from: repaired.from,
+            to: recorded.position.previous(),
+            time: recorded.time,
+            reason: repaired.reason.clone(),
+        })
+    }
+
+    fn covers(&self, problem: &VerifyProblem) -> bool {
+        self.from <= problem.from && problem.to <= self.to
+    }
 }
 
 impl VerifyReport {
@@ -87,6 +120,10 @@ impl EventLog {
             verifier.problem(verifier.next, head, "it is missing");
         }
         verifier.behind_head();
+        let VerifyReport {
+            problems, given_up, ..
+        } = &mut verifier.report;
+        problems.retain(|problem| !given_up.iter().any(|given_up| given_up.covers(problem)));
         Ok(verifier.report)
     }
 }
@@ -247,7 +284,7 @@ impl Verifier {
                         Ok(event) if matches!(event.event, Event::Unknown(_)) => {
                             self.report.unknown_events += 1;
                         }
-                        Ok(_) => {}
+                        Ok(event) => self.report.given_up.extend(GivenUp::by(&event)),
                         Err(bad) => self.problem(bad.position, bad.position, bad.reason.clone()),
                     }
                 }

@@ -225,6 +225,8 @@ family! {
     LogEvent as Log {
         /// Retention cuts it.
         "log.cut", 1 => Cut(LogCut),
+        /// Its damaged end was given up.
+        "log.repaired", 1 => Repaired(LogRepaired),
     }
 }
 
@@ -573,6 +575,19 @@ payload! {
         first: Position,
         /// Bytes on disk that this gives back.
         bytes: u64,
+    }
+}
+payload! {
+    /// The end of the log was damaged, and somebody decided to go on without it. No event stands
+    /// between `from` and this one.
+    LogRepaired {
+        /// The first position that was given up.
+        from: Position,
+        /// The last position known to have been written.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<Position>,
+        /// How the damage was seen.
+        reason: String,
     }
 }
 payload! {

@@ -21,6 +21,7 @@ mod lanes;
 mod limits;
 mod publish;
 pub(crate) mod recovery;
+mod repair;
 mod retention;
 mod snapshotter;
 mod sources;
@@ -35,6 +36,7 @@ pub use self::{
     error::{ControlError, StartError},
     explain::{Explanation, Standing, Step},
     handle::Handle,
+    repair::repair,
     retention::{Holder, HolderKind, RetentionReport, RetentionStatus},
     what_if::{Comparison, Outcome, WhatIf, what_if},
 };

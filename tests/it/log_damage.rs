@@ -10,9 +10,10 @@ use std::{
 use hooklog::{
     log::{
         AppendError, EventLog, ExpectedVersion, FeedItem, FeedStart, Filter, Health, OpenError,
-        ReadError, RecordedEvent, StorageError,
+        ReadError, RecordedEvent, RepairError, RepairPlan, StorageError, repair_with,
     },
     model::{Moment, Position, Timestamp, Version},
+    runtime,
     testing::{
         MemoryStorage,
         log_conformance::{append, message, options, stream},
@@ -348,6 +349,98 @@ fn g11_an_end_that_was_acknowledged_and_is_gone_is_named_and_its_positions_are_n
     append(&log, stream(9), ExpectedVersion::Any, vec![message(1, 1)]).unwrap();
 }
 
+fn repair(storage: &MemoryStorage, plan: &RepairPlan) -> Result<Position, RepairError> {
+    let repaired = repair_with(Arc::new(storage.clone()), options(400), plan);
+    repaired.map(|appended| appended.first)
+}
+
+#[test]
+fn a_damaged_end_is_given_up_by_a_repair_and_its_positions_are_not_given_again() {
+    let storage = MemoryStorage::new();
+    let sound = written(&storage, 400);
+    cut_last_commit(&storage);
+    let lost = Position::new(EVENTS);
+    let plan = open(&storage, 400).repair_plan().unwrap();
+    assert_eq!((plan.from, plan.to), (lost, Some(lost)));
+    assert_eq!(plan.events(), Some(1));
+    assert_eq!(plan.readable_until, Some(sound[28].time));
+    assert_eq!(repair(&storage, &plan).unwrap(), plan.resume);
+
+    let log = open(&storage, 400);
+    assert_eq!(log.health(), Health::Sound);
+    assert_eq!(log.head(), plan.resume);
+    let expected = ExpectedVersion::Exact(sound[28].version);
+    let appended = append(&log, sound[28].stream, expected, vec![message(77, 1)]);
+    assert_eq!(appended.unwrap().first, plan.resume.next());
+    let (events, damaged) = read_around(&log);
+    assert_eq!(damaged, 0, "nobody is told twice");
+    assert_eq!(events[..29], sound[..29]);
+    assert_eq!(events.len(), 31);
+    for after in [lost.previous(), lost, Position::new(1_000_000)] {
+        assert_eq!(log.read(after, 1).unwrap(), events[29..30]);
+    }
+    let skipped = plan.resume.previous();
+    let of_stream = log.read_stream(sound[28].stream, Version::ZERO, usize::MAX);
+    assert_eq!(of_stream.unwrap().last().unwrap().event, message(77, 1));
+    let report = log.verify(|_| {}).unwrap();
+    assert_eq!(report.problems, []);
+    let given_up = &report.given_up[0];
+    assert_eq!((given_up.from, given_up.to), (lost, skipped));
+    for event in &events {
+        assert!(log.position_at(event.time).unwrap() <= event.position);
+    }
+    assert_eq!(log.position_at(Timestamp::MAX).unwrap(), log.head().next());
+}
+
+#[test]
+fn a_log_that_takes_events_is_not_repaired_and_neither_is_another_damage_than_was_shown() {
+    let storage = MemoryStorage::new();
+    written(&storage, 400);
+    assert_eq!(open(&storage, 400).repair_plan(), None);
+    let newest = *segments(&storage).last().unwrap();
+    storage.break_segment(newest);
+    let plan = open(&storage, 400).repair_plan().unwrap();
+    assert_eq!(plan.from, newest);
+    let other = RepairPlan {
+        to: None,
+        ..plan.clone()
+    };
+    let refused = repair(&storage, &other);
+    assert!(matches!(refused, Err(RepairError::Changed)), "{refused:?}");
+    repair(&storage, &plan).unwrap();
+    let refused = repair(&storage, &plan);
+    assert!(matches!(refused, Err(RepairError::Changed)), "{refused:?}");
+    let report = open(&storage, 400).verify(|_| {}).unwrap();
+    assert_eq!(report.problems, []);
+}
+
+#[test]
+fn a_repair_that_fails_leaves_the_log_as_it_was() {
+    let storage = MemoryStorage::new();
+    written(&storage, 400);
+    cut_last_commit(&storage);
+    let plan = open(&storage, 400).repair_plan().unwrap();
+    let failures: [fn(&MemoryStorage); 4] = [
+        |storage| storage.fail_creates(1),
+        |storage| storage.fail_applies(1),
+        |storage| storage.set_full(true),
+        // The first is that of opening.
+        |storage| storage.fail_syncs(2),
+    ];
+    for fail in failures {
+        fail(&storage);
+        let refused = repair(&storage, &plan);
+        assert!(refused.is_err(), "{refused:?}");
+        storage.fail_syncs(0);
+        storage.set_full(false);
+        storage.crash();
+        assert_eq!(open(&storage, 400).repair_plan(), Some(plan.clone()));
+    }
+    repair(&storage, &plan).unwrap();
+    storage.crash();
+    assert_eq!(open(&storage, 400).head(), plan.resume);
+}
+
 #[test]
 fn g11_lost_segments_at_either_end_are_damage_and_not_retention() {
     let storage = MemoryStorage::new();
@@ -484,11 +577,35 @@ fn open_damaged(directory: &Path, sound: &[Arc<RecordedEvent>], what: &str) -> b
             matches!(refused, Err(AppendError::TailDamaged { .. })),
             "{what}"
         );
+        drop(log);
+        repair_damaged(directory, &events, what);
     } else {
         let appended = append(&log, stream(1), ExpectedVersion::Any, vec![message(1, 1)]);
         assert_eq!(appended.unwrap().first, Position::new(61), "{what}");
     }
     is_seen
+}
+
+/// Repairs a directory whose end is damaged: what could be read is read as before, and it takes
+/// events again.
+fn repair_damaged(directory: &Path, readable: &[Arc<RecordedEvent>], what: &str) {
+    let plan = EventLog::open_read_only(directory).unwrap().repair_plan();
+    let plan = plan.unwrap_or_else(|| panic!("{what}: nothing to repair"));
+    let told = runtime::repair(directory, &plan).unwrap();
+    assert_eq!(told.first, plan.resume, "{what}");
+    let log = EventLog::open(directory, options(4_000)).unwrap();
+    assert_eq!(log.health(), Health::Sound, "{what}");
+    assert_eq!(log.repair_plan(), None, "{what}");
+    let appended = append(&log, stream(1), ExpectedVersion::Any, vec![message(1, 1)]);
+    assert_eq!(appended.unwrap().first, plan.resume.next(), "{what}");
+    let (events, _) = read_around(&log);
+    assert_eq!(events[..events.len() - 2], *readable, "{what}");
+    let report = log.verify(|_| {}).unwrap();
+    assert_eq!(report.given_up.len(), 1, "{what}");
+    assert_eq!(report.given_up[0].from, plan.from, "{what}");
+    for problem in report.problems {
+        assert!(problem.from < plan.from, "{what}: {problem:?}");
+    }
 }
 
 #[test]

@@ -348,6 +348,12 @@ fn of_the_log() -> Vec<Event> {
             bytes: 67_108_864,
         }
         .into(),
+        LogRepaired {
+            from: Position::new(91),
+            to: Some(Position::new(100)),
+            reason: "it was written, and the log ends at position 90".to_owned(),
+        }
+        .into(),
     ]
 }
 

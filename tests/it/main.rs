@@ -7,6 +7,7 @@
 
 mod cli;
 mod cli_jobs;
+mod cli_repair;
 mod cli_server;
 mod cli_transfer;
 mod console;

@@ -86,7 +86,10 @@ fn ready(call: &Call) -> Result<Reply, Problem> {
             return not("a sync of the log failed; start the gateway again".to_owned());
         }
         Health::TailDamaged { from, reason, .. } => {
-            return not(format!("the log is damaged from position {from}: {reason}"));
+            return not(format!(
+                "the log is damaged from position {from}: {reason}; `hooklog repair` shows what is \
+                 lost, and goes on without it"
+            ));
         }
         _ => return not("the log is closed".to_owned()),
     }

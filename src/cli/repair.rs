@@ -1,0 +1,135 @@
+//! `hooklog repair`: what a damaged log has lost, and how it goes on without it.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::{CliError, Output, data::AtRestArgs};
+use crate::{
+    log::{EventLog, Quarantined, RepairPlan},
+    runtime,
+};
+
+#[derive(Debug, Args)]
+pub(super) struct RepairArgs {
+    #[command(flatten)]
+    data: AtRestArgs,
+    /// Give up what was shown, for good, so that the log takes events again. Without it nothing is
+    /// changed.
+    #[arg(long)]
+    apply: bool,
+}
+
+/// What is told.
+struct Findings {
+    plan: Option<RepairPlan>,
+    /// What is damaged and keeps nothing from going on.
+    passed_over: Vec<Quarantined>,
+}
+
+pub(super) fn run(args: &RepairArgs, output: &mut Output) -> Result<(), CliError> {
+    // What is read is closed before anything is written.
+    let findings = Findings::of(&args.data.open()?.log);
+    let is_applied = args.apply && findings.plan.is_some();
+    if !output.is_json() {
+        for line in findings.lines() {
+            output.line(line)?;
+        }
+        output.flush()?;
+    }
+    if let (true, Some(plan)) = (is_applied, &findings.plan) {
+        runtime::repair(args.data.path(), plan)
+            .map_err(|error| CliError::failure(error.to_string()))?;
+    }
+    if output.is_json() {
+        output.json(&findings.document(is_applied))?;
+    } else if let Some(plan) = &findings.plan {
+        output.line(if is_applied {
+            format!("Done: the log goes on at position {}.", plan.resume)
+        } else {
+            "Nothing is changed. `hooklog repair --apply` does it.".to_owned()
+        })?;
+    }
+    Ok(output.flush()?)
+}
+
+impl Findings {
+    fn of(log: &EventLog) -> Self {
+        let plan = log.repair_plan();
+        let passed_over = match &plan {
+            Some(plan) => plan.passed_over.clone(),
+            None => log.quarantined(),
+        };
+        Self { plan, passed_over }
+    }
+
+    fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for range in &self.passed_over {
+            let to = range
+                .to
+                .map_or_else(|| "on".to_owned(), |to| format!("to {to}"));
+            lines.push(format!(
+                "Positions {} {to} are damaged and are passed over: {}",
+                range.from, range.reason
+            ));
+        }
+        let Some(plan) = &self.plan else {
+            lines.push("The log takes events; there is nothing to repair.".to_owned());
+            return lines;
+        };
+        lines.push(match plan.readable_until {
+            Some(time) => format!(
+                "The log can be read before position {}, up to {time}.",
+                plan.from
+            ),
+            None => format!("Nothing can be read before position {}.", plan.from),
+        });
+        lines.push(format!("What follows is damaged: {}", plan.reason));
+        lines.push(String::new());
+        lines.push("A repair gives up, for good:".to_owned());
+        lines.push(match (plan.to, plan.events()) {
+            (Some(to), Some(count)) => format!(
+                "- {count} events, at positions {} to {to}, and any behind them that no record tells of",
+                plan.from
+            ),
+            _ => format!(
+                "- every event from position {} on; how many there were is not known",
+                plan.from
+            ),
+        });
+        lines.push("- messages among them, which are not delivered any more".to_owned());
+        lines.push(
+            "- outcomes of calls among them: those messages are sent again, with the same webhook-id"
+                .to_owned(),
+        );
+        lines.push("- whatever was created or changed by them".to_owned());
+        lines.push(String::new());
+        lines.push(format!(
+            "The log then says so, and goes on at position {}. Views are built again at the next start. \
+             The files that are damaged stay where they are.",
+            plan.resume
+        ));
+        lines
+    }
+
+    fn document(&self, is_applied: bool) -> Value {
+        let passed_over = self.passed_over.iter();
+        let passed_over = passed_over
+            .map(|range| json!({"from": range.from, "to": range.to, "reason": range.reason}));
+        let plan = self.plan.as_ref().map(|plan| {
+            json!({
+                "from": plan.from,
+                "to": plan.to,
+                "events": plan.events(),
+                "reason": plan.reason,
+                "readableUntil": plan.readable_until,
+                "resume": plan.resume,
+            })
+        });
+        json!({
+            "repair": plan,
+            "passedOver": passed_over.collect::<Vec<_>>(),
+            "applied": is_applied,
+        })
+    }
+}
