@@ -87,8 +87,9 @@
 //! # What it promises
 //! Tests cite these by number.
 //!
-//! - **G1** Positions count the events of the log from 1, without a gap, in the order of their
-//!   commits. Versions count the events of one stream in the same way.
+//! - **G1** Positions count the events of the log from 1, in the order of their commits, without a
+//!   gap but where a person [gave up](runtime::repair) what was damaged. Versions count the events of
+//!   one stream in the same way, without any.
 //! - **G2** An append is in the log whole or not at all. When it returns, it survives what the
 //!   configured [`Durability`](log::Durability) names: by default, loss of power. An append whose
 //!   fate is not known is answered with an error that says so.
@@ -114,7 +115,8 @@
 //! - **G10** After a sync that failed nothing is acknowledged until the log is opened again.
 //! - **G11** Damage is found by checksums and a chain of hashes, named by its
 //!   [range of positions](log::EventLog::quarantined), and never served as events. Other ranges
-//!   stay readable. A log whose newest segment cannot be read takes no append.
+//!   stay readable. A log whose end cannot be read takes no append until it is
+//!   [repaired](runtime::repair).
 //! - **G12** A slow, failing or hostile callback costs its own subscription alone: its calls are
 //!   few at a time, short in time, and little is read of what it answers.
 //!

@@ -105,8 +105,8 @@ impl Findings {
         lines.push("- whatever was created or changed by them".to_owned());
         lines.push(String::new());
         lines.push(format!(
-            "The log then says so, and goes on at position {}. Views are built again at the next start. \
-             The files that are damaged stay where they are.",
+            "The log then says so, and goes on at position {}. Views that know of it are built again. A \
+             segment that cannot be read is kept beside the log, with .given-up behind its name.",
             plan.resume
         ));
         lines

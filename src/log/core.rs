@@ -538,14 +538,22 @@ impl LogCore {
     }
 
     /// Begins a segment with this event at `first`, behind a damaged end. Segment and event are
-    /// there together or not at all: a log does not go on without saying why.
+    /// there together or not at all: a log does not go on without saying why. Streams go on at the
+    /// versions that can be read, or at those that are `known` otherwise where they are higher.
     pub(crate) fn begin_behind(
         &mut self,
         first: Position,
         time: Timestamp,
         event: Event,
+        known: &HashMap<StreamId, Version>,
     ) -> Result<Appended, AppendError> {
         let time = time.max(self.last_time);
+        let mut heads = self.view.heads();
+        for (stream, version) in known {
+            let head = heads.entry(*stream).or_default();
+            *head = (*head).max(*version);
+        }
+        self.view.reset(self.view.head(), heads);
         let request = AppendRequest::encode(vec![StreamAppend {
             stream: StreamId::log(),
             expected: ExpectedVersion::Any,

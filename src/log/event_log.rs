@@ -307,12 +307,14 @@ impl EventLog {
         reading.await.unwrap_or(Err(ReadError::Closed))
     }
 
-    /// The event at a position; `None` above the head and at zero. May touch the disk.
+    /// The event at a position; `None` above the head, at zero, and where a repair has given it up.
+    /// May touch the disk.
     pub fn get(&self, position: Position) -> Result<Option<Arc<RecordedEvent>>, ReadError> {
         if position == Position::ZERO {
             return Ok(None);
         }
-        Ok(self.read(position.previous(), 1)?.pop())
+        let read = self.read(position.previous(), 1)?.pop();
+        Ok(read.filter(|event| event.position == position))
     }
 
     /// [`get`](Self::get) for async code.
@@ -323,7 +325,8 @@ impl EventLog {
         if position == Position::ZERO {
             return Ok(None);
         }
-        Ok(self.read_async(position.previous(), 1).await?.pop())
+        let read = self.read_async(position.previous(), 1).await?.pop();
+        Ok(read.filter(|event| event.position == position))
     }
 
     /// The first position whose time is `time` or later; the one after the head when there is

@@ -2,7 +2,8 @@
 //!
 //! One writer, any number of readers. [`EventLog`] promises:
 //!
-//! - **G1** positions are gapless and are the commit order; versions are gapless per stream.
+//! - **G1** positions are the commit order, gapless but where a repair says so; versions are gapless
+//!   per stream.
 //! - **G2** an append is all-or-nothing and as durable as configured before it returns.
 //! - **G4** a reader never sees a position before all lower ones, nor one that is not yet as
 //!   durable as configured.
@@ -58,7 +59,7 @@ pub use self::{
     options::{Durability, LogOptions},
     origin::{Origin, OriginDraft, OriginStore, SectionRows, SectionWriter},
     reader::ReadLimit,
-    repair::{RepairError, RepairPlan, repair_with},
+    repair::{Repair, RepairError, RepairPlan},
     retention::{RetentionError, RetentionPlan, RetentionPolicy, RetiredSegment},
     sled_storage::DirectoryStorage,
     snapshot::{SnapshotRows, SnapshotStore},

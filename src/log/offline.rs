@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, path::Path, sync::Arc};
 
-use crate::model::{Event, LogEvent, Position, Timestamp, Version};
+use crate::model::{Position, Timestamp, Version};
 
 use super::{
     AppendError, AppendRequest, Durability, ExpectedVersion, LogOptions, OpenError, RecordedEvent,
@@ -128,12 +128,7 @@ impl Sequence {
 
 /// Whether this event says that what stood from `expected` up to it was given up.
 fn is_behind_given_up(event: &RecordedEvent, expected: Position) -> bool {
-    match &event.event {
-        Event::Log(LogEvent::Repaired(repaired)) => {
-            repaired.from == expected && event.position > expected
-        }
-        _ => false,
-    }
+    event.position > expected && event.event.repaired_from() == Some(expected)
 }
 
 /// Writes events that were recorded elsewhere into a new log: positions, streams, versions and
@@ -182,11 +177,11 @@ impl OfflineWriter {
     pub fn write(&mut self, event: RecordedEvent) -> Result<(), OfflineError> {
         let expected = self.sequence.last.next();
         self.sequence.follow(&event)?;
-        if self.sequence.last > expected && is_behind_given_up(&event, expected) {
+        if is_behind_given_up(&event, expected) {
             self.commit()?;
             self.core.sync()?;
             self.core
-                .begin_behind(event.position, event.time, event.event)?;
+                .begin_behind(event.position, event.time, event.event, &HashMap::new())?;
             return Ok(());
         }
         let is_full = self.waiting.len() >= self.events_max || self.waiting_bytes >= self.bytes_max;
@@ -248,7 +243,7 @@ mod tests {
     use super::*;
     use crate::{
         log::EventLog,
-        model::{JobId, JobPaused, LogRepaired},
+        model::{Event, JobId, JobPaused, LogRepaired},
     };
 
     fn stream(number: u128) -> StreamId {

@@ -254,6 +254,15 @@ impl Page {
         Ok(runs)
     }
 
+    /// From where on a repair gave up what stands before it, when it begins by saying so.
+    pub(crate) fn repaired_from(&self) -> Option<Position> {
+        let contents = Contents::read(&self.body)?;
+        let slot = contents.slot(&mut Cursor(contents.events))?;
+        let (name, version) = contents.types[slot.kind];
+        let event = Decoder::new(&[]).decode(name, version, slot.payload);
+        event.ok()?.repaired_from()
+    }
+
     /// Its events, each decoded by itself.
     pub(crate) fn events(&self, decoder: &Decoder) -> Result<Vec<Decoded>, String> {
         let contents = Contents::read(&self.body).ok_or("its dictionary is cut off")?;

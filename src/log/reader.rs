@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::model::{Event, LogEvent, Position, Timestamp, Version};
+use crate::model::{Position, Timestamp, Version};
 
 use super::{
     ReadError, RecordedEvent, StorageError, StreamId,
@@ -207,10 +207,8 @@ impl View {
         }
         let page = self.page_of(behind);
         let told = page.ok().and_then(|page| page.first()?.clone().ok());
-        told.is_some_and(|event| match &event.event {
-            Event::Log(LogEvent::Repaired(repaired)) => repaired.from <= from,
-            _ => false,
-        })
+        let begins = told.and_then(|event| event.event.repaired_from());
+        begins.is_some_and(|begins| begins <= from)
     }
 
     fn segment_of(&self, position: Position) -> Result<Position, ReadError> {

@@ -85,7 +85,10 @@ fn recover_newest(
             tracing::warn!(%error, "the newest segment is opened without a copy of it");
         }
         match open_newest(storage, first) {
-            Ok(Some((store, header))) => return recover_from(storage, firsts, store, &header),
+            Ok(Some((store, header))) => {
+                let firsts = without_given_up(storage, mode, firsts, store.as_ref(), &header)?;
+                return recover_from(storage, firsts, store, &header);
+            }
             Ok(None) if record.is_some_and(|record| record.newest >= first) => {
                 let reason = "it was begun and is empty".to_owned();
                 return unreadable(storage, firsts, first, reason);
@@ -161,6 +164,29 @@ impl Recovered {
     }
 }
 
+/// The segments without those that the newest says a repair has given up. One that could not be read
+/// then may be readable, in part, now: it must not come back.
+fn without_given_up(
+    storage: &dyn Storage,
+    mode: OpenMode,
+    mut firsts: Vec<Position>,
+    store: &dyn SegmentStore,
+    header: &SegmentHeader,
+) -> Result<Vec<Position>, StorageError> {
+    let page = SegmentReader(store).page_at(header.first).ok();
+    let Some(from) = page.and_then(|page| page.repaired_from()) else {
+        return Ok(firsts);
+    };
+    let is_given_up = |first: &Position| (from..header.first).contains(first);
+    if mode != OpenMode::ReadOnly {
+        for first in firsts.iter().copied().filter(is_given_up) {
+            storage.give_up(first)?;
+        }
+    }
+    firsts.retain(|first| !is_given_up(first));
+    Ok(firsts)
+}
+
 type Opened = Option<(Arc<dyn SegmentStore>, SegmentHeader)>;
 
 fn open_newest(storage: &dyn Storage, first: Position) -> Result<Opened, StorageError> {
@@ -186,11 +212,14 @@ fn unreadable(
     first: Position,
     reason: String,
 ) -> Result<Recovered, StorageError> {
-    let before = scan_before(storage, &firsts[..firsts.len() - 1])?;
+    let (own, before) = (begins_with(storage, first)?, &firsts[..firsts.len() - 1]);
+    let before = match own {
+        Some(known) => Some(known),
+        None => scan_before(storage, before)?.map(|scan| (scan.heads, scan.last_time)),
+    };
     let mut recovered = Recovered::nothing(firsts);
-    if let Some(scan) = before {
-        recovered.heads = scan.heads;
-        recovered.last_time = scan.last_time;
+    if let Some((heads, time)) = before {
+        (recovered.heads, recovered.last_time) = (heads, time);
     }
     recovered.head = first.previous();
     recovered.newest = Newest::Unreadable { first };
@@ -200,6 +229,25 @@ fn unreadable(
         reason,
     });
     Ok(recovered)
+}
+
+/// The versions that streams had when a segment began, and when that was.
+type Beginning = (HashMap<StreamId, Version>, Timestamp);
+
+/// The versions that streams had before this segment, and a time that none before it is after, where
+/// its table of them can be read.
+fn begins_with(storage: &dyn Storage, first: Position) -> Result<Option<Beginning>, StorageError> {
+    let known = open_newest(storage, first).and_then(|opened| {
+        let Some((store, header)) = opened else {
+            return Ok(None);
+        };
+        let heads = SegmentReader(store.as_ref()).base_heads(&header)?;
+        Ok(Some((heads, header.created)))
+    });
+    match known {
+        Err(StorageError::Corrupt { .. }) => Ok(None),
+        known => known,
+    }
 }
 
 /// What the last readable one of these segments ends with.

@@ -1,23 +1,24 @@
 //! Going on behind a damaged end. What was written there is given up for good; the log says so in
 //! an event of its own, and takes appends again.
 //!
-//! Nothing is removed: a segment that cannot be read stays where it is. Positions go on well behind
-//! everything that may have been given, so that none stands for two events, whoever has seen it.
+//! Positions go on well behind everything that may have been given, so that none stands for two
+//! events, whoever has seen it. A segment that could not be read is taken out of the log and kept.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
-use crate::model::{LogRepaired, Position, Timestamp};
-
-use super::{
-    AppendError, Appended, EventLog, Health, LogOptions, OpenError, Quarantined, Storage,
-    core::LogCore,
+use crate::{
+    clock::SharedClock,
+    model::{LogRepaired, Position, Timestamp, Version},
 };
 
-/// Positions are gone on with at a multiple of this, with at least as many between. The record of
-/// what is durable may be older than the last acknowledgement where the power failed as well.
-const POSITIONS_SKIPPED: u64 = 1_000_000;
-/// The same where nothing tells how far the log had come: more than a segment can hold.
-const POSITIONS_SKIPPED_UNKNOWN: u64 = 1_000 * POSITIONS_SKIPPED;
+use super::{
+    AppendError, Appended, EventLog, Health, LogOptions, LogWriter, OpenError, Quarantined,
+    ReadError, Storage, StreamId,
+};
+
+/// Positions are gone on with at a multiple of this, with at least as many between: more than what a
+/// segment can hold, because the record of what was durable may be as old as its beginning.
+const POSITIONS_SKIPPED: u64 = 1_000_000_000;
 
 /// What repairing a log gives up.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,6 +52,9 @@ pub enum RepairError {
     /// It could not be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// It could not be read.
+    #[error("failed to read what is not damaged: {0}")]
+    Read(#[from] ReadError),
     /// What is damaged is not what the plan says.
     #[error("the damage is another than the plan says; look at it again")]
     Changed,
@@ -66,19 +70,35 @@ impl EventLog {
         let Health::TailDamaged { from, to, reason } = self.health() else {
             return None;
         };
-        let before = self.read(self.head().previous(), 1).ok();
-        let passed_over = self.quarantined();
+        let (from, readable_until) = self.readable_before(from);
+        let mut passed_over = self.quarantined();
+        passed_over.retain(|damage| damage.from < from);
         Some(RepairPlan {
             from,
             to,
-            readable_until: before.and_then(|events| Some(events.first()?.time)),
-            resume: resume(self.highest_known(), to),
-            passed_over: passed_over
-                .into_iter()
-                .filter(|damage| damage.from < from)
-                .collect(),
+            readable_until,
+            resume: resume(self.highest_known().max(to.unwrap_or(Position::ZERO))),
+            passed_over,
             reason,
         })
+    }
+
+    /// Where damage begins that reaches up to this position, and the time of the event before it. It
+    /// may begin earlier than the position: where the event of an earlier repair is lost too.
+    fn readable_before(&self, mut from: Position) -> (Position, Option<Timestamp>) {
+        loop {
+            let before = from.previous();
+            if before == Position::ZERO {
+                return (from, None);
+            }
+            match self.read(before.previous(), 1) {
+                Err(ReadError::Corrupt { from: earlier, .. }) if earlier < from => from = earlier,
+                read => {
+                    let event = read.ok().and_then(|mut events| events.pop());
+                    return (from, event.map(|event| event.time));
+                }
+            }
+        }
     }
 
     /// The highest position that anything tells of.
@@ -93,42 +113,68 @@ impl EventLog {
 }
 
 /// Where a log goes on that had come at least so far.
-fn resume(known: Position, to: Option<Position>) -> Position {
-    let skipped = match to {
-        Some(_) => POSITIONS_SKIPPED,
-        None => POSITIONS_SKIPPED_UNKNOWN,
-    };
-    let known = known.max(to.unwrap_or(Position::ZERO)).get();
-    Position::new((known / skipped + 2) * skipped)
+fn resume(known: Position) -> Position {
+    let skipped = known.get() / POSITIONS_SKIPPED + 2;
+    Position::new(skipped.saturating_mul(POSITIONS_SKIPPED))
 }
 
-/// Gives up what this plan names of the log that this storage holds, and nothing else. Blocks.
-///
-/// Views and snapshots may know of what is given up; [`runtime::repair`](crate::runtime::repair) drops
-/// them with it.
-pub fn repair_with(
-    storage: Arc<dyn Storage>,
-    options: LogOptions,
-    plan: &RepairPlan,
-) -> Result<Appended, RepairError> {
-    let now = options.clock.now();
-    let (mut core, view) = LogCore::open(storage, options, false)?;
-    let health = view.health();
-    let is_planned = matches!(
-        &health,
-        Health::TailDamaged { from, to, .. } if (*from, *to) == (plan.from, plan.to)
-    );
-    if !is_planned {
-        return Err(RepairError::Changed);
+/// A damaged log that is about to be repaired: held, and as the plan says.
+pub struct Repair {
+    log: EventLog,
+    writer: LogWriter,
+    clock: SharedClock,
+    plan: RepairPlan,
+}
+
+impl std::fmt::Debug for Repair {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Repair")
+            .field("plan", &self.plan)
+            .finish_non_exhaustive()
     }
-    let told = LogRepaired {
-        from: plan.from,
-        to: plan.to,
-        reason: plan.reason.clone(),
-    };
-    let appended = core.begin_behind(plan.resume, now, told.into())?;
-    core.close();
-    Ok(appended)
+}
+
+impl Repair {
+    /// Opens the log that this storage holds, if it is damaged as the plan says. Blocks, as all of
+    /// this does.
+    pub fn open(
+        storage: Arc<dyn Storage>,
+        options: LogOptions,
+        plan: &RepairPlan,
+    ) -> Result<Self, RepairError> {
+        let clock = Arc::clone(&options.clock);
+        let (log, writer) = EventLog::open_stepped(storage, options)?;
+        let found = log.repair_plan().ok_or(RepairError::Changed)?;
+        let is_planned = (found.from, found.to, found.resume) == (plan.from, plan.to, plan.resume);
+        if !is_planned {
+            return Err(RepairError::Changed);
+        }
+        Ok(Self {
+            log,
+            writer,
+            clock,
+            plan: found,
+        })
+    }
+
+    /// The log, to be read.
+    pub const fn log(&self) -> &EventLog {
+        &self.log
+    }
+
+    /// Gives up what the plan names. Streams go on at the versions that can be read, or at those
+    /// that are `known` otherwise where they are higher.
+    pub fn apply(mut self, known: &HashMap<StreamId, Version>) -> Result<Appended, RepairError> {
+        let told = LogRepaired {
+            from: self.plan.from,
+            to: self.plan.to,
+            reason: self.plan.reason,
+        };
+        let core = self.writer.core();
+        let appended = core.begin_behind(self.plan.resume, self.clock.now(), told.into(), known)?;
+        core.close();
+        Ok(appended)
+    }
 }
 
 #[cfg(test)]
@@ -137,15 +183,14 @@ mod tests {
 
     #[test]
     fn positions_go_on_well_behind_what_is_known() {
-        for (known, to, expected) in [
-            (0, None, 2_000_000_000),
-            (90, Some(100), 2_000_000),
-            (999_999, Some(999_999), 2_000_000),
-            (1_000_000, Some(1_000_001), 3_000_000),
-            (5_500_000, None, 2_000_000_000),
+        for (known, expected) in [
+            (0, 2_000_000_000),
+            (100, 2_000_000_000),
+            (999_999_999, 2_000_000_000),
+            (1_000_000_000, 3_000_000_000),
+            (2_000_000_001, 4_000_000_000),
         ] {
-            let to = to.map(Position::new);
-            assert_eq!(resume(Position::new(known), to), Position::new(expected));
+            assert_eq!(resume(Position::new(known)), Position::new(expected));
         }
     }
 }

@@ -48,6 +48,8 @@ const DAMAGED: &str = "damaged";
 /// A file in the directory of a segment that is being made: as long as it is there, nothing was
 /// written to the segment.
 const BEGINNING: &str = "beginning";
+/// A segment that could not be read and was given up.
+const GIVEN_UP: &str = "given-up";
 /// A segment whose removal is under way.
 const REMOVED: &str = "removed";
 
@@ -78,7 +80,7 @@ impl DirectoryStorage {
     /// memory each.
     pub fn open(data: &Path, cache_bytes: u64) -> Result<Self, OpenError> {
         match fs::create_dir(data) {
-            Ok(()) => {}
+            Ok(()) => sync_parent(data),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let path = data.parent().unwrap_or(data).to_owned();
@@ -257,6 +259,15 @@ fn hold(data: &Path, file: File) -> Result<File, StorageError> {
     })
 }
 
+/// Makes a directory that was made durable under its name. Where the directory above cannot be
+/// opened, which is no reason not to begin, the file system does so in its own time.
+fn sync_parent(path: &Path) {
+    let above = path.parent().filter(|above| !above.as_os_str().is_empty());
+    if let Err(error) = sync_directory(above.unwrap_or(Path::new("."))) {
+        tracing::warn!(%error, "the new data directory may not survive a loss of power yet");
+    }
+}
+
 fn sync_directory(path: &Path) -> Result<(), StorageError> {
     let directory = File::open(path).map_err(|error| StorageError::io(path, error))?;
     let synced = directory.sync_all();
@@ -407,6 +418,15 @@ impl Storage for DirectoryStorage {
         };
         settled.map_err(|error| StorageError::io(&found, error))?;
         Ok((is_damaged && kept.exists()).then_some(kept))
+    }
+
+    fn give_up(&self, first: Position) -> Result<(), StorageError> {
+        let directory = self.directory(first);
+        match fs::rename(&directory, directory.with_extension(GIVEN_UP)) {
+            Ok(()) => sync_directory(&self.log),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(StorageError::io(&directory, error)),
+        }
     }
 
     fn bytes_free(&self) -> Option<u64> {

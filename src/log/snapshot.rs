@@ -192,6 +192,19 @@ impl SnapshotStore {
         }
     }
 
+    /// Removes every row where the snapshot is as of `first` or later. Blocks.
+    pub fn discard_from(&self, first: Position) -> Result<(), StorageError> {
+        let mut rows = self.rows();
+        let summary = match rows.summary() {
+            Err(StorageError::Corrupt { .. }) => None,
+            summary => summary?,
+        };
+        if summary.is_some_and(|summary| summary.position < first) {
+            return Ok(());
+        }
+        rows.clear()
+    }
+
     /// Removes every row. Blocks.
     pub fn discard(&self) -> Result<(), StorageError> {
         self.rows().clear()

@@ -104,6 +104,12 @@ pub trait Storage: Send + Sync + 'static {
         Ok(None)
     }
 
+    /// Takes a segment that a repair has given up out of the log, and keeps what it holds where that
+    /// can be. Durable when this returns; nothing happens when it is not there.
+    fn give_up(&self, first: Position) -> Result<(), StorageError> {
+        self.remove(first)
+    }
+
     /// Bytes that may still be written; `None` when that is not known.
     fn bytes_free(&self) -> Option<u64>;
 

@@ -177,6 +177,7 @@ impl Verifier {
         let last = self.view.segments().last_of(first).unwrap_or(self.head);
         if first != self.next {
             self.problem(self.next, first.previous(), "it is missing");
+            (self.chain, self.heads) = (None, None);
         }
         self.next = first;
         self.report.segments += 1;

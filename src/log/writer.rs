@@ -237,6 +237,11 @@ impl LogWriter {
         (writer, queue)
     }
 
+    /// What commits.
+    pub(crate) const fn core(&mut self) -> &mut LogCore {
+        &mut self.core
+    }
+
     /// Until the queue is closed: commits whatever waits.
     pub(crate) fn run(mut self) {
         while !self.closing {

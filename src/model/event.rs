@@ -154,6 +154,16 @@ family! {
     }
 }
 
+impl Event {
+    /// From where on the log was given up, where this says so.
+    pub(crate) const fn repaired_from(&self) -> Option<Position> {
+        match self {
+            Self::Log(LogEvent::Repaired(repaired)) => Some(repaired.from),
+            _ => None,
+        }
+    }
+}
+
 impl From<MessagePublished> for Event {
     fn from(message: MessagePublished) -> Self {
         Arc::new(message).into()

@@ -74,7 +74,8 @@ macro_rules! ordinal {
 }
 
 ordinal!(
-    /// An event's place in the whole log: gapless, from 1, in commit order (G1).
+    /// An event's place in the whole log: from 1, in commit order, gapless but where a repair gave up
+    /// what was damaged (G1).
     Position
 );
 ordinal!(

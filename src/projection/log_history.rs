@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
 
-use super::{Batch, History, HistoryError, history::read_until};
+use super::{Batch, History, HistoryError};
 use crate::{
     log::{EventLog, Origin, OriginStore, ReadError, ReadLimit, StorageError},
     model::{Position, Timestamp},
@@ -47,7 +47,7 @@ impl History for EventLog {
         self.head()
     }
 
-    /// By bisection; where damage stands in its way, by reading.
+    /// By bisection, as the log does it.
     fn last_until(&self, time: Timestamp) -> Result<Position, HistoryError> {
         let later = time.plus(Duration::from_millis(1));
         if later == time {
@@ -55,7 +55,6 @@ impl History for EventLog {
         }
         match self.position_at(later) {
             Ok(first) => Ok(first.previous()),
-            Err(ReadError::Corrupt { .. }) => read_until(self, time),
             Err(error) => Err(HistoryError {
                 after: Position::ZERO,
                 reason: error.to_string(),

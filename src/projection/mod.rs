@@ -70,6 +70,7 @@ pub mod subscriptions;
 mod until;
 mod view;
 
+pub(crate) use self::place::forget_from;
 #[cfg(feature = "testing")]
 pub(crate) use self::stepped::Stepped;
 pub use self::{

@@ -3,7 +3,8 @@
 //! carries the mark of being ready with the highest number is the live one.
 
 use std::{
-    fs, io,
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -14,7 +15,7 @@ use super::{
     sled_store::SledStore,
     store::{MemoryStore, RowStore},
 };
-use crate::model::Position;
+use crate::{log::StorageError, model::Position};
 
 /// The place of one projection's rows.
 #[derive(Debug, Clone)]
@@ -208,6 +209,30 @@ impl Place {
     }
 }
 
+/// Removes every generation of rows below this directory, of whatever projection, that has folded an
+/// event at `first` or later, or cannot tell. Durable when this returns.
+pub(crate) fn forget_from(root: &Path, first: Position) -> Result<(), StorageError> {
+    let failed = |error| StorageError::io(root, error);
+    let projections = match fs::read_dir(root) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(failed)?,
+    };
+    for projection in projections {
+        let projection = projection.map_err(failed)?.path();
+        for generation in generations(&projection).map_err(failed)? {
+            let path = projection.join(generation.to_string());
+            let checkpoint = SledStore::open(&path).and_then(|store| checkpoint::read(&store));
+            let is_before = matches!(checkpoint, Ok(Some(told)) if told.position < first);
+            if !is_before {
+                remove(&path).map_err(failed)?;
+            }
+        }
+        let synced = File::open(&projection).and_then(|directory| directory.sync_all());
+        synced.map_err(failed)?;
+    }
+    Ok(())
+}
+
 /// Opens a generation that is whole and ready; `None` for any other.
 fn open_ready(path: &Path, generation: u64) -> Result<Option<Opened>, StartError> {
     let opened = SledStore::open(path).and_then(|store| {
@@ -246,5 +271,36 @@ fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_that_may_know_of_what_is_given_up_are_removed_and_no_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        let rows = |name: &str, position: u64| {
+            let path = root.join(name).join("1");
+            let mut store = SledStore::open(&path).unwrap();
+            let checkpoint = Checkpoint {
+                position: Position::new(position),
+                ready: true,
+                ..Checkpoint::default()
+            };
+            store.commit(checkpoint.as_change()).unwrap();
+            store.flush().unwrap();
+            path
+        };
+        let (before, at) = (rows("before-1", 9), rows("at-1", 10));
+        let unknown = root.join("unknown-2").join("4");
+        drop(SledStore::open(&unknown).unwrap());
+        forget_from(root, Position::new(10)).unwrap();
+        assert!(before.exists());
+        assert!(!at.exists());
+        assert!(!unknown.exists());
+        forget_from(&root.join("missing"), Position::FIRST).unwrap();
     }
 }

@@ -158,7 +158,10 @@ impl Builder {
 
     /// Opens the log, and beside it the rows of every projection.
     fn open_log(&mut self) -> Result<(EventLog, RowsAhead), OpenError> {
+        self.log.validate()?;
         let storage = self.take_storage()?;
+        // Held until rows are closed, too.
+        let _storage = Arc::clone(&storage);
         let directory = self.data.join(PROJECTIONS_DIRECTORY);
         let mut rows = RowsAhead::new(projection::Storage::Directory(directory));
         for projection in &self.projections {

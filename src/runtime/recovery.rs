@@ -221,6 +221,22 @@ impl Recovered {
             .chain(self.unknown_from.map(|_| StreamId::log()))
     }
 
+    /// How far the stream of each thing had come.
+    pub(super) fn versions(&self) -> impl Iterator<Item = (StreamId, Version)> {
+        let apis = self.apis.iter().flat_map(|(id, api)| {
+            let (own, messages) = (StreamId::api(*id), StreamId::messages(*id));
+            [(own, api.version), (messages, api.head)]
+        });
+        let applications = self.applications.iter();
+        let applications = applications.map(|(id, known)| (StreamId::application(*id), known.1));
+        let subscriptions = self.subscriptions.iter();
+        let subscriptions =
+            subscriptions.map(|(id, known)| (StreamId::subscription(*id), known.version));
+        let jobs = self.jobs.iter();
+        let jobs = jobs.map(|(id, job)| (StreamId::job(*id), job.version));
+        apis.chain(applications).chain(subscriptions).chain(jobs)
+    }
+
     /// The newest snapshot. One that is not believed is thrown away: what is saved later must not
     /// be laid over it.
     fn snapshot(log: &EventLog, snapshots: &SnapshotStore, is_start: bool) -> Option<Self> {
@@ -288,7 +304,12 @@ impl Recovered {
                     }
                     self.position = to;
                 }
-                read => return read,
+                // Behind what a repair has given up there may be none before the end.
+                Ok(mut events) => {
+                    events.retain(|event| event.position <= end);
+                    return Ok(events);
+                }
+                error => return error,
             }
         }
     }
@@ -712,7 +733,7 @@ fn learn(offsets: &mut HashMap<String, u64>, message: &MessagePublished) {
 mod tests {
     use super::*;
     use crate::{
-        log::{ExpectedVersion, LogOptions, Storage, Urgency},
+        log::{ExpectedVersion, LogOptions, Repair, Storage, Urgency},
         model::{
             ConsumerStatus, Subscription, SubscriptionCreated, SubscriptionFailed,
             SubscriptionPaused, SubscriptionResumed, SubscriptionStatus,
@@ -776,5 +797,33 @@ mod tests {
         assert!(!recall(&log, &none, id).unwrap().damaged, "it is on record");
         let recovered = Recovered::read(&log, &none).unwrap();
         assert!(!recovered.damaged.contains(&id), "it is on record");
+    }
+
+    #[tokio::test]
+    async fn what_stood_before_a_hole_is_not_mixed_with_what_stands_behind_it() {
+        let storage = MemoryStorage::new();
+        let open =
+            || EventLog::open_with(Arc::new(storage.clone()), LogOptions::default()).unwrap();
+        let id = SubscriptionId::from_uuid(uuid::Uuid::from_u128(7));
+        let stream = StreamId::subscription(id);
+        let log = open();
+        for event in [SubscriptionPaused {}.into(), SubscriptionResumed {}.into()] {
+            let append = log.append(stream, ExpectedVersion::Any, vec![event], Urgency::Now);
+            append.await.unwrap();
+        }
+        log.close();
+        storage.break_segment(Position::FIRST);
+        let plan = open().repair_plan().unwrap();
+        let storage_again: Arc<dyn Storage> = Arc::new(storage.clone());
+        let repair = Repair::open(storage_again, LogOptions::default(), &plan).unwrap();
+        repair.apply(&HashMap::new()).unwrap();
+        let log = open();
+        let event = SubscriptionPaused {}.into();
+        let append = log.append(stream, ExpectedVersion::Any, vec![event], Urgency::Now);
+        append.await.unwrap();
+        let before = Recovered::before(&log, None, plan.resume).unwrap();
+        assert!(before.subscriptions.is_empty(), "{before:?}");
+        let through = Recovered::before(&log, None, plan.resume.plus(2)).unwrap();
+        assert_eq!(through.subscriptions[&id].version, Version::new(1));
     }
 }

@@ -1,6 +1,6 @@
-//! The real binary killed again and again, at named places and at chance times, under load and while
-//! it recovers. What it answered holds (G2), every message has its fate (G8, G9), and a message is
-//! sent twice only where a crash lies in between.
+//! The real binary killed again and again, at named places and at chance times, under load, while it
+//! recovers, and after its disk failed it. What it answered holds (G2), every message has its fate (G8,
+//! G9), and a message is sent twice only where a crash lies in between.
 //!
 //! `HOOKLOG_KILLS=10000` makes so many kills; `HOOKLOG_SEED` repeats a run.
 
@@ -27,7 +27,10 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::serve::{Client, Process};
+use crate::{
+    serve::{Client, Process},
+    support::disk,
+};
 
 /// The places of `src/kill_point.rs` that a life comes by, and before how many passes of one the
 /// process may die.
@@ -60,6 +63,39 @@ const PUBLISHERS: usize = 4;
 /// Calls that one subscription has in flight at most.
 const IN_FLIGHT: usize = 32;
 const CALLBACKS: [&str; 2] = ["/a", "/b"];
+
+/// How a life is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Death {
+    /// Before so many passes of a place, where it comes by.
+    At(&'static str, u64),
+    /// At a chance time.
+    Chance,
+    /// A sync of the log fails in the middle of it.
+    SyncFails,
+    /// The disk is full for a while in the middle of it.
+    DiskFull,
+}
+
+impl Death {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::At(place, _) => place,
+            Self::Chance => "",
+            Self::SyncFails => "a failed sync",
+            Self::DiskFull => "a full disk",
+        }
+    }
+
+    /// The file that makes a disk fail so.
+    const fn fault(self) -> Option<&'static str> {
+        match self {
+            Self::SyncFails => Some("sync-once"),
+            Self::DiskFull => Some("write"),
+            Self::At(..) | Self::Chance => None,
+        }
+    }
+}
 
 /// A call: in which life of the gateway it came, and what was answered.
 type Call = (u64, u16);
@@ -121,6 +157,7 @@ impl Ledger {
 /// Everything that outlives a gateway.
 struct Bench {
     data: PathBuf,
+    faults: PathBuf,
     callback: CallbackServer,
     ledger: Arc<Ledger>,
     client: Client,
@@ -166,8 +203,11 @@ impl Bench {
             subscribed(&api, path).await;
         }
         gateway.kill();
+        let faults = data.with_extension("faults");
+        std::fs::create_dir(&faults).unwrap();
         Self {
             data: data.to_owned(),
+            faults,
             callback,
             ledger,
             client,
@@ -179,8 +219,8 @@ impl Bench {
 
     /// One life of a gateway: it starts, takes messages, and dies. Says whether it died where it
     /// was told to.
-    async fn live(&self, place: Option<(&str, u64)>, life: Duration) -> bool {
-        let died = self.live_until_killed(place, life).await;
+    async fn live(&self, death: Death, life: Duration) -> bool {
+        let died = self.live_until_killed(death, life).await;
         // What the dead process had sent belongs to its life.
         let address = self.callback.url("/").to_url();
         let (host, port) = (address.host_str().unwrap(), address.port().unwrap());
@@ -194,11 +234,14 @@ impl Bench {
         died
     }
 
-    async fn live_until_killed(&self, place: Option<(&str, u64)>, life: Duration) -> bool {
+    async fn live_until_killed(&self, death: Death, life: Duration) -> bool {
         self.ledger.life.fetch_add(1, Ordering::SeqCst);
         let mut command = Process::command(&self.data, CONFIG);
-        if let Some((place, passes)) = place {
+        if let Death::At(place, passes) = death {
             command.env("HOOKLOG_TEST_KILL_AT", format!("{place}:{passes}"));
+        }
+        if death.fault().is_some() {
+            disk::put_between(&mut command, &self.data.join("log"), &self.faults);
         }
         let started = tokio::task::spawn_blocking(|| Process::try_start(command));
         let mut gateway = match started.await.unwrap() {
@@ -213,7 +256,15 @@ impl Bench {
             .map(|_| tokio::spawn(self.publisher(&gateway.url, Arc::clone(&over))))
             .collect();
         let cutter = tokio::spawn(self.cutter(&gateway.url, Arc::clone(&over)));
-        let life = tokio::time::sleep(life);
+        let fault = death.fault().map(|fault| self.faults.join(fault));
+        if let Some(fault) = &fault {
+            tokio::time::sleep(life / 3).await;
+            std::fs::write(fault, "").unwrap();
+            tokio::time::sleep(life / 3).await;
+            // What fails once may have failed already.
+            let _ = std::fs::remove_file(fault);
+        }
+        let life = tokio::time::sleep(if fault.is_some() { life / 3 } else { life });
         tokio::pin!(life);
         let died = loop {
             if let Some(status) = gateway.child.try_wait().unwrap() {
@@ -234,7 +285,7 @@ impl Bench {
         died
     }
 
-    /// Publishes until the gateway is gone.
+    /// Publishes until the life is over, through times in which nothing is taken.
     fn publisher(&self, url: &str, over: Arc<AtomicBool>) -> impl Future<Output = ()> + use<> {
         let path = format!("{url}/v1/apis/{}/messages", self.api);
         let (client, numbers) = (self.client.clone(), Arc::clone(&self.numbers));
@@ -255,7 +306,8 @@ impl Bench {
                     .map(|number| json!({"content": {"number": number, "fill": "x".repeat(300)}}))
                     .collect();
                 let Some(answer) = client.post(path.clone(), &json!(batch)).await else {
-                    return;
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
                 };
                 let messages = answer["messages"].as_array().unwrap().iter();
                 let ids = messages.map(|message| message["id"].as_str().unwrap().to_owned());
@@ -341,19 +393,23 @@ async fn g2_g8_g9_a_gateway_killed_anywhere_keeps_what_it_answered_and_repeats_o
     let kills = kills();
     let places: Vec<_> = [OFTEN.as_slice(), &SELDOM].concat();
     for kill in 0..kills {
-        // Each place in turn, and now and then a chance time.
-        let turn = usize::try_from(kill).unwrap() % (places.len() + 1);
-        let place = places.get(turn).copied();
-        let life = match place {
-            Some(place) if SELDOM.contains(&place) => LONG_LIFE,
-            Some(_) => LIFE,
-            None => LIFE * u32::try_from(draws.below(100)).unwrap() / 100,
+        // Each place in turn, and what else there is.
+        let turn = usize::try_from(kill).unwrap() % (places.len() + 3);
+        let (death, life) = match places.get(turn) {
+            Some(&(place, passes)) => {
+                let is_seldom = SELDOM.contains(&(place, passes));
+                let life = if is_seldom { LONG_LIFE } else { LIFE };
+                (Death::At(place, draws.below(passes)), life)
+            }
+            None if turn == places.len() => (Death::SyncFails, LIFE),
+            None if turn == places.len() + 1 => (Death::DiskFull, LIFE),
+            None => {
+                let hundredths = u32::try_from(draws.below(100)).unwrap();
+                (Death::Chance, LIFE * hundredths / 100)
+            }
         };
-        let place = place.map(|(place, passes)| (place, draws.below(passes)));
-        if bench.live(place, life).await {
-            *reached
-                .entry(place.map_or("", |(place, _)| place))
-                .or_default() += 1;
+        if bench.live(death, life).await {
+            *reached.entry(death.name()).or_default() += 1;
         }
         if kill % 100 == 99 {
             println!("{} kills", kill + 1);

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::{
+    collections::HashMap,
     fs,
     path::{Path, PathBuf},
     sync::Arc,
@@ -10,7 +11,7 @@ use std::{
 use hooklog::{
     log::{
         AppendError, EventLog, ExpectedVersion, FeedItem, FeedStart, Filter, Health, OpenError,
-        ReadError, RecordedEvent, RepairError, RepairPlan, StorageError, repair_with,
+        ReadError, RecordedEvent, Repair, RepairError, RepairPlan, StorageError,
     },
     model::{Moment, Position, Timestamp, Version},
     runtime,
@@ -350,8 +351,8 @@ fn g11_an_end_that_was_acknowledged_and_is_gone_is_named_and_its_positions_are_n
 }
 
 fn repair(storage: &MemoryStorage, plan: &RepairPlan) -> Result<Position, RepairError> {
-    let repaired = repair_with(Arc::new(storage.clone()), options(400), plan);
-    repaired.map(|appended| appended.first)
+    let repair = Repair::open(Arc::new(storage.clone()), options(400), plan)?;
+    Ok(repair.apply(&HashMap::new())?.first)
 }
 
 #[test]
@@ -379,6 +380,8 @@ fn a_damaged_end_is_given_up_by_a_repair_and_its_positions_are_not_given_again()
     for after in [lost.previous(), lost, Position::new(1_000_000)] {
         assert_eq!(log.read(after, 1).unwrap(), events[29..30]);
     }
+    assert_eq!(log.get(lost).unwrap(), None);
+    assert_eq!(log.get(plan.resume).unwrap().unwrap(), events[29]);
     let skipped = plan.resume.previous();
     let of_stream = log.read_stream(sound[28].stream, Version::ZERO, usize::MAX);
     assert_eq!(of_stream.unwrap().last().unwrap().event, message(77, 1));
@@ -401,17 +404,93 @@ fn a_log_that_takes_events_is_not_repaired_and_neither_is_another_damage_than_wa
     storage.break_segment(newest);
     let plan = open(&storage, 400).repair_plan().unwrap();
     assert_eq!(plan.from, newest);
-    let other = RepairPlan {
-        to: None,
-        ..plan.clone()
-    };
-    let refused = repair(&storage, &other);
-    assert!(matches!(refused, Err(RepairError::Changed)), "{refused:?}");
+    let (to, resume) = (None, Position::new(7));
+    for other in [
+        RepairPlan { to, ..plan.clone() },
+        RepairPlan {
+            resume,
+            ..plan.clone()
+        },
+    ] {
+        let refused = repair(&storage, &other);
+        assert!(matches!(refused, Err(RepairError::Changed)), "{refused:?}");
+    }
     repair(&storage, &plan).unwrap();
     let refused = repair(&storage, &plan);
     assert!(matches!(refused, Err(RepairError::Changed)), "{refused:?}");
     let report = open(&storage, 400).verify(|_| {}).unwrap();
     assert_eq!(report.problems, []);
+}
+
+#[test]
+fn g1_a_segment_that_was_given_up_does_not_come_back_with_what_of_it_is_sound() {
+    let storage = MemoryStorage::new();
+    let sound = written(&storage, 400);
+    let newest = *segments(&storage).last().unwrap();
+    let index = storage.rows(newest);
+    let (last_row, _) = index.iter().rfind(|(key, _)| key[0] == b's').unwrap();
+    storage.overwrite(newest, last_row, None);
+    let plan = open(&storage, 400).repair_plan().unwrap();
+    assert_eq!(plan.from, newest);
+    repair(&storage, &plan).unwrap();
+
+    for _ in 0..2 {
+        let log = open(&storage, 400);
+        let before = usize::try_from(newest.get()).unwrap() - 1;
+        let (events, damaged) = read_around(&log);
+        assert_eq!(damaged, 0);
+        assert_eq!(events[..before], sound[..before]);
+        assert!(
+            events[before..]
+                .iter()
+                .all(|event| event.position >= plan.resume)
+        );
+        for number in 0..3 {
+            let of = stream(number);
+            let (head, known) = (log.stream_version(of), of_stream(&events, number));
+            assert_eq!(head.get(), known.len() as u64, "none is given twice");
+            let read = log.read_stream(of, Version::ZERO, usize::MAX).unwrap();
+            assert_eq!(read, known);
+            let more = vec![message(500, 1)];
+            append(&log, of, ExpectedVersion::Exact(head), more).unwrap();
+        }
+        assert_eq!(log.verify(|_| {}).unwrap().problems, []);
+    }
+}
+
+#[test]
+fn a_stream_goes_on_at_the_version_that_somebody_else_knows_of() {
+    let storage = MemoryStorage::new();
+    written(&storage, 1 << 20);
+    storage.break_segment(Position::FIRST);
+    let plan = open(&storage, 400).repair_plan().unwrap();
+    let repair = Repair::open(Arc::new(storage.clone()), options(400), &plan).unwrap();
+    assert_eq!(repair.log().stream_version(stream(1)), Version::ZERO);
+    let known = HashMap::from([(stream(1), Version::new(9))]);
+    repair.apply(&known).unwrap();
+    let log = open(&storage, 400);
+    let expected = ExpectedVersion::Exact(Version::new(9));
+    append(&log, stream(1), expected, vec![message(1, 1)]).unwrap();
+    assert_eq!(log.verify(|_| {}).unwrap().problems, []);
+}
+
+#[test]
+fn a_repair_that_is_damaged_itself_is_repaired_with_what_it_had_given_up() {
+    let storage = MemoryStorage::new();
+    let sound = written(&storage, 400);
+    cut_last_commit(&storage);
+    let first = open(&storage, 400).repair_plan().unwrap();
+    repair(&storage, &first).unwrap();
+    storage.break_segment(first.resume);
+    let second = open(&storage, 400).repair_plan().unwrap();
+    assert_eq!(second.from, first.from);
+    assert_eq!(second.readable_until, Some(sound[28].time));
+    assert!(second.resume > first.resume);
+    repair(&storage, &second).unwrap();
+    let log = open(&storage, 400);
+    let (events, damaged) = read_around(&log);
+    assert_eq!((events.len(), damaged), (30, 0));
+    assert_eq!(log.verify(|_| {}).unwrap().problems, []);
 }
 
 #[test]

@@ -119,7 +119,11 @@ impl Client {
     }
 }
 
-async fn subscribed(process: &Process, client: &Client, callback: &CallbackServer) -> String {
+pub(crate) async fn subscribed(
+    process: &Process,
+    client: &Client,
+    callback: &CallbackServer,
+) -> String {
     let api = json!({"name": "orders", "entrypoint": {"contextPath": "/orders"}});
     let api = client.post(format!("{}/v1/apis", process.url), &api).await;
     let api = api.unwrap()["id"].as_str().unwrap().to_owned();
@@ -129,7 +133,7 @@ async fn subscribed(process: &Process, client: &Client, callback: &CallbackServe
     api
 }
 
-fn delivered(callback: &CallbackServer) -> BTreeSet<String> {
+pub(crate) fn delivered(callback: &CallbackServer) -> BTreeSet<String> {
     let received = callback.received();
     let messages = received
         .iter()

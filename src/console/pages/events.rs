@@ -104,7 +104,7 @@ async fn list(visit: &Visit) -> Result<Answer, Trouble> {
         }
         @if invalid.problems.is_empty() {
             nav.pager aria-label="Pages" {
-                @let first = found.events.first().map_or(start.next(), |event| event.position);
+                @let first = begins(&found).unwrap_or(start.next());
                 @if first > Position::FIRST {
                     @let earlier = first.get().saturating_sub(PAGE as u64).max(1).to_string();
                     a.button href=(format!("{}{}", visit.path(), visit.query.changed(&[], &[("from", &earlier)]))) { "Earlier" }
@@ -125,6 +125,12 @@ async fn list(visit: &Visit) -> Result<Answer, Trouble> {
 }
 
 /// Reads a page: the first events, or the last ones.
+/// Where what is found begins: what a repair gave up is a part of its event.
+fn begins(found: &Found) -> Option<Position> {
+    let first = found.events.first()?;
+    Some(first.event.repaired_from().unwrap_or(first.position))
+}
+
 fn read(mut feed: crate::log::Feed, is_last: bool) -> Found {
     let begun = feed.position();
     let mut events = VecDeque::new();

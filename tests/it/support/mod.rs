@@ -1,6 +1,7 @@
 //! What several behaviours are tested with.
 
 pub(crate) mod browser;
+pub(crate) mod disk;
 pub(crate) mod gateway;
 pub(crate) mod hostile;
 pub(crate) mod process;
