@@ -3,9 +3,9 @@
 use std::{
     collections::BTreeMap,
     io,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, TcpListener},
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -16,8 +16,9 @@ use hooklog::{
     delivery::{CaptureOptions, Egress, HttpTransport, Resolve, Transport},
     model::{
         AttemptNumber, AttemptResult, Auth, CloudEvents, ConsumerConfiguration, CustomHeader,
-        ErrorClass, Fault, HttpOptions, Logging, LoggingParts, Method, OAuth2, Policy, Proxy,
-        ProxyKind, Secret, SecretId, Secrets, Signing, SigningKey, WebhookEntrypoint,
+        Draws, ErrorClass, Fault, HttpOptions, Logging, LoggingParts, Method, Moment, OAuth2,
+        Policy, Proxy, ProxyKind, Secret, SecretId, Secrets, Signing, SigningKey, Timestamp,
+        WebhookEntrypoint,
     },
     testing::callback::{Answer, CallbackServer, ReceivedCall},
 };
@@ -578,6 +579,89 @@ async fn one_denied_address_refuses_the_whole_answer() {
         class(&rebinding(&[&[]]).send(request(policy(&url))).await),
         ErrorClass::Dns
     );
+}
+
+/// Answers by chance with what may be called, what may not, both, or nothing, and keeps it.
+struct Flipping {
+    draws: Mutex<Draws>,
+    answers: Mutex<Vec<Vec<IpAddr>>>,
+}
+
+impl Resolve for Flipping {
+    fn resolve(&self, _: &str) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+        let mut draws = self.draws.lock().unwrap();
+        let denied = [
+            [127, 0, 0, 2],
+            [127, 0, 0, 3],
+            [10, 0, 0, 1],
+            [169, 254, 169, 254],
+        ];
+        // Mostly what may be called, or hardly an answer would pass.
+        let answer: Vec<_> = (0..draws.below(4))
+            .map(|_| match draws.below(8) {
+                bits @ 0..4 => IpAddr::from(denied[usize::try_from(bits).unwrap()]),
+                _ => Ipv4Addr::LOCALHOST.into(),
+            })
+            .collect();
+        self.answers.lock().unwrap().push(answer.clone());
+        Box::pin(async move { Ok(answer) })
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_flips_a_thousand_times_never_leads_to_a_denied_peer() {
+    let seed = std::env::var("HOOKLOG_SEED").map_or(11, |seed| seed.parse().unwrap());
+    println!("HOOKLOG_SEED={seed}");
+    let server = Hostile::answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+    let port = server.address().port();
+    // They listen, so a connection to one would be made.
+    let denied = [[127, 0, 0, 2], [127, 0, 0, 3]].map(|address| {
+        let listener = TcpListener::bind((Ipv4Addr::from(address), port)).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        listener
+    });
+    let flipping = Arc::new(Flipping {
+        draws: Mutex::new(Moment::new(Timestamp::EPOCH, seed).draws()),
+        answers: Mutex::default(),
+    });
+    let transport = HttpTransport::builder()
+        .egress(Egress {
+            allow_http: true,
+            allow_private_cidrs: vec!["127.0.0.1/32".parse().unwrap()],
+            ..Egress::default()
+        })
+        .resolver(Arc::clone(&flipping) as _)
+        .build();
+    let url = format!("http://hooks.example.com:{port}/");
+    let (mut called, mut blocked) = (0, 0);
+    for _ in 0..1_000 {
+        let asked = flipping.answers.lock().unwrap().len();
+        let report = transport.send(request(policy(&url))).await;
+        let answers = flipping.answers.lock().unwrap();
+        let Some(answer) = answers.get(asked) else {
+            assert_eq!(
+                report.result.status(),
+                200,
+                "on a connection that was made before"
+            );
+            continue;
+        };
+        if answer.is_empty() {
+            assert_eq!(class(&report), ErrorClass::Dns);
+        } else if answer.iter().all(|address| *address == Ipv4Addr::LOCALHOST) {
+            assert_eq!(report.result.status(), 200, "{answer:?}");
+            called += 1;
+        } else {
+            assert_eq!(class(&report), ErrorClass::Blocked, "{answer:?}");
+            blocked += 1;
+        }
+    }
+    println!("{called} were called, {blocked} were blocked");
+    assert!(called > 100 && blocked > 100);
+    for listener in denied {
+        let connected = listener.accept();
+        assert!(connected.is_err(), "{connected:?}");
+    }
 }
 
 #[tokio::test]

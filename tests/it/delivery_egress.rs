@@ -1,6 +1,9 @@
 //! Every way to write an address that must not be called is refused.
 
+use std::net::IpAddr;
+
 use hooklog::{delivery::Egress, model::CallbackUrl};
+use ipnet::IpNet;
 
 /// Each names loopback, a private, link-local, metadata or reserved address, or an inner host.
 const DENIED: &[&str] = &[
@@ -130,5 +133,75 @@ fn public_destinations_pass() {
     ] {
         let url = format!("https://{host}/h").parse().unwrap();
         assert!(Egress::default().check_url(&url).is_ok(), "{host}");
+    }
+}
+
+/// What must not be called, as the registries of special addresses say, and the host address of a
+/// cloud. Written down here once more, apart from the rules that are tried.
+const RANGES: &[&str] = &[
+    "0.0.0.0/8",
+    "10.0.0.0/8",
+    "100.64.0.0/10",
+    "127.0.0.0/8",
+    "168.63.129.16/32",
+    "169.254.0.0/16",
+    "172.16.0.0/12",
+    "192.0.0.0/24",
+    "192.0.2.0/24",
+    "192.31.196.0/24",
+    "192.52.193.0/24",
+    "192.88.99.0/24",
+    "192.168.0.0/16",
+    "192.175.48.0/24",
+    "198.18.0.0/15",
+    "198.51.100.0/24",
+    "203.0.113.0/24",
+    "224.0.0.0/4",
+    "240.0.0.0/4",
+    // All of IPv6 but 2000::/3.
+    "::/3",
+    "4000::/2",
+    "8000::/1",
+    "2001::/23",
+    "2001:db8::/32",
+    "2002::/16",
+    "2620:4f:8000::/48",
+    "3fff::/20",
+];
+
+/// The address so many above, or below where it is negative.
+fn beside(address: IpAddr, by: i8) -> Option<IpAddr> {
+    let by = i128::from(by);
+    match address {
+        IpAddr::V4(v4) => {
+            let bits = i128::from(u32::from(v4)) + by;
+            Some(IpAddr::V4(u32::try_from(bits).ok()?.into()))
+        }
+        IpAddr::V6(v6) => Some(IpAddr::V6(u128::from(v6).checked_add_signed(by)?.into())),
+    }
+}
+
+#[test]
+fn every_range_is_denied_from_its_first_to_its_last_address_and_nothing_beside_it() {
+    let ranges: Vec<IpNet> = RANGES.iter().map(|range| range.parse().unwrap()).collect();
+    let is_allowed = |address: IpAddr| {
+        let host = match address {
+            IpAddr::V4(v4) => v4.to_string(),
+            IpAddr::V6(v6) => format!("[{v6}]"),
+        };
+        let url: CallbackUrl = format!("https://{host}/").parse().unwrap();
+        let by_url = Egress::default().check_url(&url).is_ok();
+        let by_peer = Egress::default().check_peer((address, 443).into()).is_ok();
+        assert_eq!(by_url, by_peer, "{address}");
+        by_url
+    };
+    for range in &ranges {
+        assert!(!is_allowed(range.network()), "{range}");
+        assert!(!is_allowed(range.broadcast()), "{range}");
+        let edges = [beside(range.network(), -1), beside(range.broadcast(), 1)];
+        for outside in edges.into_iter().flatten() {
+            let is_denied = ranges.iter().any(|range| range.contains(&outside));
+            assert_eq!(is_allowed(outside), !is_denied, "{outside}");
+        }
     }
 }

@@ -21,6 +21,8 @@ use hooklog::{
     },
 };
 
+use crate::support::disk;
+
 const EVENTS: u64 = 30;
 
 /// A log of several segments, and what it holds.
@@ -616,8 +618,13 @@ fn contents(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 
 /// A small log in a directory, and what it holds.
 fn written_directory(directory: &Path) -> Vec<Arc<RecordedEvent>> {
-    let log = EventLog::open(directory, options(4_000)).unwrap();
-    for number in 0..60 {
+    written_events(directory, 60)
+}
+
+/// A log of so many events in a few segments.
+fn written_events(directory: &Path, events: u64) -> Vec<Arc<RecordedEvent>> {
+    let log = EventLog::open(directory, options(events * 66)).unwrap();
+    for number in 0..u128::from(events) {
         let events = vec![message(number, 200)];
         append(&log, stream(number % 3), ExpectedVersion::Any, events).unwrap();
     }
@@ -660,7 +667,8 @@ fn open_damaged(directory: &Path, sound: &[Arc<RecordedEvent>], what: &str) -> b
         repair_damaged(directory, &events, what);
     } else {
         let appended = append(&log, stream(1), ExpectedVersion::Any, vec![message(1, 1)]);
-        assert_eq!(appended.unwrap().first, Position::new(61), "{what}");
+        let next = Position::new(sound.len() as u64 + 1);
+        assert_eq!(appended.unwrap().first, next, "{what}");
     }
     is_seen
 }
@@ -687,35 +695,74 @@ fn repair_damaged(directory: &Path, readable: &[Arc<RecordedEvent>], what: &str)
     }
 }
 
+/// Flips one bit in a copy of a directory, and holds what is left of it against what was written. Says
+/// whether it was seen.
+fn flip(
+    clean: &[(PathBuf, Vec<u8>)],
+    sound: &[Arc<RecordedEvent>],
+    place: (usize, usize, u64),
+) -> bool {
+    let (file, at, bit) = place;
+    let directory = disk::in_memory();
+    for (path, bytes) in clean {
+        let path = directory.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+    let (path, bytes) = &clean[file];
+    let mut bytes = bytes.clone();
+    bytes[at] ^= 1 << bit;
+    fs::write(directory.path().join(path), bytes).unwrap();
+    let what = format!("bit {bit} of byte {at} of {}", path.display());
+    open_damaged(directory.path(), sound, &what)
+}
+
+/// The files of a directory by their paths in it.
+fn relative(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let files = contents(directory).into_iter();
+    files
+        .map(|(path, bytes)| (path.strip_prefix(directory).unwrap().to_owned(), bytes))
+        .collect()
+}
+
+/// `HOOKLOG_FLIPS=every` takes each byte there is; a number, so many of a log of 3,000 events.
 #[test]
 fn g11_a_flipped_bit_in_any_file_is_detected_or_harmless() {
-    let clean = tempfile::tempdir().unwrap();
-    let sound = written_directory(clean.path());
+    let asked = std::env::var("HOOKLOG_FLIPS").ok();
     let seed = std::env::var("HOOKLOG_TEST_SEED").map_or(7, |seed| seed.parse().unwrap());
     println!("seed {seed}");
     let mut draws = Moment::new(Timestamp::EPOCH, seed).draws();
-    let files = contents(clean.path());
-    let newest = files.iter().rposition(|(path, _)| path.ends_with("db"));
-    let mut detected = 0;
-    for flip in 0..200_u64 {
-        // Every second one in the segment that is written, where damage looks like a torn write.
-        let any = usize::try_from(draws.below(files.len() as u64)).unwrap();
-        let (file, bytes) = &files[if flip % 2 == 0 { newest.unwrap() } else { any }];
-        let used = used(bytes);
-        if used == 0 {
-            continue;
+    let directory = tempfile::tempdir().unwrap();
+    let many: Option<u64> = asked.as_ref().and_then(|asked| asked.parse().ok());
+    let sound = written_events(directory.path(), many.map_or(60, |_| 3_000));
+    let clean = relative(directory.path());
+    let newest = clean.iter().rposition(|(path, _)| path.ends_with("db"));
+    let places: Vec<(usize, usize)> = if asked.as_deref() == Some("every") {
+        let each = |(file, (_, bytes)): (usize, &(PathBuf, Vec<u8>))| {
+            (0..used(bytes))
+                .map(move |at| (file, at))
+                .collect::<Vec<_>>()
+        };
+        clean.iter().enumerate().flat_map(each).collect()
+    } else {
+        let each = (0..many.unwrap_or(200)).filter_map(|flip| {
+            // Every second one in the segment that is written, where damage looks like a torn write.
+            let any = usize::try_from(draws.below(clean.len() as u64)).unwrap();
+            let file = if flip % 2 == 0 { newest.unwrap() } else { any };
+            let used = used(&clean[file].1) as u64;
+            (used > 0).then(|| (file, usize::try_from(draws.below(used)).unwrap()))
+        });
+        each.collect()
+    };
+    let mut detected = 0_u64;
+    for (number, (file, at)) in places.iter().copied().enumerate() {
+        detected += u64::from(flip(&clean, &sound, (file, at, draws.below(8))));
+        if asked.is_some() && number % 500 == 499 {
+            eprintln!("{} of {}, {detected} detected", number + 1, places.len());
         }
-        let at = usize::try_from(draws.below(used as u64)).unwrap();
-        let damaged = tempfile::tempdir().unwrap();
-        copy(clean.path(), damaged.path());
-        let relative = file.strip_prefix(clean.path()).unwrap();
-        let mut bytes = bytes.clone();
-        bytes[at] ^= 1 << draws.below(8);
-        fs::write(damaged.path().join(relative), bytes).unwrap();
-        let what = format!("byte {at} of {}", relative.display());
-        detected += u64::from(open_damaged(damaged.path(), &sound, &what));
     }
-    println!("{detected} of 200 flips were detected, the others were harmless");
+    let all = places.len();
+    println!("{detected} of {all} flips were detected, the others were harmless");
     assert!(detected > 0);
 }
 
