@@ -2,7 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use hooklog::testing::FakeAnswer;
+use hooklog::{
+    http::document,
+    model::{Role, Token},
+    testing::FakeAnswer,
+};
 use serde_json::{Value, json};
 
 use crate::support::gateway::Served;
@@ -56,6 +60,79 @@ fn files(directory: &Path) -> Vec<PathBuf> {
     found.collect()
 }
 
+/// Every page and every answer that can be had by GET, about these things.
+async fn everything(served: &Served, ids: &[(&str, String)]) -> Vec<String> {
+    let mut answers = Vec::new();
+    for (path, verbs) in document()["paths"].as_object().unwrap() {
+        if verbs.get("get").is_some() && !path.ends_with("/stream") && !path.ends_with("/tail") {
+            for path in filled(path, ids) {
+                answers.push(served.get(path).await.text);
+            }
+        }
+    }
+    let mut stream = served.open("/v1/events/stream?from=1", None).await;
+    let mut told = String::new();
+    while !told.contains("attempt.failed") {
+        let chunk = stream.chunk().await.unwrap().unwrap();
+        told.push_str(&String::from_utf8_lossy(&chunk));
+    }
+    answers.push(told);
+
+    let token = Token::named("somebody", Role::Admin);
+    let (token, _) = served.test.handle().create_token(token).await.unwrap();
+    let signing_in = served.console.sign_in_path(token.id);
+    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+    let client = client.build().unwrap();
+    let get = |path: String, cookie: String| {
+        let request = client.get(format!("{}{path}", served.base));
+        request.header("cookie", cookie).send()
+    };
+    let entered = get(signing_in, String::new()).await.unwrap();
+    let cookie = entered.headers()["set-cookie"].to_str().unwrap();
+    let cookie = cookie.split(';').next().unwrap().to_owned();
+    for page in CONSOLE {
+        for path in filled(&format!("/console{page}"), ids) {
+            let page = get(path.clone(), cookie.clone()).await.unwrap();
+            assert_eq!(page.status(), 200, "{path}");
+            answers.push(page.text().await.unwrap());
+        }
+    }
+    answers
+}
+
+/// A path with each of these ids in its place.
+fn filled(path: &str, ids: &[(&str, String)]) -> Vec<String> {
+    let named = |(name, _): &&(&str, String)| path.contains(&format!("{{{name}}}"));
+    let Some((name, _)) = ids.iter().find(named) else {
+        return vec![path.to_owned()];
+    };
+    let each = ids.iter().filter(|(other, _)| other == name);
+    each.flat_map(|(name, id)| filled(&path.replace(&format!("{{{name}}}"), id), ids))
+        .collect()
+}
+
+/// Pages of the console that show settings or deliveries.
+const CONSOLE: &[&str] = &[
+    "/apis",
+    "/apis/{api}",
+    "/apis/{api}/configuration",
+    "/apis/{api}/configuration/general",
+    "/apis/{api}/configuration/entrypoints/webhook",
+    "/apis/{api}/subscriptions",
+    "/subscriptions/{subscription}",
+    "/subscriptions/{subscription}/edit",
+    "/apis/{api}/logs",
+    "/apis/{api}/logs/{delivery}",
+    "/apis/{api}/logs/export.csv",
+    "/apis/{api}/logs/export.ndjson",
+    "/apis/{api}/dead-letters",
+    "/applications",
+    "/applications/{application}",
+    "/events",
+    "/settings",
+    "/jobs",
+];
+
 #[tokio::test]
 async fn no_secret_is_on_disk_or_in_any_answer() {
     let data = tempfile::tempdir().unwrap();
@@ -73,7 +150,17 @@ async fn no_secret_is_on_disk_or_in_any_answer() {
     assert_eq!(api.status, 201, "{api:?}");
     let id = api.json()["id"].as_str().unwrap().to_owned();
     let mut answers = vec![api.text];
-    for configuration in settings() {
+    let certified = rcgen::generate_simple_self_signed(["example.com".to_owned()]).unwrap();
+    let private = certified.signing_key.serialize_pem();
+    let private = private.lines().nth(1).unwrap();
+    let store = format!(
+        "{}{}",
+        certified.cert.pem(),
+        certified.signing_key.serialize_pem()
+    );
+    let with_store = json!({"callbackUrl": "https://example.com/hook", "ssl": {"keyStore": store}});
+    let mut ids = vec![("api", id.clone())];
+    for configuration in settings().into_iter().chain([with_store]) {
         let body = json!({"configuration": configuration});
         let answer = served
             .post(format!("/v1/apis/{id}/subscriptions"), body.clone())
@@ -83,6 +170,14 @@ async fn no_secret_is_on_disk_or_in_any_answer() {
             "/v1/subscriptions/{}",
             answer.json()["id"].as_str().unwrap()
         );
+        ids.push((
+            "subscription",
+            answer.json()["id"].as_str().unwrap().to_owned(),
+        ));
+        ids.push((
+            "application",
+            answer.json()["application"].as_str().unwrap().to_owned(),
+        ));
         answers.push(answer.text);
         answers.push(served.ask("PUT", &path).json(&body).send().await.text);
         answers.push(served.get(path).await.text);
@@ -104,6 +199,10 @@ async fn no_secret_is_on_disk_or_in_any_answer() {
         assert_eq!(answer.status, 200, "{answer:?}");
         answers.push(answer.text);
     }
+    let logs = served.get(format!("/v1/apis/{id}/logs")).await.json();
+    let delivery = &logs["deliveries"][0];
+    ids.push(("delivery", delivery["id"].as_str().unwrap().to_owned()));
+    answers.extend(everything(&served, &ids).await);
     // What is refused is not repeated either.
     let wrong = json!({"configuration": {"callbackUrl": "https://example.com/hook",
         "signing": {"keys": [{"secret": canary(7)}]}}});
@@ -114,16 +213,19 @@ async fn no_secret_is_on_disk_or_in_any_answer() {
     answers.push(refused.text);
     let admin = served.admin.clone();
     served.shutdown().await;
+    // As it was given, and as a key of a signature is written.
+    let secrets = ["canary-", "Y2FuYXJ5L", private, &admin];
     for answer in &answers {
-        assert!(!answer.contains("canary-"), "{answer}");
-        assert!(!answer.contains(&admin), "{answer}");
+        for secret in secrets {
+            assert!(!answer.contains(secret), "{secret}: {answer}");
+        }
     }
     for path in files(data.path()) {
         let bytes = std::fs::read(&path).unwrap();
-        let found = [&b"canary-"[..], admin.as_bytes()]
-            .iter()
-            .any(|secret| bytes.windows(secret.len()).any(|part| part == *secret));
-        assert!(!found, "{} holds a secret", path.display());
+        for secret in secrets.map(str::as_bytes) {
+            let found = bytes.windows(secret.len()).any(|part| part == secret);
+            assert!(!found, "{} holds a secret", path.display());
+        }
     }
 }
 
