@@ -36,6 +36,7 @@ mod log_directory;
 mod log_golden;
 mod log_history;
 mod log_reading;
+mod overload;
 mod power;
 mod projection_deliveries;
 mod projection_engine;

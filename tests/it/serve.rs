@@ -101,6 +101,10 @@ impl Client {
         }
     }
 
+    pub(crate) fn token(&self) -> &str {
+        &self.token
+    }
+
     /// Posts this, or nothing when it is null. `None` when the gateway is gone or goes.
     pub(crate) async fn post(&self, url: String, body: &Value) -> Option<Value> {
         let mut request = self.client.post(url).bearer_auth(&self.token);
