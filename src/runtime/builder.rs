@@ -281,7 +281,7 @@ impl Builder {
         for warning in self.egress.warnings() {
             tracing::warn!("{warning}");
         }
-        limits::raise_open_files();
+        limits::raise_open_files()?;
         self.log.clock = Arc::clone(&self.clock);
         let (log, rows) = self.open_log()?;
         let snapshots = SnapshotStore::open(&self.data)?;

@@ -35,6 +35,16 @@ pub enum StartError {
     /// What was found could not be put on record.
     #[error("failed to recover: {0}")]
     Append(#[from] AppendError),
+    /// The system allows this process too few open files.
+    #[error(
+        "this process may open {limit} files at a time and needs {needed} at least, and one more for each connection: raise the limit (`ulimit -n`, `LimitNOFILE` of systemd)"
+    )]
+    OpenFiles {
+        /// How many it may open.
+        limit: u64,
+        /// How many it needs.
+        needed: u64,
+    },
     /// Threads could not be started.
     #[error("failed to start a thread: {0}")]
     Threads(#[from] io::Error),

@@ -18,7 +18,7 @@ mod delivery_faults;
 mod delivery_tls;
 mod delivery_tokens;
 mod demo;
-mod disk_faults;
+
 mod gravitee_import;
 mod http_access;
 mod http_consumer;
@@ -36,6 +36,7 @@ mod log_directory;
 mod log_golden;
 mod log_history;
 mod log_reading;
+mod machine_faults;
 mod overload;
 mod power;
 mod projection_deliveries;

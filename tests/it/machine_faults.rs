@@ -1,6 +1,12 @@
-//! The real binary on a disk that fails it: syncs that fail, and no room, which is found again.
+//! The real binary on a machine that fails it: syncs that fail, no room, which is found again, and no
+//! more files.
 
-use std::{collections::BTreeSet, fs, path::Path};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use hooklog::{
     clock::SystemClock,
@@ -141,4 +147,59 @@ async fn a_disk_without_room_refuses_and_goes_on_by_itself_when_there_is_room() 
     }
     assert!(scene.publish().await);
     scene.account().await;
+}
+
+/// The same command with so many files at most.
+fn with_files(command: &Command, files_max: u32) -> Command {
+    let mut limited = Command::new("sh");
+    limited
+        .args(["-c", &format!("ulimit -n {files_max}; exec \"$0\" \"$@\"")])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    limited
+}
+
+#[test]
+fn a_start_without_files_ends_with_an_error_that_says_so_and_harms_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let command = Process::command(&data, CONFIG);
+    for files_max in [40, 127] {
+        let ended = with_files(&command, files_max).output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert!(ended.status.code() == Some(78), "{files_max}: {said}");
+        assert!(said.contains("error: "), "{files_max}: {said}");
+        assert!(said.contains("ulimit -n"), "{files_max}: {said}");
+        assert!(!said.contains("panicked"), "{files_max}: {said}");
+    }
+    let gateway = Process::try_start(command).unwrap();
+    assert!(gateway.token.is_some(), "nothing was begun before");
+    gateway.kill();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_out_of_files_goes_on_when_there_are_some() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let callback = CallbackServer::start(SystemClock::shared(), |_| Answer::ok());
+    let callback = callback.await.unwrap();
+    let command = with_files(&Process::command(&data, CONFIG), 150);
+    let gateway = Process::try_start(command).unwrap();
+    let client = Client::new(gateway.token.as_ref().unwrap());
+    let api = subscribed(&gateway, &client, &callback).await;
+    let address = gateway.url.strip_prefix("http://").unwrap().to_owned();
+    // More than it has files for; those behind are taken by the system, and wait.
+    let idle: Vec<_> = (0..300)
+        .map(|_| std::net::TcpStream::connect(&address).unwrap())
+        .collect();
+    drop(idle);
+    let path = format!("{}/v1/apis/{api}/messages", gateway.url);
+    let answer = client.post(path, &json!({"content": "hello"})).await;
+    let id = answer.unwrap()["id"].as_str().unwrap().to_owned();
+    callback.wait_for(1).await;
+    assert!(delivered(&callback).contains(&id));
+    let ended = tokio::task::spawn_blocking(|| gateway.terminate());
+    assert!(ended.await.unwrap().0.success());
 }
