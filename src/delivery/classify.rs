@@ -52,7 +52,12 @@ fn class_of(error: &CallError, stage: Stage) -> ErrorClass {
     {
         ErrorClass::Tls
     } else if error.is_connect() {
-        ErrorClass::Connect
+        // A peer that takes a connection and resets it may be faster than our look at it.
+        if found(is_reset) {
+            ErrorClass::Reset
+        } else {
+            ErrorClass::Connect
+        }
     } else {
         after_connection(error)
     }
@@ -62,6 +67,15 @@ fn class_of(error: &CallError, stage: Stage) -> ErrorClass {
 fn is_too_slow(error: &(dyn Error + 'static)) -> bool {
     let io = error.downcast_ref::<io::Error>();
     error.is::<TooSlow>() || io.is_some_and(|io| io.kind() == io::ErrorKind::TimedOut)
+}
+
+/// Whether this says that the other side broke a connection that stood.
+fn is_reset(error: &(dyn Error + 'static)) -> bool {
+    let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+    matches!(
+        kind,
+        Some(io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected)
+    )
 }
 
 /// Whether this says that the process or the machine may open no more files: a connection that
@@ -143,6 +157,19 @@ mod tests {
         assert!(nested(io::Error::other(TooSlow)));
         assert!(nested(system(io::ErrorKind::TimedOut)));
         assert!(!nested(system(io::ErrorKind::ConnectionRefused)));
+    }
+
+    #[test]
+    fn a_connection_that_was_reset_is_told_from_one_that_was_refused() {
+        for (errno, reset) in [
+            (Errno::CONNRESET, true),
+            (Errno::NOTCONN, true),
+            (Errno::CONNREFUSED, false),
+            (Errno::NETUNREACH, false),
+        ] {
+            let error = io::Error::other(io::Error::from_raw_os_error(errno.raw_os_error()));
+            assert_eq!(chain(&error).any(is_reset), reset, "{errno}");
+        }
     }
 
     #[test]

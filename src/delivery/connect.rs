@@ -20,7 +20,7 @@ use tokio_rustls::TlsConnector;
 use tower_service::Service;
 
 use super::{
-    Blocked, BlockedReason, Egress,
+    Egress,
     probe::Probe,
     proxy::{self, Upstream},
     resolve::{Guarded, LookupError, Lookups},
@@ -163,9 +163,8 @@ impl Route {
         #[cfg(target_os = "linux")]
         connector.set_tcp_user_timeout(Some(UNTAKEN_MAX));
         let tcp = connector.call(to).await?;
-        let peer = tcp.inner().peer_addr();
-        let peer = peer.map_err(|_| Blocked::new(BlockedReason::UnknownPeer))?;
-        self.egress.check_peer(peer)?;
+        // A connection that was reset meanwhile has no peer, which is no denied one.
+        self.egress.check_peer(tcp.inner().peer_addr()?)?;
         Ok(tcp)
     }
 }

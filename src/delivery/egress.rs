@@ -58,8 +58,6 @@ pub enum BlockedReason {
     Address,
     /// The gateway's own listen address.
     OwnAddress,
-    /// A connection whose peer cannot be told.
-    UnknownPeer,
 }
 
 impl Blocked {
@@ -84,7 +82,6 @@ impl fmt::Display for BlockedReason {
             Self::HostName => "the host name is empty, single-label or an inner one",
             Self::Address => "the address is not public; see egress.allow_private_cidrs",
             Self::OwnAddress => "the address is the gateway's own",
-            Self::UnknownPeer => "the connected peer cannot be told",
         })
     }
 }
