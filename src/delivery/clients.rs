@@ -26,6 +26,7 @@ use super::{
     http::Shared,
     proxy::Upstream,
     resolve::Lookups,
+    stream::HEAD_BYTES_MAX,
     target::Target,
     tls::{self, TlsOptionsError},
 };
@@ -272,6 +273,7 @@ impl Clients {
             .pool_max_idle_per_host(IDLE_PER_HOST_MAX)
             .set_host(false)
             .http1_max_headers(RESPONSE_HEADERS_MAX)
+            .http1_max_buf_size(HEAD_BYTES_MAX)
             .build(connector);
         Ok(Client {
             http,

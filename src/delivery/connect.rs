@@ -105,11 +105,11 @@ impl Route {
             Some(upstream) => self.pass(upstream, target, probe).await?,
         };
         let Some((tls, name)) = tls else {
-            return Ok(Stream::Plain { tcp, to_proxy });
+            return Ok(Stream::plain(tcp.into_inner(), to_proxy));
         };
         probe.handshaking();
         let tls = tls.connect(name, tcp.into_inner()).await?;
-        Ok(Stream::Tls(Box::new(TokioIo::new(tls))))
+        Ok(Stream::tls(tls))
     }
 
     /// A connection by way of a proxy, and whether it ends there.

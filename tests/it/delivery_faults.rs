@@ -6,14 +6,10 @@ use hooklog::{
     delivery::{RESPONSE_BYTES_MAX, Transport as _},
     model::{AttemptReport, AttemptResult, ErrorClass, Policy, RetryAfter},
 };
-use tokio::{
-    io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpSocket, TcpStream},
-    time::timeout,
-};
+use tokio::{io::AsyncWriteExt as _, time::timeout};
 
 use crate::support::{
-    hostile::{Hostile, read_request, reset},
+    hostile::{BlackHole, ClosedPort, Hostile, read_request, reset},
     requests::{BRIEF, call, class, policy, request, transport},
 };
 
@@ -35,26 +31,14 @@ async fn status_of(bytes: impl Into<Vec<u8>>) -> u16 {
 
 #[tokio::test]
 async fn a_closed_port_refuses_the_connection() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/", listener.local_addr().unwrap());
-    drop(listener);
-    assert_eq!(class(&call(&url).await), ErrorClass::Connect);
+    let closed = ClosedPort::take();
+    assert_eq!(class(&call(&closed.url()).await), ErrorClass::Connect);
 }
 
 #[tokio::test]
 async fn a_black_hole_spends_the_connect_time() {
-    // A full backlog drops further connections: they neither stand nor fail.
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let listener = socket.listen(0).unwrap();
-    let address = listener.local_addr().unwrap();
-    let mut filling = Vec::new();
-    while let Ok(Ok(stream)) =
-        timeout(Duration::from_millis(100), TcpStream::connect(address)).await
-    {
-        filling.push(stream);
-    }
-    let report = call(&format!("http://{address}/")).await;
+    let hole = BlackHole::open().await;
+    let report = call(&hole.url()).await;
     assert_eq!(class(&report), ErrorClass::Timeout);
     assert!(report.timings.total_us >= 200_000, "{:?}", report.timings);
 }
@@ -116,22 +100,9 @@ async fn a_callback_has_answered_once_its_head_is_there() {
     }
 }
 
-/// One that answers with this and then drips bytes for ever.
-async fn dripping(start: &'static str) -> Hostile {
-    Hostile::start(move |mut stream| async move {
-        read_request(&mut stream).await;
-        stream.write_all(start.as_bytes()).await.unwrap();
-        let mut pace = tokio::time::interval(Duration::from_millis(20));
-        while stream.write_all(b"a").await.is_ok() {
-            pace.tick().await;
-        }
-    })
-    .await
-}
-
 #[tokio::test]
 async fn a_body_that_never_ends_in_time_is_cut_and_its_head_counts() {
-    let gone = dripping("HTTP/1.1 410 Gone\r\ncontent-length: 900\r\n\r\n").await;
+    let gone = Hostile::dripping("HTTP/1.1 410 Gone\r\ncontent-length: 900\r\n\r\n").await;
     let report = head_counts(gone, 410).await;
     assert!(report.timings.total_us >= 300_000, "{:?}", report.timings);
     let body = report.captured.unwrap().response.body.unwrap();
@@ -139,7 +110,7 @@ async fn a_body_that_never_ends_in_time_is_cut_and_its_head_counts() {
     assert!(body.text().unwrap().starts_with('a'));
 
     let busy = "HTTP/1.1 429 Slow\r\nretry-after: 7\r\ncontent-length: 900\r\n\r\n";
-    let report = head_counts(dripping(busy).await, 429).await;
+    let report = head_counts(Hostile::dripping(busy).await, 429).await;
     let asked = RetryAfter::from_seconds(7);
     assert!(matches!(
         report.result,
@@ -149,29 +120,16 @@ async fn a_body_that_never_ends_in_time_is_cut_and_its_head_counts() {
 
 #[tokio::test]
 async fn silence_spends_the_read_time() {
-    let mute = Hostile::start(|mut stream| async move {
-        let mut rest = Vec::new();
-        drop(stream.read_to_end(&mut rest).await);
-    });
+    let mute = Hostile::mute();
     assert_eq!(class_of(mute.await).await, ErrorClass::Timeout);
 }
 
 #[tokio::test]
 async fn dripping_headers_do_not_stretch_the_read_time() {
     for start in ["HTTP/1.1 200 ", "HTTP/1.1 200 OK\r\nx: "] {
-        let class = class_of(dripping(start).await).await;
+        let class = class_of(Hostile::dripping(start).await).await;
         assert_eq!(class, ErrorClass::Timeout, "{start:?}");
     }
-}
-
-#[tokio::test]
-async fn a_flood_of_interim_responses_ends_with_the_total_time() {
-    let flood = Hostile::start(|mut stream| async move {
-        read_request(&mut stream).await;
-        let many = "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(64);
-        while stream.write_all(many.as_bytes()).await.is_ok() {}
-    });
-    assert_eq!(class_of(flood.await).await, ErrorClass::Timeout);
 }
 
 #[tokio::test]

@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// A certificate authority.
-fn authority() -> CertifiedIssuer<'static, KeyPair> {
+pub(crate) fn authority() -> CertifiedIssuer<'static, KeyPair> {
     named_authority("ours")
 }
 
@@ -44,13 +44,17 @@ fn named_authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
 }
 
 /// A certificate for this name with its key.
-struct Identity {
+pub(crate) struct Identity {
     certificate: rcgen::Certificate,
     key: KeyPair,
 }
 
 impl Identity {
-    fn issued(authority: &CertifiedIssuer<'static, KeyPair>, name: &str, expired: bool) -> Self {
+    pub(crate) fn issued(
+        authority: &CertifiedIssuer<'static, KeyPair>,
+        name: &str,
+        expired: bool,
+    ) -> Self {
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
         if expired {
             params.not_before = date_time_ymd(2001, 1, 1);
@@ -72,7 +76,10 @@ impl Identity {
 }
 
 /// An https callback with this identity; it wants a client certificate of `clients` when given.
-async fn serve(identity: &Identity, clients: Option<CertificateDer<'static>>) -> Hostile {
+pub(crate) async fn serve(
+    identity: &Identity,
+    clients: Option<CertificateDer<'static>>,
+) -> Hostile {
     let provider = Arc::new(ring::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -281,7 +288,7 @@ async fn a_client_secret_is_shown_to_no_stranger_whatever_the_callback_is_let_of
 }
 
 /// A certificate as `openssl req -x509` makes it: self-signed, and marked as an authority's.
-fn self_signed(name: &str, expired: bool) -> Identity {
+pub(crate) fn self_signed(name: &str, expired: bool) -> Identity {
     let mut params = CertificateParams::new([name.to_owned()]).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     if expired {
@@ -382,11 +389,7 @@ async fn a_trust_store_without_certificates_makes_no_call() {
 
 #[tokio::test]
 async fn a_handshake_that_stalls_or_breaks_off_is_told_apart() {
-    let stalled = Hostile::start(|mut stream| async move {
-        let mut rest = Vec::new();
-        drop(stream.read_to_end(&mut rest).await);
-    })
-    .await;
+    let stalled = Hostile::mute().await;
     let ended = tokio::time::timeout(Duration::from_secs(5), call(&stalled, Ssl::default())).await;
     assert_eq!(class(&ended.unwrap()), ErrorClass::Timeout);
     let plain = Hostile::start(|mut stream| async move {

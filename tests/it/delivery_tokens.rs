@@ -33,7 +33,7 @@ use tokio::{
 use url::form_urlencoded;
 
 use crate::support::{
-    hostile::{Hostile, read_request},
+    hostile::{ClosedPort, Hostile, read_request},
     requests::{BRIEF, class, fault, policy, request, transport},
 };
 
@@ -330,14 +330,8 @@ async fn an_answer_without_a_token_is_told_and_the_next_call_asks_anew() {
 
 #[tokio::test]
 async fn a_token_endpoint_that_cannot_be_reached_is_told_by_how() {
-    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let nobody = format!("http://{}/", closed.local_addr().unwrap());
-    drop(closed);
-    let mute = Hostile::start(|mut stream| async move {
-        let mut rest = Vec::new();
-        drop(stream.read_to_end(&mut rest).await);
-    })
-    .await;
+    let closed = ClosedPort::take();
+    let mute = Hostile::mute().await;
     let strange = Hostile::answering("SSH-2.0-OpenSSH_9.6\r\n\r\n").await;
     let closing = Hostile::answering("").await;
     let stalling = Hostile::start(|mut stream| async move {
@@ -347,8 +341,16 @@ async fn a_token_endpoint_that_cannot_be_reached_is_told_by_how() {
         drop(stream.read_u8().await);
     })
     .await;
+    let dripping = Hostile::dripping("HTTP/1.1 200 OK\r\nx: ").await;
+    let dripped = "HTTP/1.1 200 OK\r\ncontent-length: 900\r\n\r\n{\"access_token\":\"canary";
+    let dripped = Hostile::dripping(dripped).await;
+    let head = "HTTP/1.1 200 OK\r\n\r\n{\"access_token\":\"canary";
+    let (endless, poured) = Hostile::pouring(head, "a".repeat(8_192), 1 << 30).await;
     for (url, expected) in [
-        (nobody, "connect: "),
+        (dripping.url(), "timeout: no response within 300 ms"),
+        (dripped.url(), "answered 200, cut short"),
+        (endless.url(), "answered 200, cut short or too long"),
+        (closed.url(), "connect: "),
         (mute.url(), "timeout: no response within 300 ms"),
         (strange.url(), "protocol: "),
         (closing.url(), "reset: "),
@@ -364,6 +366,7 @@ async fn a_token_endpoint_that_cannot_be_reached_is_told_by_how() {
         assert!(told.starts_with(&start), "{expected}: {told}");
         assert_eq!(callback.count(), 0);
     }
+    assert!(poured.load(Ordering::SeqCst) < 32 << 20);
 }
 
 /// Names point at a private address.

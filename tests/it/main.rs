@@ -12,6 +12,7 @@ mod cli_server;
 mod cli_transfer;
 mod console;
 mod crash;
+mod delivery_bounds;
 mod delivery_calls;
 mod delivery_egress;
 mod delivery_faults;

@@ -4,15 +4,17 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::mpsc,
     task::JoinHandle,
+    time::timeout,
 };
 
 /// A server on a free port of 127.0.0.1 that hands each connection to a function.
@@ -59,6 +61,53 @@ impl Hostile {
             }
         })
         .await
+    }
+
+    /// One that answers each request with these bytes, on connections that stay.
+    pub(crate) async fn repeating(bytes: impl Into<Vec<u8>>) -> Self {
+        let bytes = bytes.into();
+        Self::start(move |mut stream| {
+            let bytes = bytes.clone();
+            async move {
+                while !read_request(&mut stream).await.is_empty() {
+                    drop(stream.write_all(&bytes).await);
+                }
+            }
+        })
+        .await
+    }
+
+    /// One that takes whatever comes and says nothing.
+    pub(crate) async fn mute() -> Self {
+        Self::start(listen_only).await
+    }
+
+    /// One that answers the first bytes with these, and then drips more for ever.
+    pub(crate) async fn dripping(start: impl Into<Vec<u8>>) -> Self {
+        let start = start.into();
+        Self::start(move |stream| drip(stream, start.clone())).await
+    }
+
+    /// One that answers the first bytes with these, and then pours out `part` as fast as it is
+    /// taken, until the other side is gone or has taken `most` bytes. Counts what it got rid of.
+    pub(crate) async fn pouring(
+        start: impl Into<Vec<u8>>,
+        part: impl Into<Vec<u8>>,
+        most: u64,
+    ) -> (Self, Arc<AtomicU64>) {
+        let (start, part) = (start.into(), part.into());
+        let poured = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&poured);
+        let server = Self::start(move |stream| {
+            pour(
+                stream,
+                start.clone(),
+                part.clone(),
+                most,
+                Arc::clone(&counted),
+            )
+        });
+        (server.await, poured)
     }
 
     /// Answers each connection's first request with 204, and tells its head.
@@ -108,6 +157,103 @@ impl Hostile {
 impl Drop for Hostile {
     fn drop(&mut self) {
         self.accepting.abort();
+    }
+}
+
+/// An address at which connections neither stand nor fail.
+pub(crate) struct BlackHole {
+    address: SocketAddr,
+    _listener: TcpListener,
+    _filling: Vec<TcpStream>,
+}
+
+impl BlackHole {
+    /// Opens it: a full backlog drops further connections.
+    pub(crate) async fn open() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(0).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut filling = Vec::new();
+        let patience = Duration::from_millis(100);
+        while let Ok(Ok(stream)) = timeout(patience, TcpStream::connect(address)).await {
+            filling.push(stream);
+        }
+        Self {
+            address,
+            _listener: listener,
+            _filling: filling,
+        }
+    }
+
+    /// Its URL.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}/hook", self.address)
+    }
+}
+
+/// A port at which nobody listens, and which nobody else is given meanwhile.
+pub(crate) struct ClosedPort(TcpSocket);
+
+impl ClosedPort {
+    /// Takes one.
+    pub(crate) fn take() -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        Self(socket)
+    }
+
+    /// Its URL.
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}/hook", self.0.local_addr().unwrap())
+    }
+}
+
+/// How many zeros a [`bomb`] holds.
+pub(crate) const BOMB_BYTES: usize = BOMB_PARTS * 8 * 258;
+
+/// 256 MiB.
+const BOMB_PARTS: usize = (256 << 20) / (8 * 258) + 1;
+
+/// A body in gzip that is a hundredth and less of what it expands to: a zero, and then again and
+/// again "258 times what was last", eight of them in thirteen bytes. Its end is missing.
+pub(crate) fn bomb() -> Vec<u8> {
+    let head = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\xff\x63";
+    let part = b"\x18\x05\xa3\x60\x14\x8c\x82\x51\x30\x0a\x46\xc1\x28";
+    [&head[..], &part.repeat(BOMB_PARTS)].concat()
+}
+
+/// Takes whatever comes and says nothing.
+async fn listen_only(mut stream: TcpStream) {
+    let mut rest = Vec::new();
+    drop(stream.read_to_end(&mut rest).await);
+}
+
+/// Answers the first bytes with these, and then drips more for ever.
+async fn drip(mut stream: TcpStream, start: Vec<u8>) {
+    drop(stream.read(&mut [0; 4096]).await);
+    if stream.write_all(&start).await.is_err() {
+        return;
+    }
+    let mut pace = tokio::time::interval(Duration::from_millis(20));
+    while stream.write_all(b"a").await.is_ok() {
+        pace.tick().await;
+    }
+}
+
+/// Answers the first bytes with these, and then pours out `part`, as fast as it is taken.
+async fn pour(
+    mut stream: TcpStream,
+    start: Vec<u8>,
+    part: Vec<u8>,
+    most: u64,
+    poured: Arc<AtomicU64>,
+) {
+    drop(stream.read(&mut [0; 4096]).await);
+    let mut next = &start;
+    while poured.load(Ordering::SeqCst) < most && stream.write_all(next).await.is_ok() {
+        poured.fetch_add(next.len() as u64, Ordering::SeqCst);
+        next = &part;
     }
 }
 
