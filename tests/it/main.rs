@@ -21,6 +21,7 @@ mod delivery_tokens;
 mod demo;
 
 mod gravitee_import;
+mod hostile_gateway;
 mod http_access;
 mod http_consumer;
 mod http_disk;

@@ -121,6 +121,14 @@ impl Client {
         }
         Some(serde_json::from_str(&text).unwrap())
     }
+
+    /// What is to be read there.
+    pub(crate) async fn get(&self, url: String) -> Value {
+        let request = self.client.get(url).bearer_auth(&self.token);
+        let response = request.send().await.unwrap();
+        assert!(response.status().is_success(), "{response:?}");
+        serde_json::from_str(&response.text().await.unwrap()).unwrap()
+    }
 }
 
 pub(crate) async fn subscribed(
