@@ -1,7 +1,6 @@
 //! The command line over the directory of a gateway that has stopped.
 
 use std::{
-    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::{Command, Output},
@@ -15,6 +14,8 @@ use hooklog::{
 };
 use serde_json::Value;
 use tempfile::TempDir;
+
+use crate::support::files::contents;
 
 /// What a gateway left behind.
 struct Left {
@@ -77,20 +78,6 @@ fn json(data: &Path, args: &[&str]) -> Vec<Value> {
     values.collect()
 }
 
-/// Every file below a directory, with its bytes.
-fn files(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
-    let mut found = BTreeMap::new();
-    for entry in fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(files(&path));
-        } else {
-            found.insert(path.clone(), fs::read(&path).unwrap());
-        }
-    }
-    found
-}
-
 /// The store of a projection's rows.
 fn rows_of(data: &Path, projection: &str) -> PathBuf {
     let entries = fs::read_dir(data.join(PROJECTIONS_DIRECTORY)).unwrap();
@@ -109,10 +96,10 @@ async fn verify_reports_damaged_rows_and_changes_nothing() {
     let left = left_by_a_gateway().await;
     let data = left.data.path();
     let rows = data.join(PROJECTIONS_DIRECTORY);
-    let sound = files(&rows);
+    let sound = contents(&rows);
     let report = &json(data, &["verify"])[0];
     assert_eq!(report["views"], 7, "{report}");
-    assert!(files(&rows) == sound, "verify wrote to the rows");
+    assert!(contents(&rows) == sound, "verify wrote to the rows");
 
     let store = rows_of(data, "deliveries");
     let mut bytes = fs::read(&store).unwrap();
@@ -120,16 +107,16 @@ async fn verify_reports_damaged_rows_and_changes_nothing() {
         *byte ^= 0x55;
     }
     fs::write(&store, &bytes).unwrap();
-    let damaged = files(&rows);
+    let damaged = contents(&rows);
     let output = hooklog(data, &["verify"]);
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     let said = text(&output.stdout);
     assert!(said.contains(r#"view "deliveries""#), "{said}");
-    assert!(files(&rows) == damaged, "verify mended what it reports");
+    assert!(contents(&rows) == damaged, "verify mended what it reports");
 
     // The webhook log is shown all the same, from the log, and mends nothing either.
     assert_eq!(json(data, &["logs", "--status", "200"]).len(), 10);
-    assert!(files(&rows) == damaged, "logs wrote to the rows");
+    assert!(contents(&rows) == damaged, "logs wrote to the rows");
 }
 
 #[tokio::test]
@@ -231,9 +218,9 @@ async fn a_replay_gives_what_there_is_a_line_each_and_ends_where_it_is_told() {
     let left = left_by_a_gateway().await;
     let data = left.data.path();
     let rows = data.join(PROJECTIONS_DIRECTORY);
-    let before = files(&rows);
+    let before = contents(&rows);
     let whole = json(data, &["replay"]);
-    assert!(files(&rows) == before, "replay wrote to the rows");
+    assert!(contents(&rows) == before, "replay wrote to the rows");
     let of = |lines: &[Value], kind: &str| {
         let values = lines.iter().filter_map(|line| line.get(kind));
         values.cloned().collect::<Vec<_>>()

@@ -7,7 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::support::process::{Process, free_port, until};
+use crate::support::{
+    files::contents,
+    process::{Process, free_port, until},
+};
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
@@ -26,21 +29,6 @@ fn damage_the_end(data: &Path) {
     let mut bytes = fs::read(&path).unwrap();
     bytes.truncate(bytes.len() / 2);
     fs::write(path, bytes).unwrap();
-}
-
-fn files(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(files(&path));
-        } else {
-            let bytes = fs::read(&path).unwrap();
-            found.push((path, bytes));
-        }
-    }
-    found.sort();
-    found
 }
 
 /// What it answers to a GET, once it does.
@@ -82,13 +70,13 @@ fn a_damaged_end_is_shown_then_given_up_and_messages_flow_again() {
     assert!(!refused.status.success(), "{refused:?}");
     gateway.terminate();
 
-    let before = files(&data);
+    let before = contents(&data);
     let shown = gateway.run(&["repair"]);
     assert!(shown.status.success(), "{shown:?}");
     let shown = text(&shown.stdout);
     assert!(shown.contains("A repair gives up, for good:"), "{shown}");
     assert!(shown.contains("Nothing is changed."), "{shown}");
-    assert!(files(&data) == before, "showing changed something");
+    assert!(contents(&data) == before, "showing changed something");
 
     let plan = &gateway.json(&["repair"])[0]["repair"];
     let done = gateway.run(&["repair", "--apply"]);

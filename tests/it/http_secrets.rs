@@ -1,7 +1,5 @@
 //! No secret that was given to the gateway is found anywhere outside of its vault.
 
-use std::path::{Path, PathBuf};
-
 use hooklog::{
     http::document,
     model::{Role, Token},
@@ -9,7 +7,7 @@ use hooklog::{
 };
 use serde_json::{Value, json};
 
-use crate::support::gateway::Served;
+use crate::support::{files::files, gateway::Served};
 
 /// A secret of its own for each field: found, it tells which one leaked.
 fn canary(number: u32) -> String {
@@ -45,19 +43,6 @@ fn settings() -> Vec<Value> {
             "clientId": "c", "clientSecret": canary(12)}),
         ),
     ]
-}
-
-fn files(directory: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(directory).unwrap();
-    let paths = entries.map(|entry| entry.unwrap().path());
-    let found = paths.flat_map(|path| {
-        if path.is_dir() {
-            files(&path)
-        } else {
-            vec![path]
-        }
-    });
-    found.collect()
 }
 
 /// Every page and every answer that can be had by GET, about these things.

@@ -21,7 +21,10 @@ use hooklog::{
     },
 };
 
-use crate::support::disk;
+use crate::support::{
+    disk,
+    files::{contents, files},
+};
 
 const EVENTS: u64 = 30;
 
@@ -592,28 +595,6 @@ fn copy(from: &Path, to: &Path) {
             fs::copy(entry.path(), target).unwrap();
         }
     }
-}
-
-fn files(directory: &Path) -> Vec<std::path::PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(files(&path));
-        } else {
-            found.push(path);
-        }
-    }
-    found.sort();
-    found
-}
-
-/// Every file with its bytes.
-fn contents(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
-    let files = files(directory).into_iter();
-    files
-        .map(|path| (path.clone(), fs::read(path).unwrap()))
-        .collect()
 }
 
 /// A small log in a directory, and what it holds.
