@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{CliError, Output, data::AtRestArgs};
 use crate::{
-    log::{EventLog, Quarantined, RepairPlan},
+    log::{EventLog, Quarantined, RepairPlan, until},
     runtime,
 };
 
@@ -65,12 +65,11 @@ impl Findings {
     fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for range in &self.passed_over {
-            let to = range
-                .to
-                .map_or_else(|| "on".to_owned(), |to| format!("to {to}"));
             lines.push(format!(
-                "Positions {} {to} are damaged and are passed over: {}",
-                range.from, range.reason
+                "Positions {} {} are damaged and are passed over: {}",
+                range.from,
+                until(range.to),
+                range.reason
             ));
         }
         let Some(plan) = &self.plan else {

@@ -43,7 +43,9 @@ mod view;
 mod writer;
 
 pub(crate) use self::codec::{Cursor, put_varint};
-pub(crate) use self::sled_storage::remove_unfinished;
+#[cfg(feature = "server")]
+pub(crate) use self::error::until;
+pub(crate) use self::sled_storage::{remove_unfinished, sync_directory};
 pub use self::{
     append_times::AppendTimes,
     core::{

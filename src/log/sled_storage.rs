@@ -268,7 +268,8 @@ fn sync_parent(path: &Path) {
     }
 }
 
-fn sync_directory(path: &Path) -> Result<(), StorageError> {
+/// Makes the names in a directory durable.
+pub(crate) fn sync_directory(path: &Path) -> Result<(), StorageError> {
     let directory = File::open(path).map_err(|error| StorageError::io(path, error))?;
     let synced = directory.sync_all();
     synced.map_err(|error| sync_failed(path, error))

@@ -3,8 +3,7 @@
 //! carries the mark of being ready with the highest number is the live one.
 
 use std::{
-    fs::{self, File},
-    io,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -15,7 +14,10 @@ use super::{
     sled_store::SledStore,
     store::{MemoryStore, RowStore},
 };
-use crate::{log::StorageError, model::Position};
+use crate::{
+    log::{StorageError, sync_directory},
+    model::Position,
+};
 
 /// The place of one projection's rows.
 #[derive(Debug, Clone)]
@@ -227,8 +229,7 @@ pub(crate) fn forget_from(root: &Path, first: Position) -> Result<(), StorageErr
                 remove(&path).map_err(failed)?;
             }
         }
-        let synced = File::open(&projection).and_then(|directory| directory.sync_all());
-        synced.map_err(failed)?;
+        sync_directory(&projection)?;
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! G2 below the store: a loss of power at any write of a run, over the files that sled writes.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
 use std::{
     env,
     fs::{self, OpenOptions},
@@ -61,17 +62,14 @@ fn trace_of(events: u64) -> Vec<Record> {
         directory.path().join("trace"),
     );
     fs::create_dir(&root).unwrap();
-    let child = Command::new(env::current_exe().unwrap())
+    let mut child = Command::new(env::current_exe().unwrap());
+    child
         .args(["--exact", "power::power_child", "--nocapture"])
-        .env("LD_PRELOAD", disk::library())
-        .env("DISK_ROOT", &root)
-        .env("DISK_TRACE", &trace)
         .env(CHILD_DIRECTORY, &root)
         .env(EVENTS, events.to_string())
-        .stdout(Stdio::null())
-        .status()
-        .unwrap();
-    assert!(child.success());
+        .stdout(Stdio::null());
+    disk::write_down(&mut child, &root, &trace);
+    assert!(child.status().unwrap().success());
     disk::read_trace(&trace)
 }
 

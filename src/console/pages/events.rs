@@ -124,13 +124,13 @@ async fn list(visit: &Visit) -> Result<Answer, Trouble> {
     )))
 }
 
-/// Reads a page: the first events, or the last ones.
 /// Where what is found begins: what a repair gave up is a part of its event.
 fn begins(found: &Found) -> Option<Position> {
     let first = found.events.first()?;
     Some(first.event.repaired_from().unwrap_or(first.position))
 }
 
+/// Reads a page: the first events, or the last ones.
 fn read(mut feed: crate::log::Feed, is_last: bool) -> Found {
     let begun = feed.position();
     let mut events = VecDeque::new();

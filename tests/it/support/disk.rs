@@ -11,7 +11,7 @@ use std::{
 };
 
 /// The library to be loaded before a program; compiled once.
-pub(crate) fn library() -> &'static Path {
+fn library() -> &'static Path {
     static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/disk/disk.c");
@@ -35,10 +35,16 @@ pub(crate) fn library() -> &'static Path {
 
 /// Lets a program's disk fail below `root`, whenever a file in `faults` says so.
 pub(crate) fn put_between(command: &mut Command, root: &Path, faults: &Path) {
-    command
-        .env("LD_PRELOAD", library())
-        .env("DISK_ROOT", root)
-        .env("DISK_FAULTS", faults);
+    preload(command, root).env("DISK_FAULTS", faults);
+}
+
+/// Has what a program does below `root` written down in `trace`.
+pub(crate) fn write_down(command: &mut Command, root: &Path, trace: &Path) {
+    preload(command, root).env("DISK_TRACE", trace);
+}
+
+fn preload<'a>(command: &'a mut Command, root: &Path) -> &'a mut Command {
+    command.env("LD_PRELOAD", library()).env("DISK_ROOT", root)
 }
 
 /// A directory in memory where there is one: for what is not about the real disk, and writes a lot.
