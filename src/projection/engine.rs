@@ -30,6 +30,8 @@ use crate::{
 const BATCH_EVENTS: usize = 1_024;
 /// A batch of fewer found little: more may come before the next look.
 const LITTLE_EVENTS: usize = 256;
+/// Rows that a start would have to read through, at most: some 50 ms of it.
+const REPLAYED_BYTES_MAX: u64 = 64 << 20;
 /// How often damaged rows are built again before the projection gives up.
 const REPAIRS_MAX: u32 = 3;
 /// The first pause before what the system refused is tried again. It doubles.
@@ -46,6 +48,7 @@ pub(super) struct Engine {
     pub(super) checkpoint: Checkpoint,
     pub(super) generation: u64,
     pub(super) batch_events: usize,
+    replayed_bytes_max: u64,
     pub(super) rhythm: Rhythm,
     pub(super) carrying: Option<Carrying>,
     beside: Option<Rebuild>,
@@ -151,6 +154,7 @@ impl Engine {
             checkpoint: opened.checkpoint,
             generation: opened.generation,
             batch_events: BATCH_EVENTS,
+            replayed_bytes_max: REPLAYED_BYTES_MAX,
             rhythm: Rhythm::IMMEDIATE,
             carrying: None,
             beside: None,
@@ -178,6 +182,11 @@ impl Engine {
             let carried = self.step_carry();
             if self.flush_due() == Some(Duration::ZERO)
                 && let Err(error) = self.flush()
+            {
+                self.met(Trouble::Rows(error));
+            }
+            if self.is_long()
+                && let Err(error) = self.reopen()
             {
                 self.met(Trouble::Rows(error));
             }
@@ -433,6 +442,13 @@ impl Engine {
         self.shared.read().flush()
     }
 
+    /// Whether the next start would have much to read through in these rows. Opened again now, while
+    /// none of them are in memory alone, they read it through once and for all.
+    fn is_long(&self) -> bool {
+        self.unflushed_since.is_none()
+            && self.shared.read().replayed_bytes() >= self.replayed_bytes_max
+    }
+
     /// Throws the live rows away and begins again. Whether it could.
     fn repair(&mut self, error: &RowError) -> bool {
         if self.repairs >= REPAIRS_MAX {
@@ -622,26 +638,61 @@ mod tests {
         }
     }
 
-    #[test]
-    fn rows_that_the_disk_refused_are_folded_once_there_is_room() {
-        let directory = tempfile::tempdir().unwrap();
-        let place = Place::Disk {
-            root: directory.path().to_owned(),
+    fn place_in(root: &std::path::Path) -> Place {
+        Place::Disk {
+            root: root.to_owned(),
             name: "subscriptions",
             version: 1,
-        };
-        let mut opened = place.fresh(1, true).unwrap();
-        opened.store = Box::new(Full(opened.store));
-        let events = generate(1, &HistoryOptions::default());
-        let history: SharedHistory = Arc::new(MemoryHistory::new(events));
-        let mut engine = Engine::new(
+        }
+    }
+
+    fn engine(place: Place, opened: Opened, history: &SharedHistory) -> Engine {
+        Engine::new(
             Box::new(Subscriptions),
             place,
             opened,
             OnBadEvent::Halt,
-            Arc::clone(&history),
+            Arc::clone(history),
             SystemClock::shared(),
-        );
+        )
+    }
+
+    #[test]
+    fn rows_that_were_written_for_long_are_opened_again_and_stay_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = place_in(directory.path());
+        let opened = place.fresh(1, true).unwrap();
+        let events = generate(1, &HistoryOptions::default());
+        let history: SharedHistory = Arc::new(MemoryHistory::new(events));
+        let mut engine = engine(place, opened, &history);
+        engine.replayed_bytes_max = 1;
+        assert!(!engine.is_long());
+        while engine.step() {}
+        assert!(!engine.is_long(), "they are in memory alone");
+        engine.flush().unwrap();
+        assert!(engine.is_long());
+        let rows = |engine: &Engine| {
+            let store = engine.shared.read();
+            let rows = store.scan(Vec::new()..vec![u8::MAX; 64], Direction::Up);
+            rows.collect::<Result<Vec<_>, _>>().unwrap()
+        };
+        let before = rows(&engine);
+        engine.reopen().unwrap();
+        assert!(!engine.is_long());
+        assert_eq!(rows(&engine), before);
+        assert_eq!(engine.checkpoint.position, history.tip());
+        assert_eq!(engine.shared.phase(), Phase::Running);
+    }
+
+    #[test]
+    fn rows_that_the_disk_refused_are_folded_once_there_is_room() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = place_in(directory.path());
+        let mut opened = place.fresh(1, true).unwrap();
+        opened.store = Box::new(Full(opened.store));
+        let events = generate(1, &HistoryOptions::default());
+        let history: SharedHistory = Arc::new(MemoryHistory::new(events));
+        let mut engine = engine(place, opened, &history);
         assert!(!engine.step());
         assert!(matches!(engine.shared.phase(), Phase::Waiting { .. }));
         assert_eq!(engine.pause(), Some(RETRY_PAUSE));

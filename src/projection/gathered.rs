@@ -23,6 +23,8 @@ pub(super) struct Gathered<S> {
     store: S,
     changes: Changes,
     bytes: usize,
+    /// What the store below was given since it was opened.
+    handed_on_bytes: u64,
 }
 
 impl<S: RowStore> Gathered<S> {
@@ -31,6 +33,7 @@ impl<S: RowStore> Gathered<S> {
             store,
             changes: Changes::new(),
             bytes: 0,
+            handed_on_bytes: 0,
         }
     }
 }
@@ -73,6 +76,7 @@ impl<S: RowStore> RowStore for Gathered<S> {
             self.store.apply(&self.changes)?;
             KillPoint::Project.pass();
             self.changes.clear();
+            self.handed_on_bytes += self.bytes as u64;
             self.bytes = 0;
         }
         self.store.settle()
@@ -80,6 +84,10 @@ impl<S: RowStore> RowStore for Gathered<S> {
 
     fn flush(&self) -> Result<(), RowError> {
         self.store.flush()
+    }
+
+    fn replayed_bytes(&self) -> u64 {
+        self.handed_on_bytes
     }
 }
 

@@ -36,6 +36,10 @@ pub(super) trait RowStore: Send + Sync {
         Ok(())
     }
     fn flush(&self) -> Result<(), RowError>;
+    /// How many bytes of rows it would read through, were it opened again now.
+    fn replayed_bytes(&self) -> u64 {
+        0
+    }
 }
 
 /// Rows that cannot be reached for now: every question is answered with an error, none with
