@@ -4,7 +4,8 @@
 //! at a time, and the next when the callbacks have those before, so that the gateway is as far
 //! behind at every length.
 //!
-//! `--up-to` is how many deliveries it grows to, through the powers of ten from 10,000.
+//! `--up-to` is how many deliveries it grows to, through the powers of ten from 10,000. Each round
+//! begins with an empty directory; what the rounds so far came to is told after each.
 
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ use super::{
 
 const NAME: &str = "growth";
 const UP_TO: usize = 1_000_000;
+const ROUNDS: usize = 1;
 /// The first length.
 const LEAST: usize = 10_000;
 /// The length that others are compared with.
@@ -55,13 +57,13 @@ struct Growing {
     messages: usize,
 }
 
-/// What was measured at one length.
+/// What was measured at one length in one round.
 struct Length {
     deliveries: usize,
     /// CPU time of a delivery since the length before.
     micros_on_the_way: f64,
-    /// CPU time of a delivery from here on, every projection included.
-    micros: Spread,
+    /// CPU time of a delivery from here on, every projection included: of each step.
+    micros: Vec<f64>,
     resident: f64,
     peak: f64,
     log_bytes: f64,
@@ -72,8 +74,8 @@ struct Length {
 /// What came of one question.
 struct Answers {
     question: &'static str,
-    /// Until as many deliveries as make a page were there, or no more.
-    ms: Spread,
+    /// Until as many deliveries as make a page were there, or no more: of each time.
+    ms: Vec<f64>,
     page: Whole,
 }
 
@@ -163,7 +165,7 @@ impl Growing {
     }
 
     /// CPU time of a delivery, over some steps of this size.
-    async fn micros(&mut self, step: usize) -> Result<Spread, String> {
+    async fn micros(&mut self, step: usize) -> Result<Vec<f64>, String> {
         let mut micros = Vec::new();
         for _ in 0..STEPS {
             let before = self.gateway.cpu_seconds();
@@ -171,7 +173,7 @@ impl Growing {
             self.gateway.projected().await;
             micros.push((self.gateway.cpu_seconds() - before) * 1e6 / step as f64);
         }
-        Ok(Spread::of(micros.into_iter()))
+        Ok(micros)
     }
 
     async fn ask_all(&self) -> Vec<Answers> {
@@ -237,11 +239,7 @@ impl Growing {
             page = self.whole(filter).await;
             ms.push((monotonic() - began) as f64 / 1e6);
         }
-        Answers {
-            question,
-            ms: Spread::of(ms.into_iter()),
-            page,
-        }
+        Answers { question, ms, page }
     }
 
     /// Asks until a page is full or no more match.
@@ -277,56 +275,97 @@ fn lengths(up_to: usize) -> Vec<usize> {
         .collect()
 }
 
-/// What the others are compared with: the first from that length on, else the last.
-fn reference(lengths: &[Length]) -> usize {
-    let at = lengths.iter().position(|one| one.deliveries >= REFERENCE);
-    at.unwrap_or(lengths.len() - 1)
-}
+/// The rounds so far; each has the same lengths.
+struct Rounds(Vec<Vec<Length>>);
 
-fn print_costs(lengths: &[Length]) {
-    let base = &lengths[reference(lengths)];
-    println!(
-        "\n| deliveries | CPU µs each | / at {} | CPU µs each since the row above | resident MiB \
-         | peak MiB | log B each | views B each |",
-        base.deliveries
-    );
-    println!("|---|---|---|---|---|---|---|---|");
-    for length in lengths {
-        println!(
-            "| {} | {} | {:.2} | {:.1} | {:.0} | {:.0} | {:.0} | {:.0} |",
-            length.deliveries,
-            length.micros.cell(1),
-            length.micros.median / base.micros.median,
-            length.micros_on_the_way,
-            length.resident,
-            length.peak,
-            length.log_bytes,
-            length.view_bytes,
+impl Rounds {
+    /// What the others are compared with: the first from that length on, else the last.
+    fn reference(&self) -> usize {
+        let mut lengths = self.0[0].iter();
+        let at = lengths.position(|one| one.deliveries >= REFERENCE);
+        at.unwrap_or(self.0[0].len() - 1)
+    }
+
+    /// Over the rounds, a figure of one length.
+    fn over(&self, at: usize, figure: impl Fn(&Length) -> f64) -> Spread {
+        Spread::of(self.0.iter().map(|lengths| figure(&lengths[at])))
+    }
+
+    /// Over the rounds, a figure of one length beside that of the reference in the same round.
+    fn ratio(&self, at: usize, figure: impl Fn(&Length) -> f64) -> Spread {
+        let base = self.reference();
+        let rounds = self.0.iter();
+        Spread::of(rounds.map(|lengths| figure(&lengths[at]) / figure(&lengths[base])))
+    }
+
+    /// Over all rounds together, every sample of one length.
+    fn samples<'a>(&'a self, at: usize, of: impl Fn(&'a Length) -> &'a [f64]) -> Spread {
+        let samples = self.0.iter().flat_map(|lengths| of(&lengths[at]));
+        Spread::of(samples.copied())
+    }
+
+    fn costs(&self) -> String {
+        let base = self.0[0][self.reference()].deliveries;
+        let head = format!(
+            "\n| deliveries | CPU µs each | / at {base} | CPU µs each since the row above \
+             | / at {base} | resident MiB | peak MiB | log B each | views B each |\n|{}",
+            "---|".repeat(9)
         );
+        let lengths = self.0[0].iter().enumerate();
+        let rows = lengths.map(|(at, length)| {
+            format!(
+                "| {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+                length.deliveries,
+                self.samples(at, |length| &length.micros).cell(1),
+                self.ratio(at, |length| median(&length.micros)).cell(2),
+                self.over(at, |length| length.micros_on_the_way).cell(1),
+                self.ratio(at, |length| length.micros_on_the_way).cell(2),
+                self.over(at, |length| length.resident).cell(0),
+                self.over(at, |length| length.peak).cell(0),
+                self.over(at, |length| length.log_bytes).cell(0),
+                self.over(at, |length| length.view_bytes).cell(0),
+            )
+        });
+        table(head, rows)
+    }
+
+    fn answers(&self) -> String {
+        let lengths = &self.0[0];
+        let last = lengths.len() - 1;
+        let head = format!(
+            "\n| ms at a length of | {} | found | requests | last / at {} |\n|{}",
+            cells(lengths.iter().map(|one| one.deliveries.to_string())),
+            lengths[self.reference()].deliveries,
+            "---|".repeat(lengths.len() + 4)
+        );
+        let questions = lengths[last].answers.iter().enumerate();
+        let rows = questions.map(|(question, answers)| {
+            let at = |at| self.samples(at, |length| &length.answers[question].ms);
+            let ratio = self.ratio(last, |length| median(&length.answers[question].ms));
+            format!(
+                "| {} | {} | {} | {} | {} |",
+                answers.question,
+                cells((0..=last).map(|length| at(length).cell(1))),
+                answers.page.found,
+                answers.page.requests,
+                ratio.cell(2),
+            )
+        });
+        table(head, rows)
     }
 }
 
-fn print_answers(lengths: &[Length]) {
-    let base = reference(lengths);
-    let heads = lengths.iter().map(|one| format!(" {} |", one.deliveries));
-    println!(
-        "\n| ms at a length of |{} found | requests | last / at {} |",
-        heads.collect::<String>(),
-        lengths[base].deliveries
-    );
-    println!("|---|{}---|---|---|", "---|".repeat(lengths.len()));
-    let last = &lengths[lengths.len() - 1].answers;
-    for (at, answers) in last.iter().enumerate() {
-        let cells = lengths.iter().map(|one| one.answers[at].ms.cell(1) + " | ");
-        println!(
-            "| {} | {}{} | {} | {:.2} |",
-            answers.question,
-            cells.collect::<String>(),
-            answers.page.found,
-            answers.page.requests,
-            answers.ms.median / lengths[base].answers[at].ms.median,
-        );
-    }
+fn cells(cells: impl Iterator<Item = String>) -> String {
+    cells.collect::<Vec<_>>().join(" | ")
+}
+
+fn table(head: String, rows: impl Iterator<Item = String>) -> String {
+    let lines: Vec<_> = [head].into_iter().chain(rows).collect();
+    lines.join("\n")
+}
+
+fn median(figures: &[f64]) -> f64 {
+    Spread::of(figures.iter().copied()).median
 }
 
 pub(super) async fn measure(arguments: &Arguments) -> Result<(), String> {
@@ -334,14 +373,23 @@ pub(super) async fn measure(arguments: &Arguments) -> Result<(), String> {
         return Ok(());
     }
     let up_to = arguments.number("--up-to", UP_TO);
-    let directory = tempfile::tempdir().unwrap();
-    let mut growing = Growing::start(&directory, up_to).await;
-    let mut measured = Vec::new();
-    for length in lengths(up_to) {
-        measured.push(growing.measure(length).await?);
-        eprintln!("{length} deliveries and what they cost measured");
+    let rounds = arguments.rounds(ROUNDS);
+    let mut done = Rounds(Vec::new());
+    for round in 1..=rounds {
+        let directory = tempfile::tempdir().unwrap();
+        let mut growing = Growing::start(&directory, up_to).await;
+        let mut measured = Vec::new();
+        for length in lengths(up_to) {
+            measured.push(growing.measure(length).await?);
+            eprintln!("{length} deliveries and what they cost measured");
+        }
+        done.0.push(measured);
+        eprintln!(
+            "round {round} of {rounds}\n{}\n{}",
+            done.costs(),
+            done.answers()
+        );
     }
-    print_costs(&measured);
-    print_answers(&measured);
+    println!("{}\n{}", done.costs(), done.answers());
     Ok(())
 }
