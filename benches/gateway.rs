@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -203,11 +203,31 @@ impl Gateway {
         self.memory("VmHWM:")
     }
 
+    /// How many files it has open, sockets included.
+    pub(super) fn open_files(&self) -> usize {
+        let files = fs::read_dir(format!("/proc/{}/fd", self.process.id()));
+        files.unwrap().count()
+    }
+
+    pub(super) fn threads(&self) -> f64 {
+        self.status("Threads:").parse().unwrap()
+    }
+
     fn memory(&self, name: &str) -> f64 {
+        let kib = self.status(name);
+        kib.trim_end_matches(" kB").parse::<f64>().unwrap() * 1_024.0
+    }
+
+    /// What the system tells of it under this name.
+    fn status(&self, name: &str) -> String {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
         let mut lines = status.lines();
         let line = lines.find_map(|line| line.strip_prefix(name)).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() * 1_024.0
+        line.trim().to_owned()
+    }
+
+    pub(super) fn data(&self) -> &Path {
+        &self.data
     }
 
     /// Ends it in order, and gives its directory.

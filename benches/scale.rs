@@ -4,6 +4,7 @@
 //! - `idle`, `long`: how long it takes to start, and how fast its events are read and folded;
 //! - `backlog, …`: what memory it takes when nothing can be delivered;
 //! - `hanging`: whether others wait longer when callbacks never answer;
+//! - `soak`: whether it takes more and more as it runs, with a third of the callbacks broken;
 //! - `growth`: whether deliveries and questions to the webhook log cost more as it grows.
 //!
 //! `cargo bench --bench scale`, optionally followed by `-- [rounds] [--only <part of a name>]` and
@@ -28,6 +29,8 @@ mod hanging;
 mod load;
 mod measure;
 mod sink;
+#[path = "scale/soak.rs"]
+mod soak;
 #[path = "scale/starts.rs"]
 mod starts;
 
@@ -49,6 +52,7 @@ async fn measure_all(arguments: &Arguments) -> Result<(), String> {
     starts::measure(arguments).await;
     backlog::measure(arguments).await?;
     hanging::measure(arguments).await?;
+    soak::measure(arguments).await?;
     growth::measure(arguments).await
 }
 
