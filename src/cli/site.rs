@@ -13,6 +13,7 @@ use crate::{
     console::Console,
     http::{Gateway, Server},
     model::{Role, Token},
+    projection::{ViewError, access::TokenRow},
     runtime::{Handle, TokenSecret},
 };
 
@@ -42,7 +43,8 @@ impl Site {
         let url = format!("http://{address}");
         let token = first_token(handle).await?;
         let console = Arc::new(Console::new(handle.clone()));
-        let sign_in = sign_in_path(handle, &console)?.map(|path| format!("{url}{path}"));
+        let sign_in = sign_in_path(handle, &console).await?;
+        let sign_in = sign_in.map(|path| format!("{url}{path}"));
         let gateway = gateway.with_pages(console);
         let workers = thread::available_parallelism().map_or(1, NonZero::get);
         Ok(Self {
@@ -56,9 +58,7 @@ impl Site {
 
 /// Makes the first token of a new data directory.
 async fn first_token(handle: &Handle) -> Result<Option<TokenSecret>, CliError> {
-    let access = handle.access();
-    access.at(handle.log().head(), RECOVERY_MAX).await?;
-    if !access.tokens()?.is_empty() {
+    if !tokens(handle).await?.is_empty() {
         return Ok(None);
     }
     let first = Token::named("first admin", Role::Admin);
@@ -66,10 +66,23 @@ async fn first_token(handle: &Handle) -> Result<Option<TokenSecret>, CliError> {
     Ok(Some(secret))
 }
 
+/// Every token, once all events are folded. Damaged rows are built again first.
+async fn tokens(handle: &Handle) -> Result<Vec<TokenRow>, ViewError> {
+    let access = handle.access();
+    loop {
+        access.at(handle.log().head(), RECOVERY_MAX).await?;
+        match access.tokens() {
+            Err(ViewError::Mending { .. }) => {}
+            Err(ViewError::Rows(error)) if error.is_damage() => {}
+            told => return told,
+        }
+    }
+}
+
 /// A path of the console that signs in once, as the first admin whose token is in force.
-fn sign_in_path(handle: &Handle, console: &Console) -> Result<Option<String>, CliError> {
+async fn sign_in_path(handle: &Handle, console: &Console) -> Result<Option<String>, CliError> {
     let now = handle.now();
-    let tokens = handle.access().tokens()?;
+    let tokens = tokens(handle).await?;
     let mut admins = tokens.iter().filter(|row| row.token.role == Role::Admin);
     let admin = admins.find(|row| row.is_valid(now));
     Ok(admin.map(|row| console.sign_in_path(row.token.id)))

@@ -292,9 +292,12 @@ impl From<ViewError> for Problem {
         let text = error.to_string();
         match error {
             ViewError::Query(invalid) => Self::from(as_query(invalid)),
-            ViewError::Behind { .. } | ViewError::Halted { .. } | ViewError::Stopped { .. } => {
-                Self::new(Kind::Unavailable, text)
-            }
+            ViewError::Behind { .. }
+            | ViewError::Halted { .. }
+            | ViewError::Mending { .. }
+            | ViewError::Stopped { .. } => Self::new(Kind::Unavailable, text),
+            // Whoever asks next is told that they are built again.
+            ViewError::Rows(error) if error.is_damage() => Self::new(Kind::Unavailable, text),
             error => Self::internal(&error),
         }
     }

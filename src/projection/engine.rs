@@ -456,6 +456,7 @@ impl Engine {
             return false;
         }
         tracing::warn!(projection = self.projection.name(), %error, "rows are built again");
+        self.shared.met_damage();
         let old = self.generation;
         match self.place.fresh(self.newest_generation() + 1, true) {
             Ok(opened) => {
@@ -474,14 +475,11 @@ impl Engine {
     fn swap(&mut self, opened: Opened) {
         // Where that is damaged the rest shows it.
         let begins = checkpoint::begins(opened.store.as_ref()).unwrap_or(Position::FIRST);
-        *self.shared.write() = opened.store;
-        self.shared.changed();
-        self.shared.begun(begins);
+        self.shared.replace(opened.store, begins, opened.checkpoint);
         self.checkpoint = opened.checkpoint;
         self.generation = opened.generation;
         self.stale = false;
         self.refusals = 0;
-        self.shared.reached(self.checkpoint);
         self.shared.enter(Phase::Running);
     }
 

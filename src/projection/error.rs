@@ -128,7 +128,16 @@ pub enum ViewError {
         /// The projection.
         projection: &'static str,
     },
-    /// Its rows failed it. Damaged rows are being built again.
+    /// Its rows were damaged. They are built again from the log, and answer once they are as far as
+    /// they were.
+    #[error(
+        "the rows of projection {projection:?} were damaged and are built again from the log; ask again soon"
+    )]
+    Mending {
+        /// The projection.
+        projection: &'static str,
+    },
+    /// Its rows failed it. Damaged rows are built again.
     #[error(transparent)]
     Rows(#[from] RowError),
     /// The question cannot be asked like this.

@@ -65,6 +65,23 @@ pub(super) struct Progress {
     /// The cut after which the rows could not be built again.
     pub(super) kept_past: Position,
     pub(super) phase: Phase,
+    /// Damage was met in the rows, and they are still the same.
+    is_damaged: bool,
+    /// How far rows were that were thrown away for damage. Those in their place know less until they
+    /// have come there again.
+    mended_at: Position,
+}
+
+impl Progress {
+    /// Whether rows answer: none that are damaged or half built again.
+    pub(super) fn answers(&self) -> bool {
+        !self.is_damaged && self.position >= self.mended_at
+    }
+
+    /// Whether rows contain this event and answer.
+    pub(super) fn has(&self, position: Position) -> bool {
+        self.position >= position && self.answers()
+    }
 }
 
 pub(super) struct Shared {
@@ -90,7 +107,7 @@ impl Shared {
             // Where that is damaged the rest shows it.
             begins: checkpoint::begins(store.as_ref()).unwrap_or(Position::FIRST),
             kept_past: Position::ZERO,
-            phase: Phase::Running,
+            ..Progress::default()
         };
         Self {
             name,
@@ -132,10 +149,32 @@ impl Shared {
         });
     }
 
-    /// The rows are others now, begun on a log that begins here.
-    pub(super) fn begun(&self, first: Position) {
-        self.progress
-            .send_modify(|progress| progress.begins = first);
+    /// Puts other rows in the place of these, begun on a log that begins at `begins`.
+    pub(super) fn replace(
+        &self,
+        store: Box<dyn RowStore>,
+        begins: Position,
+        checkpoint: Checkpoint,
+    ) {
+        let mut live = self.write();
+        *live = store;
+        self.changed();
+        // While nobody reads: whoever does then knows how far they are.
+        self.progress.send_modify(|progress| {
+            progress.begins = begins;
+            progress.position = checkpoint.position;
+            progress.skipped = checkpoint.skipped;
+            progress.is_damaged = false;
+        });
+        drop(live);
+    }
+
+    /// Damage was met: nothing is answered from these rows any more.
+    pub(super) fn met_damage(&self) {
+        self.progress.send_modify(|progress| {
+            progress.is_damaged = true;
+            progress.mended_at = progress.mended_at.max(progress.position);
+        });
     }
 
     /// The rows keep what they should forget with this cut.

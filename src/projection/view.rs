@@ -84,10 +84,10 @@ impl<P: Projection> View<P> {
         let mut progress = self.shared.progress.subscribe();
         let reached = async {
             let reached = progress
-                .wait_for(|now| now.position >= position || !now.phase.goes_on())
+                .wait_for(|now| now.has(position) || !now.phase.goes_on())
                 .await;
             match reached {
-                Ok(now) if now.position >= position => Ok(()),
+                Ok(now) if now.has(position) => Ok(()),
                 Ok(now) => Err(Self::no_more(&now.phase)),
                 Err(_) => Err(Self::no_more(&Phase::Stopped)),
             }
@@ -143,15 +143,14 @@ impl<P: Projection> View<P> {
     }
 
     /// Asks several questions of the rows of one moment. The projection waits while `ask` runs,
-    /// so it should be short.
+    /// so it should be short. Rows that were damaged are built again, and answer
+    /// [`ViewError::Mending`] until they are as far as they were.
     pub fn read<T>(
         &self,
         ask: impl FnOnce(&StoredRows<'_>) -> Result<T, ViewError>,
     ) -> Result<T, ViewError> {
         let store = self.shared.read();
-        if self.phase() == Phase::Stopped {
-            return Err(Self::no_more(&Phase::Stopped));
-        }
+        self.check_answers()?;
         ask(&StoredRows(store.as_ref())).map_err(|error| match error {
             ViewError::Rows(error) => self.note(error).into(),
             other => other,
@@ -163,9 +162,22 @@ impl<P: Projection> View<P> {
         &self.shared.history
     }
 
+    fn check_answers(&self) -> Result<(), ViewError> {
+        let progress = self.shared.progress.borrow();
+        match &progress.phase {
+            Phase::Stopped => Err(Self::no_more(&Phase::Stopped)),
+            _ if progress.answers() => Ok(()),
+            halted @ Phase::Halted(_) => Err(Self::no_more(halted)),
+            Phase::Running | Phase::Waiting { .. } => Err(ViewError::Mending {
+                projection: P::NAME,
+            }),
+        }
+    }
+
     /// Has damaged rows built again.
     fn note(&self, error: RowError) -> RowError {
         if error.is_damage() {
+            self.shared.met_damage();
             self.shared.orders.repair();
         }
         error

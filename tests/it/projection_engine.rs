@@ -17,8 +17,9 @@ use hooklog::{
     model::Position,
     projection::{
         Batch, History, HistoryError, OnBadEvent, Phase, ProjectError, Projection, Projections,
-        ReadRows, ReplayUntil, Row, Rows, SharedHistory, Storage, View, ViewError,
-        dead_letters::DeadLetters, deliveries::Deliveries, fold_all, metrics::Metrics, replay,
+        ReadRows, ReplayUntil, Row, RowError, Rows, SharedHistory, Storage, View, ViewError,
+        access::Access, dead_letters::DeadLetters, deliveries::Deliveries, fold_all,
+        idempotency_keys::IdempotencyKeys, jobs::Jobs, metrics::Metrics, replay,
         subscriptions::Subscriptions,
     },
     testing::{
@@ -221,53 +222,110 @@ fn copy_tree(from: &Path, to: &Path, torn: bool) {
     }
 }
 
+/// How often the rows of each projection are damaged.
+const DAMAGES: u64 = 6;
+/// Bytes that are flipped in every other round; one in the rest.
+const MANY_FLIPS: u32 = 200;
+
 #[tokio::test]
 async fn damaged_rows_are_built_again() {
     let seed = seed();
-    let events = events(seed, 1_500);
+    let options = HistoryOptions {
+        events: 1_500,
+        ..HistoryOptions::default()
+    };
+    let events = generate(seed, &options);
     let history: SharedHistory = Arc::new(MemoryHistory::new(events));
-    for round in 0..8_u64 {
+    built_again::<Access>(&history, seed).await;
+    built_again::<DeadLetters>(&history, seed).await;
+    built_again::<Deliveries>(&history, seed).await;
+    built_again::<IdempotencyKeys>(&history, seed).await;
+    built_again::<Jobs>(&history, seed).await;
+    built_again::<Metrics>(&history, seed).await;
+    built_again::<Subscriptions>(&history, seed).await;
+}
+
+async fn built_again<P: Projection + Default>(history: &SharedHistory, seed: u64) {
+    for round in 0..DAMAGES {
         let directory = tempfile::tempdir().unwrap();
-        let mut set = projections(directory.path(), &history);
-        let view = set.start(Deliveries, OnBadEvent::Halt).unwrap();
+        let mut set = projections(directory.path(), history);
+        let view = set.start(P::default(), OnBadEvent::Halt).unwrap();
         view.at(history.tip(), LONG).await.unwrap();
         let expected = rows(&view);
         drop((set, view));
 
-        let rows_of = format!("deliveries-{}/1/db", Deliveries::VERSION);
-        flip_bytes(&directory.path().join(rows_of), seed ^ round);
-        let mut set = projections(directory.path(), &history);
-        let view = set.start(Deliveries, OnBadEvent::Halt).unwrap();
+        let rows_of = format!("{}-{}/1/db", P::NAME, P::VERSION);
+        let flips = if round % 2 == 0 { MANY_FLIPS } else { 1 };
+        flip_bytes(&directory.path().join(rows_of), flips, seed ^ round);
+        let mut set = projections(directory.path(), history);
+        let view = set.start(P::default(), OnBadEvent::Halt).unwrap();
         assert!(
             settled_rows(&view, history.tip()).await == expected,
-            "round {round}"
+            "{}, round {round}",
+            P::NAME
         );
     }
 }
 
 /// Reads until an answer comes: a read that meets damage has the rows built again.
-async fn settled_rows(view: &View<Deliveries>, tip: Position) -> Vec<Row> {
-    for _ in 0..100_000 {
+async fn settled_rows<P: Projection>(view: &View<P>, tip: Position) -> Vec<Row> {
+    loop {
         view.at(tip, LONG).await.unwrap();
-        if let Ok(rows) = view.range(Vec::new()..vec![255; 64], usize::MAX) {
-            return rows;
+        match view.range(Vec::new()..vec![255; 64], usize::MAX) {
+            Ok(rows) => return rows,
+            Err(ViewError::Mending { .. }) => {}
+            Err(ViewError::Rows(error)) => assert!(error.is_damage(), "{error}"),
+            Err(error) => panic!("{error}"),
         }
-        tokio::task::yield_now().await;
     }
-    panic!("still damaged");
 }
 
-fn flip_bytes(path: &Path, seed: u64) {
+fn flip_bytes(path: &Path, flips: u32, seed: u64) {
     let mut bytes = fs::read(path).unwrap();
     let length = u64::try_from(bytes.len()).unwrap();
     let mut at = seed;
-    for _ in 0..200 {
+    for _ in 0..flips {
         at = at
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
         bytes[usize::try_from((at >> 16) % length).unwrap()] ^= 0x55;
     }
     fs::write(path, bytes).unwrap();
+}
+
+#[tokio::test]
+async fn damaged_rows_answer_nothing_until_they_are_as_far_again_as_they_were() {
+    let directory = tempfile::tempdir().unwrap();
+    let log = Arc::new(Refusing {
+        log: MemoryHistory::new(events(1, 50)),
+        refusals: AtomicU32::new(0),
+    });
+    let history: SharedHistory = log.clone();
+    let mut set = projections(directory.path(), &history);
+    let view = set.start(Counting::GOOD, OnBadEvent::Halt).unwrap();
+    view.at(history.tip(), LONG).await.unwrap();
+    let before = rows(&view);
+
+    // From here on nothing can be folded.
+    log.refusals.store(u32::MAX, Relaxed);
+    let damage = RowError::Damaged("made up".to_owned());
+    let told = view.read(|_| Err::<(), _>(damage.clone().into()));
+    assert_eq!(told, Err(ViewError::Rows(damage)));
+    let mending = ViewError::Mending {
+        projection: "counting",
+    };
+    assert_eq!(view.get(b"count"), Err(mending.clone()));
+    let is_new = |set: &Projections| set.statuses()[0].position == Position::ZERO;
+    while !is_new(&set) {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(view.get(b"count"), Err(mending), "empty rows are no answer");
+    let behind = view.at(history.tip(), Duration::ZERO).await.unwrap_err();
+    assert!(matches!(behind, ViewError::Behind { .. }), "{behind}");
+
+    log.refusals.store(0, Relaxed);
+    view.at(history.tip(), LONG).await.unwrap();
+    assert_eq!(rows(&view), before);
 }
 
 #[tokio::test]
