@@ -83,9 +83,18 @@ async fn serve_on(
     let gateway = Gateway::new(runtime.handle())
         .with_open_metrics(config.metrics.open)
         .with_watched_traces(telemetry.is_exporting());
-    let site = Site::open(&runtime.handle(), listener, gateway).await?;
-    say(config, &site, output)?;
-    let ended = site.server.run(stopped).await;
+    let handle = runtime.handle();
+    let ended = tokio::select! {
+        opened = Site::open(&handle, listener, gateway) => match opened {
+            Ok(site) => {
+                say(config, &site, output)?;
+                site.server.run(stopped).await
+            }
+            Err(error) => return Err(error),
+        },
+        // Nobody was served yet.
+        () = &mut stopped => Ok(()),
+    };
     let report = runtime.shutdown(DRAIN).await;
     if report.unfinished > 0 {
         let count = report.unfinished;

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::{
     bearers::Bearers,
+    bodies::Bodies,
     gate::Strangers,
     pages::Pages,
     problem::{Kind, Problem},
@@ -30,6 +31,7 @@ pub struct Gateway {
     watched_traces: bool,
     pages: Option<Arc<dyn Pages>>,
     bearers: Bearers,
+    bodies: Bodies,
     strangers: Strangers,
     lanes: Lanes,
     streams: Arc<Mutex<HashMap<TokenId, usize>>>,
@@ -77,6 +79,7 @@ impl Gateway {
             watched_traces: false,
             pages: None,
             bearers: Bearers::default(),
+            bodies: Bodies::default(),
             strangers: Strangers::default(),
             lanes: Lanes::default(),
             streams: Arc::default(),
@@ -96,6 +99,19 @@ impl Gateway {
     pub const fn with_watched_traces(mut self, watched: bool) -> Self {
         self.watched_traces = watched;
         self
+    }
+
+    /// The same, with room for so many bytes of requests that are read or wait for their answers;
+    /// default 128 MiB. What does not fit is refused with 503 and `Retry-After`.
+    #[must_use]
+    pub fn with_body_bytes_max(mut self, bytes_max: usize) -> Self {
+        self.bodies = Bodies::of(bytes_max);
+        self
+    }
+
+    /// Room for what is sent.
+    pub(super) const fn bodies(&self) -> &Bodies {
+        &self.bodies
     }
 
     /// Whether somebody watches traces.

@@ -15,6 +15,7 @@
 //! actix-web is seen in `server.rs` alone; operations take a `Call` and give a `Reply`.
 
 mod bearers;
+mod bodies;
 mod call;
 mod etag;
 mod exposition;

@@ -13,11 +13,12 @@ use actix_web::{
     rt::time::timeout,
     web,
 };
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::StreamExt;
 use tracing::{Instrument as _, Span};
 
 use super::{
+    bodies::Held,
     call::Headers,
     gate::{self, Incoming},
     gateway::Gateway,
@@ -158,8 +159,10 @@ async fn respond(
         Ok(bearer) => bearer,
         Err(problem) => return problem.into(),
     };
-    match read(payload, operation.body_bytes_max()).await {
-        Ok(body) => Box::pin(gate::answer(Arc::clone(gateway), incoming, bearer, body)).await,
+    match read(payload, gateway, operation.body_bytes_max()).await {
+        Ok((body, _held)) => {
+            Box::pin(gate::answer(Arc::clone(gateway), incoming, bearer, body)).await
+        }
         Err(problem) => problem.into(),
     }
 }
@@ -173,8 +176,8 @@ async fn show(
 ) -> Reply {
     let of = |name: &'static str| text(request, &header::HeaderName::from_static(name));
     let bytes_max = pages.body_bytes_max(of("cookie").as_deref());
-    let body = match read(payload, bytes_max).await {
-        Ok(body) => body,
+    let (body, _held) = match read(payload, gateway, bytes_max).await {
+        Ok(read) => read,
         Err(problem) => return problem.into(),
     };
     let asked = PageRequest {
@@ -203,20 +206,20 @@ fn text(request: &HttpRequest, name: &header::HeaderName) -> Option<String> {
 }
 
 /// Reads a body up to so many bytes.
-async fn read(mut payload: web::Payload, bytes_max: usize) -> Result<Bytes, Problem> {
+async fn read(
+    mut payload: web::Payload,
+    gateway: &Gateway,
+    bytes_max: usize,
+) -> Result<(Bytes, Held), Problem> {
     let whole = async {
-        let mut body = BytesMut::new();
+        let mut body = gateway.bodies().begin(bytes_max);
         while let Some(chunk) = payload.next().await {
             let chunk = chunk.map_err(|error| {
                 Problem::new(Kind::Malformed, format!("the body cannot be read: {error}"))
             })?;
-            if body.len() + chunk.len() > bytes_max {
-                let detail = format!("send at most {bytes_max} bytes");
-                return Err(Problem::new(Kind::TooLarge, detail));
-            }
-            body.extend_from_slice(&chunk);
+            body.push(&chunk)?;
         }
-        Ok(body.freeze())
+        Ok(body.end())
     };
     timeout(BODY_TIMEOUT, whole).await.unwrap_or_else(|_| {
         let seconds = BODY_TIMEOUT.as_secs();

@@ -27,6 +27,7 @@ mod http_consumer;
 mod http_disk;
 mod http_explain;
 mod http_jobs;
+mod http_limits;
 mod http_management;
 mod http_metrics;
 mod http_retention;

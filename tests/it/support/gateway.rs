@@ -87,6 +87,12 @@ impl Served {
         Self::serve_as(test, gateway).await
     }
 
+    /// Serves this runtime with room for so many bytes of what is sent.
+    pub(crate) async fn serve_with_body_bytes_max(test: TestRuntime, bytes_max: usize) -> Self {
+        let gateway = Gateway::new(test.handle()).with_body_bytes_max(bytes_max);
+        Self::serve_as(test, gateway).await
+    }
+
     async fn serve_as(test: TestRuntime, gateway: Gateway) -> Self {
         // The client wants one; it calls plain HTTP alone. It may be there already.
         let _ = rustls::crypto::ring::default_provider().install_default();

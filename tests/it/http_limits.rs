@@ -1,0 +1,175 @@
+//! How much one may ask for: bytes, numbers, streams, tries. What goes beyond is refused, and told.
+
+use hooklog::{
+    model::{Api, ApiId, Role},
+    testing::TestRuntime,
+};
+use serde_json::json;
+
+use crate::support::gateway::{Answer, Served};
+
+const MIB: usize = 1 << 20;
+
+async fn with_api(data: &std::path::Path) -> (Served, ApiId) {
+    let served = Served::start(data).await;
+    let api = created(&served).await;
+    (served, api)
+}
+
+async fn created(served: &Served) -> ApiId {
+    let created = served.test.handle().create_api(Api::named("orders")).await;
+    created.unwrap().id
+}
+
+async fn publish(served: &Served, api: ApiId, body: Vec<u8>) -> Answer {
+    let path = format!("/v1/apis/{api}/messages");
+    let ask = served.ask("POST", path);
+    ask.body("application/octet-stream", body).send().await
+}
+
+#[tokio::test]
+async fn a_message_of_a_mebibyte_is_taken_and_a_byte_more_is_not() {
+    let data = tempfile::tempdir().unwrap();
+    let (served, api) = with_api(data.path()).await;
+    assert_eq!(publish(&served, api, vec![0; MIB]).await.status, 202);
+    let head = served.test.handle().log().head();
+    let refused = publish(&served, api, vec![0; MIB + 1]).await;
+    assert!(
+        matches!(refused.status.as_u16(), 413 | 422),
+        "{:?}",
+        refused.status
+    );
+    publish(&served, api, vec![0; 8 * MIB + 1])
+        .await
+        .problem(413);
+    assert_eq!(served.test.handle().log().head(), head);
+    served.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_body_of_a_mebibyte_is_read_and_a_byte_more_is_not() {
+    let data = tempfile::tempdir().unwrap();
+    let served = Served::start(data.path()).await;
+    let send = async |bytes: usize| {
+        let text = format!("{{\"name\":\"{}\"}}", "x".repeat(bytes - 11));
+        assert_eq!(text.len(), bytes);
+        let ask = served.ask("POST", "/v1/applications");
+        ask.body("application/json", text).send().await
+    };
+    // Read, and the name is too long.
+    send(MIB).await.problem(422);
+    send(MIB + 1).await.problem(413);
+    served.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_batch_holds_a_thousand_messages() {
+    let data = tempfile::tempdir().unwrap();
+    let (served, api) = with_api(data.path()).await;
+    let path = format!("/v1/apis/{api}/messages");
+    let batch = |messages: usize| json!(vec![json!({"text": "m"}); messages]);
+    assert_eq!(served.post(&path, batch(1_000)).await.status, 202);
+    let head = served.test.handle().log().head();
+    served.post(&path, batch(1_001)).await.problem(422);
+    assert_eq!(served.test.handle().log().head(), head);
+    served.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_page_holds_a_thousand_rows_wherever_there_are_pages() {
+    let data = tempfile::tempdir().unwrap();
+    let (served, api) = with_api(data.path()).await;
+    let document = hooklog::http::document();
+    let mut tried = 0;
+    for (path, verbs) in document["paths"].as_object().unwrap() {
+        let parameters = verbs
+            .get("get")
+            .and_then(|get| get["parameters"].as_array());
+        let has_limit = parameters.is_some_and(|all| all.iter().any(|one| one["name"] == "limit"));
+        if !has_limit || path.starts_with("/{contextPath}") {
+            continue;
+        }
+        tried += 1;
+        let path = path.replace("{api}", &api.to_string());
+        let most = served.get(format!("{path}?limit=1000")).await;
+        assert_eq!(most.status, 200, "{path}: {most:?}");
+        for limit in ["0", "1001", "-1", "many"] {
+            let refused = served.get(format!("{path}?limit={limit}")).await;
+            refused.problem(422);
+        }
+    }
+    assert!(tried >= 5, "{tried}");
+    served.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_token_has_so_many_streams_open_and_one_more_once_one_is_closed() {
+    let data = tempfile::tempdir().unwrap();
+    let served = Served::start(data.path()).await;
+    let mut open = Vec::new();
+    for _ in 0..32 {
+        let stream = served.open("/v1/events/stream?from=1", None).await;
+        assert_eq!(stream.status(), 200);
+        open.push(stream);
+    }
+    let refused = served.get("/v1/events/stream?from=1").await;
+    refused.problem(429);
+    assert!(refused.header("retry-after").is_some());
+    // Others are not held up by it.
+    let other = served.token(Role::Viewer, None).await;
+    let of_other = served.ask("GET", "/v1/apis").token(Some(&other)).send();
+    assert_eq!(of_other.await.status, 200);
+    open.pop();
+    loop {
+        // The gateway learns of it once it writes.
+        served
+            .post("/v1/applications", json!({"name": "one more"}))
+            .await;
+        let stream = served.open("/v1/events/stream?from=1", None).await;
+        if stream.status() == 200 {
+            break;
+        }
+        assert_eq!(stream.status(), 429);
+    }
+    drop(open);
+    served.shutdown().await;
+}
+
+#[tokio::test]
+async fn who_shows_wrong_tokens_too_often_waits_and_a_right_one_is_let_in() {
+    let data = tempfile::tempdir().unwrap();
+    let served = Served::start(data.path()).await;
+    let guess = async || {
+        let ask = served.ask("GET", "/v1/apis").token(Some("hl_wrong"));
+        ask.send().await
+    };
+    for _ in 0..60 {
+        guess().await.problem(401);
+    }
+    let refused = guess().await;
+    refused.problem(429);
+    assert!(refused.header("retry-after").is_some());
+    assert_eq!(served.get("/v1/apis").await.status, 200);
+    served
+        .test
+        .clock()
+        .advance(std::time::Duration::from_secs(61));
+    guess().await.problem(401);
+    served.shutdown().await;
+}
+
+#[tokio::test]
+async fn bodies_that_do_not_fit_into_memory_are_refused_and_room_is_given_back() {
+    let data = tempfile::tempdir().unwrap();
+    let test = TestRuntime::start(data.path(), 1).await.unwrap();
+    let served = Served::serve_with_body_bytes_max(test, 2_000).await;
+    let api = created(&served).await;
+    for _ in 0..4 {
+        assert_eq!(publish(&served, api, vec![0; 1_500]).await.status, 202);
+        let refused = publish(&served, api, vec![0; 2_001]).await;
+        let detail = refused.problem(503)["detail"].as_str().unwrap().to_owned();
+        assert!(detail.contains("wait for their answers"), "{detail}");
+        assert!(refused.header("retry-after").is_some());
+    }
+    served.shutdown().await;
+}
