@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{
-    headers::headers,
+    headers::shown_headers,
     ledger::Node,
     note::NoteKind,
     scalar::{Unit, quoted, same},
@@ -162,7 +162,7 @@ fn take(configuration: &Node<'_>, source: &mut MockSource) {
         let reason = "messages have headers and no metadata here";
         metadata.note(NoteKind::Unsupported, reason, "left out");
     }
-    let headers = headers(configuration);
+    let headers = shown_headers(configuration);
     if !headers.is_empty() {
         source.headers = headers;
     }

@@ -141,6 +141,21 @@ impl Header {
         invalid.into_result()
     }
 
+    /// Checks a header that stands in events as it is: none whose name says that it is secret.
+    pub(crate) fn validate_shown(&self) -> Result<(), Invalid> {
+        let mut invalid = Invalid::none();
+        invalid.check(
+            !is_secret_header(&self.name),
+            "/name",
+            format!(
+                "{:?} is the name of a secret, and this would stand in the log for all to read; \
+                 set it among the headers of the entrypoint or the subscription",
+                self.name
+            ),
+        );
+        invalid.into_result()
+    }
+
     /// Checks a list: each header, their count and their size together.
     pub fn validate_all(headers: &[Self]) -> Result<(), Invalid> {
         let mut invalid = Invalid::none();
@@ -202,15 +217,46 @@ mod tests {
     #[test]
     fn names_the_gateway_sets_are_refused_in_any_case() {
         for name in [
+            "connection",
+            "Content-Encoding",
+            "content-length",
+            "Date",
+            "expect",
+            "Forwarded",
             "Host",
-            "WEBHOOK-id",
-            "X-Forwarded-For",
-            "metadata-flavor",
+            "keep-alive",
+            "metadata",
+            "Metadata-Flavor",
+            "proxy-authenticate",
             "Proxy-Authorization",
+            "proxy-connection",
+            "Sec-Fetch-Site",
+            "TE",
+            "trailer",
+            "Transfer-Encoding",
+            "upgrade",
+            "Via",
+            "webhook-id",
+            "WEBHOOK-signature",
+            "X-Forwarded-For",
+            "x-forwarded-proto",
         ] {
-            assert!(Header::new(name, "1").validate().is_err(), "{name}");
+            let error = Header::new(name, "1").validate().unwrap_err();
+            assert_eq!(error.problems[0].pointer, "/name", "{name}");
         }
-        assert!(Header::new("x-tenant", "a b\tc").validate().is_ok());
+        for name in ["x-tenant", "Accept", "x-via", "x-metadata", "user-agent"] {
+            assert!(Header::new(name, "a b\tc").validate().is_ok(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_header_holds_4_kib_of_visible_ascii() {
+        let of = |bytes: usize| Header::new("x-a", "v".repeat(bytes - 3)).validate();
+        assert!(of(4_096).is_ok());
+        assert!(of(4_097).is_err());
+        for value in ["\u{e9}", "\u{7f}", "\u{0}", "\u{1b}[31m"] {
+            assert!(Header::new("x-a", value).validate().is_err(), "{value:?}");
+        }
     }
 
     #[test]
@@ -264,7 +310,8 @@ mod tests {
             if header.validate().is_ok() {
                 prop_assert!(http::HeaderName::from_bytes(name.as_bytes()).is_ok());
                 prop_assert!(http::HeaderValue::from_bytes(value.as_bytes()).is_ok());
-                prop_assert!(!value.contains(['\r', '\n', '\0']));
+                let is_shown = |c: char| (' '..='~').contains(&c) || c == '\t';
+                prop_assert!(value.chars().all(is_shown));
             }
         }
     }

@@ -27,7 +27,7 @@ pub struct MockSource {
     /// How many messages to make in all; without end when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message_count: Option<u64>,
-    /// Headers of every message.
+    /// Headers of every message. They stand in the log, so none may be named as secrets are.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<Header>,
 }
@@ -61,6 +61,31 @@ impl Source {
             format!("must be at most {MESSAGE_BYTES_MAX} bytes"),
         );
         invalid.merge("/headers", Header::validate_all(&mock.headers));
+        for (index, header) in mock.headers.iter().enumerate() {
+            invalid.merge(&format!("/headers/{index}"), header.validate_shown());
+        }
         invalid.into_result()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_made_up_message_carries_no_header_that_is_named_as_a_secret() {
+        let of = |name: &str| {
+            let headers = vec![Header::new("x-kind", "order"), Header::new(name, "1")];
+            let mock = MockSource {
+                headers,
+                ..MockSource::default()
+            };
+            Source::Mock(mock).validate()
+        };
+        assert!(of("x-tenant").is_ok());
+        for name in ["Authorization", "x-api-key", "X-Shop-Token"] {
+            let error = of(name).unwrap_err();
+            assert_eq!(error.problems[0].pointer, "/headers/1/name", "{name}");
+        }
     }
 }
