@@ -1,5 +1,7 @@
 //! Who gets in where: each page, each role.
 
+use std::time::Duration;
+
 use super::*;
 use crate::{
     model::{Role, Token},
@@ -22,6 +24,32 @@ impl Desk {
             console,
             _data: data,
         }
+    }
+
+    /// Signs in with this token under this name of the gateway, with the cookie of a session before.
+    async fn sign_in(&self, secret: &str, host: &str, cookie: Option<&str>) -> Reply {
+        let login = PageRequest {
+            method: "POST".to_owned(),
+            path: "/console/login".to_owned(),
+            host: Some(host.to_owned()),
+            cookie: cookie.map(ToOwned::to_owned),
+            fetch_site: Some("same-origin".to_owned()),
+            peer: Some([192, 0, 2, 1].into()),
+            body: format!("token={secret}").into(),
+            ..PageRequest::default()
+        };
+        self.console.answer(login).await
+    }
+
+    /// The status of a page for who shows this cookie.
+    async fn status_of(&self, path: &str, cookie: &str) -> u16 {
+        let request = PageRequest {
+            method: "GET".to_owned(),
+            path: path.to_owned(),
+            cookie: Some(cookie.to_owned()),
+            ..PageRequest::default()
+        };
+        self.status(request).await
     }
 
     /// A cookie and the key of its forms, for the bearer of a new token of this role.
@@ -181,9 +209,94 @@ async fn an_answer_says_what_may_be_loaded() {
         ..PageRequest::default()
     };
     let reply = desk.console.answer(login).await;
-    let policy = reply.header_of("content-security-policy").unwrap();
-    assert!(policy.starts_with("default-src 'none'; script-src 'self'; style-src 'self'"));
-    assert!(!policy.contains("unsafe"));
+    let policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+                  connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+    assert_eq!(reply.header_of("content-security-policy"), Some(policy));
     assert_eq!(reply.header_of("referrer-policy"), Some("no-referrer"));
+    desk.test.shutdown().await;
+}
+
+/// What a browser sends back of a cookie that is set.
+fn sent_back(set: &str) -> &str {
+    set.split(';').next().unwrap()
+}
+
+#[tokio::test]
+async fn a_session_is_new_at_each_sign_in_and_its_cookie_is_for_the_browser_alone() {
+    let desk = Desk::open().await;
+    let handle = desk.test.handle();
+    let admin = Token::named("somebody", Role::Admin);
+    let secret = handle.create_token(admin).await.unwrap().1;
+    let first = desk.sign_in(secret.reveal(), "127.0.0.1:8080", None).await;
+    let set = first.header_of("set-cookie").unwrap();
+    assert!(
+        set.ends_with("; Path=/; HttpOnly; SameSite=Strict"),
+        "{set}"
+    );
+    let first = sent_back(set).to_owned();
+    let value = first.split_once('=').unwrap().1;
+    assert!(value.len() >= 22, "128 bits in base64: {value}");
+    assert_eq!(desk.status_of("/console/apis", &first).await, 200);
+
+    let host = "gateway.example.com";
+    let second = desk.sign_in(secret.reveal(), host, Some(&first)).await;
+    let set = second.header_of("set-cookie").unwrap();
+    let flags = "; Path=/; HttpOnly; SameSite=Strict; Secure";
+    assert!(set.ends_with(flags), "{set}");
+    let second = sent_back(set).to_owned();
+    assert_ne!(second, first);
+    assert_eq!(desk.status_of("/console/apis", &first).await, 303);
+    assert_eq!(desk.status_of("/console/apis", &second).await, 200);
+
+    // It ends after half an hour without use, and is kept open by use.
+    for _ in 0..3 {
+        desk.test.clock().advance(Duration::from_mins(29));
+        assert_eq!(desk.status_of("/console/apis", &second).await, 200);
+    }
+    desk.test.clock().advance(Duration::from_mins(31));
+    assert_eq!(desk.status_of("/console/apis", &second).await, 303);
+    desk.test.shutdown().await;
+}
+
+#[tokio::test]
+async fn who_fails_to_sign_in_too_often_waits_and_a_right_token_is_let_in() {
+    let desk = Desk::open().await;
+    let status = async |secret: &str| desk.sign_in(secret, "127.0.0.1", None).await.status();
+    for _ in 0..10 {
+        assert_eq!(status("hl_wrong").await, 401);
+    }
+    assert_eq!(status("hl_wrong").await, 429);
+    let handle = desk.test.handle();
+    let viewer = Token::named("somebody", Role::Viewer);
+    let secret = handle.create_token(viewer).await.unwrap().1;
+    assert_eq!(status(secret.reveal()).await, 303);
+    desk.test.clock().advance(Duration::from_mins(6));
+    assert_eq!(status("hl_wrong").await, 401);
+    desk.test.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_form_of_a_browser_that_tells_only_its_origin_is_taken_from_ours() {
+    let desk = Desk::open().await;
+    let session = desk.session(Role::Admin).await;
+    let page = pages::all().find(|page| page.path == "/apis/new" && page.method == "POST");
+    let ours = PageRequest {
+        fetch_site: None,
+        host: Some("127.0.0.1:8080".to_owned()),
+        ..request(page.unwrap(), Some(&session))
+    };
+    let of = |origin: &str| PageRequest {
+        origin: Some(origin.to_owned()),
+        ..ours.clone()
+    };
+    // Taken, and the name is missing.
+    assert_eq!(desk.status(of("http://127.0.0.1:8080")).await, 422);
+    for other in [
+        "http://127.0.0.1:8081",
+        "http://127.0.0.1:8080.example.com",
+        "null",
+    ] {
+        assert_eq!(desk.status(of(other)).await, 403, "{other}");
+    }
     desk.test.shutdown().await;
 }

@@ -85,6 +85,12 @@ impl Reply {
         self.header("idempotency-replayed", "true")
     }
 
+    /// Its status.
+    #[cfg(test)]
+    pub(crate) const fn status(&self) -> u16 {
+        self.status
+    }
+
     /// The value of a further header.
     #[cfg(test)]
     pub(crate) fn header_of(&self, name: &str) -> Option<&str> {

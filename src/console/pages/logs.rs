@@ -602,8 +602,12 @@ mod tests {
 
     #[test]
     fn no_cell_is_a_formula() {
-        assert_eq!(quoted("=1+1"), "\"'=1+1\"");
+        for start in ['=', '+', '-', '@', '\t', '\r'] {
+            let cell = format!("{start}1+1");
+            assert_eq!(quoted(&cell), format!("\"'{cell}\""));
+        }
         assert_eq!(quoted("a\"b"), "\"a\"\"b\"");
+        assert_eq!(quoted("a,b\r\n=c"), "\"a,b\r\n=c\"");
     }
 
     #[test]

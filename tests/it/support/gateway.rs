@@ -164,6 +164,12 @@ impl Served {
         request.send().await.unwrap()
     }
 
+    /// The same with this token, from the start.
+    pub(crate) async fn open_as(&self, token: &str, path: &str) -> reqwest::Response {
+        let request = self.client.get(format!("{}{path}", self.base));
+        request.bearer_auth(token).send().await.unwrap()
+    }
+
     /// Ends the server, and gives its runtime back.
     pub(crate) async fn stop(mut self) -> TestRuntime {
         drop(self.end.take());
