@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::{
     CliError, Output,
     config::{Config, ConfigArgs},
-    site::Site,
+    site::{Site, tokens},
     telemetry::Telemetry,
 };
 use crate::{
@@ -84,16 +84,17 @@ async fn serve_on(
         .with_open_metrics(config.metrics.open)
         .with_watched_traces(telemetry.is_exporting());
     let handle = runtime.handle();
-    let ended = tokio::select! {
-        opened = Site::open(&handle, listener, gateway) => match opened {
-            Ok(site) => {
-                say(config, &site, output)?;
-                site.server.run(stopped).await
-            }
-            Err(error) => return Err(error),
-        },
-        // Nobody was served yet.
-        () = &mut stopped => Ok(()),
+    let is_stopped = tokio::select! {
+        known = tokens(&handle) => known.map(|_| false)?,
+        () = &mut stopped => true,
+    };
+    let ended = if is_stopped {
+        Ok(())
+    } else {
+        // Not broken off: a token that was made is told.
+        let site = Site::open(&handle, listener, gateway).await?;
+        say(config, &site, output)?;
+        site.server.run(stopped).await
     };
     let report = runtime.shutdown(DRAIN).await;
     if report.unfinished > 0 {

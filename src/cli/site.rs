@@ -33,7 +33,7 @@ pub(super) struct Site {
 }
 
 impl Site {
-    /// Prepares to serve this gateway of a runtime, its tokens known.
+    /// Prepares to serve this gateway of a runtime, whose tokens are known.
     pub(super) async fn open(
         handle: &Handle,
         listener: TcpListener,
@@ -67,7 +67,7 @@ async fn first_token(handle: &Handle) -> Result<Option<TokenSecret>, CliError> {
 }
 
 /// Every token, once all events are folded. Damaged rows are built again first.
-async fn tokens(handle: &Handle) -> Result<Vec<TokenRow>, ViewError> {
+pub(super) async fn tokens(handle: &Handle) -> Result<Vec<TokenRow>, ViewError> {
     let access = handle.access();
     loop {
         access.at(handle.log().head(), RECOVERY_MAX).await?;

@@ -138,6 +138,8 @@ pub(super) enum Trouble {
     Foreign(&'static str),
     /// What was asked for cannot be done.
     Refused(String),
+    /// It cannot be told now, and can soon.
+    Later(String),
     /// Something failed.
     Failed(String),
 }
@@ -148,6 +150,7 @@ impl Trouble {
             Self::Missing(_) => 404,
             Self::Forbidden(_) | Self::Foreign(_) => 403,
             Self::Refused(_) => 409,
+            Self::Later(_) => 503,
             Self::Failed(_) => 500,
         }
     }
@@ -164,9 +167,9 @@ impl From<ControlError> for Trouble {
             | ControlError::UnknownToken(_)
             | ControlError::UnknownDelivery(_)
             | ControlError::UnknownJob(_) => Self::Missing(text),
+            ControlError::View(error) => error.into(),
             ControlError::Append(_)
             | ControlError::Read(_)
-            | ControlError::View(_)
             | ControlError::Vault(_)
             | ControlError::Stopped => Self::Failed(text),
             _ => Self::Refused(text),
@@ -178,6 +181,7 @@ impl From<ViewError> for Trouble {
     fn from(error: ViewError) -> Self {
         match error {
             ViewError::Query(invalid) => Self::Refused(invalid.to_string()),
+            ViewError::Mending { .. } | ViewError::Rows(_) => Self::Later(error.to_string()),
             error => Self::Failed(error.to_string()),
         }
     }

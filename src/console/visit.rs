@@ -18,7 +18,7 @@ use super::{
 use crate::{
     http::PageRequest,
     model::{Api, ApiId, Invalid, Permission, Timestamp, Token},
-    projection::{Projection, View},
+    projection::{Projection, View, ViewError},
     runtime::{ControlError, Handle},
 };
 
@@ -84,6 +84,8 @@ pub(super) struct Visit {
     /// What was sent with the form.
     pub(super) form: Form,
     session: Option<(SignedIn, Token)>,
+    /// Why it cannot be told who asks.
+    unknown: Option<ViewError>,
 }
 
 impl Visit {
@@ -103,12 +105,26 @@ impl Visit {
             request,
             parameters,
             session: None,
+            unknown: None,
         };
-        visit.session = visit.signed_in();
+        match visit.signed_in() {
+            Ok(session) => visit.session = session,
+            Err(error) => visit.unknown = Some(error),
+        }
         visit
     }
 
-    fn signed_in(&self) -> Option<(SignedIn, Token)> {
+    fn signed_in(&self) -> Result<Option<(SignedIn, Token)>, ViewError> {
+        let Some(signed_in) = self.known() else {
+            return Ok(None);
+        };
+        let token = self.handle().token_in_force(signed_in.token)?;
+        let token = token.filter(|token| token.role.may(Permission::Read));
+        Ok(token.map(|token| (signed_in, token)))
+    }
+
+    /// The session of the cookie, whatever became of its token.
+    fn known(&self) -> Option<SignedIn> {
         let now = self.now();
         let value = session_of(self.request.cookie.as_deref()?)?;
         let usage = if self.is_by_script() {
@@ -116,10 +132,7 @@ impl Visit {
         } else {
             Use::Seen
         };
-        let signed_in = self.inner.sessions.find(value, now, usage)?;
-        let token = self.handle().token_in_force(signed_in.token).ok()??;
-        let is_good = token.role.may(Permission::Read);
-        is_good.then_some((signed_in, token))
+        self.inner.sessions.find(value, now, usage)
     }
 
     /// The same visit, if who asks may see the page, and asked for it on a page of ours.
@@ -131,6 +144,9 @@ impl Visit {
         let Some(permission) = page.needs else {
             return Ok(self);
         };
+        if let Some(error) = self.unknown.clone() {
+            return Err(layout::trouble(&self, &error.into()));
+        }
         let Some((signed_in, token)) = &self.session else {
             return Err(Answer::see(self.login_path()));
         };

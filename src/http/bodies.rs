@@ -1,21 +1,39 @@
 //! How much of what is sent is in memory at a time.
 
-use std::sync::Arc;
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use bytes::{Bytes, BytesMut};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::problem::{Kind, Problem};
+use crate::model::TokenId;
 
-/// Most bytes of requests that are read or wait for their answers at a time, unless told.
-const BYTES_MAX: usize = 128 << 20;
+/// Most bytes of large bodies that are read or wait for their answers at a time, unless told.
+const BYTES_MAX: usize = 256 << 20;
+/// The part of that which one token may have.
+const SHARE: usize = 4;
+/// Bodies up to this are not counted: the number of connections bounds them.
+pub(super) const SMALL_BYTES_MAX: usize = 16 << 10;
 
-/// Room for the bodies of all requests. One that does not fit is refused at once: whoever publishes
-/// faster than the disk takes it is told so, and memory stays bounded.
+/// Room for the large bodies of all requests. One that does not fit is refused at once: whoever
+/// publishes faster than the disk takes it is told so, nobody takes the room of all, and memory stays
+/// bounded.
 #[derive(Debug)]
-pub(super) struct Bodies {
-    room: Arc<Semaphore>,
+pub(super) struct Bodies(Arc<Room>);
+
+#[derive(Debug)]
+struct Room {
     bytes_max: usize,
+    held: Mutex<Shares>,
+}
+
+/// Bytes that are held, in all and by who sent them.
+#[derive(Debug, Default)]
+struct Shares {
+    bytes: usize,
+    of: HashMap<Option<TokenId>, usize>,
 }
 
 impl Default for Bodies {
@@ -27,59 +45,50 @@ impl Default for Bodies {
 impl Bodies {
     /// Room for so many bytes.
     pub(super) fn of(bytes_max: usize) -> Self {
-        let bytes_max = bytes_max.min(Semaphore::MAX_PERMITS);
-        Self {
-            room: Arc::new(Semaphore::new(bytes_max)),
+        Self(Arc::new(Room {
             bytes_max,
-        }
+            held: Mutex::default(),
+        }))
     }
 
-    /// A body that grows to at most so many bytes.
-    pub(super) fn begin(&self, bytes_max: usize) -> Body<'_> {
+    /// A body of who has this token that grows to at most so many bytes.
+    pub(super) fn begin(&self, sender: Option<TokenId>, bytes_max: usize) -> Body {
         Body {
-            bodies: self,
-            bytes_max,
+            held: Held {
+                room: Arc::clone(&self.0),
+                sender,
+                bytes: 0,
+            },
+            bytes_max: bytes_max.min((self.0.bytes_max / SHARE).max(SMALL_BYTES_MAX)),
             bytes: BytesMut::new(),
-            held: None,
         }
     }
 }
 
 /// A body that is being read.
-pub(super) struct Body<'a> {
-    bodies: &'a Bodies,
+pub(super) struct Body {
+    held: Held,
     bytes_max: usize,
     bytes: BytesMut,
-    held: Option<OwnedSemaphorePermit>,
 }
 
 /// The room that a body takes until this is dropped.
-pub(super) struct Held(
-    #[expect(dead_code, reason = "given back when dropped")] Option<OwnedSemaphorePermit>,
-);
+pub(super) struct Held {
+    room: Arc<Room>,
+    sender: Option<TokenId>,
+    bytes: usize,
+}
 
-impl Body<'_> {
+impl Body {
     /// Takes in what came.
     pub(super) fn push(&mut self, chunk: &[u8]) -> Result<(), Problem> {
-        let Self {
-            bodies, bytes_max, ..
-        } = *self;
-        if self.bytes.len() + chunk.len() > bytes_max {
-            let detail = format!("send at most {bytes_max} bytes");
+        let bytes = self.bytes.len() + chunk.len();
+        if bytes > self.bytes_max {
+            let detail = format!("send at most {} bytes", self.bytes_max);
             return Err(Problem::new(Kind::TooLarge, detail));
         }
-        let bytes = u32::try_from(chunk.len()).unwrap_or(u32::MAX);
-        let room = Arc::clone(&bodies.room).try_acquire_many_owned(bytes);
-        let room = room.map_err(|_| {
-            let detail = format!(
-                "requests of up to {} bytes wait for their answers already; send it again in a moment",
-                bodies.bytes_max
-            );
-            Problem::new(Kind::Unavailable, detail)
-        })?;
-        match &mut self.held {
-            Some(held) => held.merge(room),
-            None => self.held = Some(room),
+        if bytes > SMALL_BYTES_MAX {
+            self.held.grow(bytes)?;
         }
         self.bytes.extend_from_slice(chunk);
         Ok(())
@@ -87,30 +96,101 @@ impl Body<'_> {
 
     /// All of it, and the room it takes for as long as it is needed.
     pub(super) fn end(self) -> (Bytes, Held) {
-        (self.bytes.freeze(), Held(self.held))
+        (self.bytes.freeze(), self.held)
+    }
+}
+
+impl Held {
+    fn grow(&mut self, bytes: usize) -> Result<(), Problem> {
+        let more = bytes - self.bytes;
+        let mut shares = self.room.shares();
+        let own = shares.of.get(&self.sender).copied().unwrap_or_default();
+        let bytes_max = self.room.bytes_max;
+        if shares.bytes + more > bytes_max || own + more > bytes_max / SHARE {
+            let detail =
+                "too much that was sent before waits for its answer; send it again in a moment";
+            return Err(Problem::new(Kind::Unavailable, detail));
+        }
+        shares.bytes += more;
+        *shares.of.entry(self.sender).or_default() += more;
+        self.bytes = bytes;
+        Ok(())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if self.bytes == 0 {
+            return;
+        }
+        let mut shares = self.room.shares();
+        shares.bytes -= self.bytes;
+        if let Entry::Occupied(mut own) = shares.of.entry(self.sender) {
+            *own.get_mut() -= self.bytes;
+            if *own.get() == 0 {
+                own.remove();
+            }
+        }
+    }
+}
+
+impl Room {
+    fn shares(&self) -> std::sync::MutexGuard<'_, Shares> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
 
+    const KIB: usize = 1 << 10;
+
+    fn sender(number: u128) -> TokenId {
+        TokenId::from_uuid(Uuid::from_u128(number))
+    }
+
+    fn read(bodies: &Bodies, from: u128, bytes: usize) -> Result<Held, Kind> {
+        let mut body = bodies.begin(Some(sender(from)), usize::MAX);
+        let mut left = bytes;
+        while left > 0 {
+            let chunk = left.min(10 * KIB);
+            body.push(&vec![1; chunk])
+                .map_err(|problem| problem.kind())?;
+            left -= chunk;
+        }
+        let (all, held) = body.end();
+        assert_eq!(all.len(), bytes);
+        Ok(held)
+    }
+
     #[test]
-    fn a_body_that_does_not_fit_beside_others_is_refused_until_one_is_done() {
-        let bodies = Bodies::of(100);
-        let mut first = bodies.begin(80);
-        first.push(&[1; 30]).unwrap();
-        first.push(&[2; 30]).unwrap();
-        let (bytes, held) = first.end();
-        assert_eq!((bytes[0], bytes[59], bytes.len()), (1, 2, 60));
-        let mut second = bodies.begin(80);
-        second.push(&[3; 40]).unwrap();
-        assert_eq!(second.push(&[3]).unwrap_err().kind(), Kind::Unavailable);
-        drop(second);
-        let mut third = bodies.begin(80);
-        assert_eq!(third.push(&[4; 41]).unwrap_err().kind(), Kind::Unavailable);
-        drop(held);
-        third.push(&[4; 80]).unwrap();
-        assert_eq!(third.push(&[4]).unwrap_err().kind(), Kind::TooLarge);
+    fn one_sender_has_a_quarter_and_all_together_the_whole() {
+        let bodies = Bodies::of(400 * KIB);
+        let first = read(&bodies, 1, 60 * KIB).unwrap();
+        assert_eq!(read(&bodies, 1, 41 * KIB).err(), Some(Kind::Unavailable));
+        let _rest = read(&bodies, 1, 40 * KIB).unwrap();
+        // Little ones pass, and what was refused left nothing behind.
+        let _small = read(&bodies, 1, SMALL_BYTES_MAX).unwrap();
+        let _others: Vec<_> = (2..5)
+            .map(|other| read(&bodies, other, 100 * KIB).unwrap())
+            .collect();
+        assert_eq!(read(&bodies, 5, 20 * KIB).err(), Some(Kind::Unavailable));
+        drop(first);
+        drop(read(&bodies, 5, 60 * KIB).unwrap());
+        drop(read(&bodies, 1, 60 * KIB).unwrap());
+    }
+
+    #[test]
+    fn a_body_that_never_fits_is_too_large() {
+        let bodies = Bodies::of(400 * KIB);
+        assert_eq!(read(&bodies, 1, 101 * KIB).err(), Some(Kind::TooLarge));
+        let mut body = bodies.begin(Some(sender(1)), 30);
+        body.push(&[1; 30]).unwrap();
+        assert_eq!(body.push(&[1]).unwrap_err().kind(), Kind::TooLarge);
+        let room = bodies.0.shares();
+        assert_eq!((room.bytes, room.of.len()), (0, 0));
     }
 }

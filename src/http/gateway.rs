@@ -101,8 +101,9 @@ impl Gateway {
         self
     }
 
-    /// The same, with room for so many bytes of requests that are read or wait for their answers;
-    /// default 128 MiB. What does not fit is refused with 503 and `Retry-After`.
+    /// The same, with room for so many bytes of requests that are read or wait for their answers, of
+    /// which one token may have a quarter; default 256 MiB. Requests of up to 16 KiB are not counted.
+    /// What does not fit is refused with 503 and `Retry-After`, what never fits with 413.
     #[must_use]
     pub fn with_body_bytes_max(mut self, bytes_max: usize) -> Self {
         self.bodies = Bodies::of(bytes_max);

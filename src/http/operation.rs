@@ -3,7 +3,7 @@
 use futures_util::future::BoxFuture;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
-use super::{call::Call, problem::Problem, reply::Reply};
+use super::{bodies::SMALL_BYTES_MAX, call::Call, problem::Problem, reply::Reply};
 use crate::model::Permission;
 
 /// Most bytes of a body where nothing else is said.
@@ -182,9 +182,13 @@ impl Operation {
         self.is_change && self.preconditions.contains(&Precondition::IdempotencyKey)
     }
 
-    /// Most bytes of a body.
+    /// Most bytes of a body. One that is not looked at may be small.
     pub(super) const fn body_bytes_max(&self) -> usize {
-        self.body_bytes_max
+        if self.body.is_some() {
+            self.body_bytes_max
+        } else {
+            SMALL_BYTES_MAX
+        }
     }
 
     /// The same, taking bodies up to this.

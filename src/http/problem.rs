@@ -12,6 +12,7 @@ use crate::{
     projection::ViewError,
     runtime::ControlError,
     source::PublishError,
+    vault::VaultError,
 };
 
 /// The kinds of problems. Each has one status and one stable type.
@@ -246,6 +247,13 @@ impl From<ControlError> for Problem {
             ControlError::Read(error) => error.into(),
             ControlError::View(error) => error.into(),
             ControlError::Retention(RetentionError::Read(error)) => error.into(),
+            ControlError::Vault(error @ VaultError::Io { .. }) => {
+                tracing::error!(%error, "a secret could not be stored");
+                Self::new(
+                    Kind::Unavailable,
+                    "the secret could not be stored, and nothing was changed; see the gateway's log",
+                )
+            }
             error => Self::internal(&error),
         }
     }
@@ -297,7 +305,10 @@ impl From<ViewError> for Problem {
             | ViewError::Mending { .. }
             | ViewError::Stopped { .. } => Self::new(Kind::Unavailable, text),
             // Whoever asks next is told that they are built again.
-            ViewError::Rows(error) if error.is_damage() => Self::new(Kind::Unavailable, text),
+            ViewError::Rows(error) => {
+                tracing::error!(%error, "rows could not be read");
+                Self::new(Kind::Unavailable, text)
+            }
             error => Self::internal(&error),
         }
     }

@@ -18,7 +18,7 @@ use futures_util::StreamExt;
 use tracing::{Instrument as _, Span};
 
 use super::{
-    bodies::Held,
+    bodies::{self, Held},
     call::Headers,
     gate::{self, Incoming},
     gateway::Gateway,
@@ -159,7 +159,9 @@ async fn respond(
         Ok(bearer) => bearer,
         Err(problem) => return problem.into(),
     };
-    match read(payload, gateway, operation.body_bytes_max()).await {
+    let sender = bearer.as_ref().map(|token| token.id);
+    let body = gateway.bodies().begin(sender, operation.body_bytes_max());
+    match read(payload, body).await {
         Ok((body, _held)) => {
             Box::pin(gate::answer(Arc::clone(gateway), incoming, bearer, body)).await
         }
@@ -176,7 +178,8 @@ async fn show(
 ) -> Reply {
     let of = |name: &'static str| text(request, &header::HeaderName::from_static(name));
     let bytes_max = pages.body_bytes_max(of("cookie").as_deref());
-    let (body, _held) = match read(payload, gateway, bytes_max).await {
+    let body = gateway.bodies().begin(None, bytes_max);
+    let (body, _held) = match read(payload, body).await {
         Ok(read) => read,
         Err(problem) => return problem.into(),
     };
@@ -206,13 +209,8 @@ fn text(request: &HttpRequest, name: &header::HeaderName) -> Option<String> {
 }
 
 /// Reads a body up to so many bytes.
-async fn read(
-    mut payload: web::Payload,
-    gateway: &Gateway,
-    bytes_max: usize,
-) -> Result<(Bytes, Held), Problem> {
+async fn read(mut payload: web::Payload, mut body: bodies::Body) -> Result<(Bytes, Held), Problem> {
     let whole = async {
-        let mut body = gateway.bodies().begin(bytes_max);
         while let Some(chunk) = payload.next().await {
             let chunk = chunk.map_err(|error| {
                 Problem::new(Kind::Malformed, format!("the body cannot be read: {error}"))

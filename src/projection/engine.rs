@@ -30,10 +30,16 @@ use crate::{
 const BATCH_EVENTS: usize = 1_024;
 /// A batch of fewer found little: more may come before the next look.
 const LITTLE_EVENTS: usize = 256;
-/// Rows that a start would have to read through, at most: some 50 ms of it.
+/// Rows that a start would have to read through, at most, while a store is small: some 60 ms of it.
 const REPLAYED_BYTES_MAX: u64 = 64 << 20;
-/// How often damaged rows are built again before the projection gives up.
+/// The same as a part of a large store. Opening one costs more than in proportion to its size: sled
+/// looks through all segments for each of them.
+const REPLAYED_PART: u64 = 32;
+/// How often damaged rows are built again, each soon after the time before, until the projection gives
+/// up: a row that it writes and cannot read would come again and again.
 const REPAIRS_MAX: u32 = 3;
+/// How soon that is.
+const REPAIRS_WITHIN: Duration = Duration::from_hours(1);
 /// The first pause before what the system refused is tried again. It doubles.
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// The longest such pause: rows move again well within 5 s of there being room.
@@ -60,6 +66,8 @@ pub(super) struct Engine {
     /// How many events the last batch had.
     last_events: usize,
     repairs: u32,
+    /// When rows were thrown away for damage last.
+    repaired_at: Duration,
     /// How often in a row the system refused.
     refusals: u32,
     /// The store refused: it is opened again before it is used.
@@ -163,6 +171,7 @@ impl Engine {
             unflushed_since: None,
             last_events: 0,
             repairs: 0,
+            repaired_at: Duration::ZERO,
             refusals: 0,
             stale: false,
             caught_up_once: false,
@@ -241,9 +250,6 @@ impl Engine {
     }
 
     fn take_orders(&mut self) {
-        if self.shared.orders.take_repair() {
-            self.repair(&RowError::Damaged("a view met damage".to_owned()));
-        }
         let answers = self.shared.orders.take_rebuilds();
         if answers.is_empty() && (self.beside.is_some() || !self.is_to_forget()) {
             return;
@@ -277,6 +283,9 @@ impl Engine {
     pub(super) fn step(&mut self) -> bool {
         if self.shared.phase().is_halted() {
             return false;
+        }
+        if self.shared.is_damaged() {
+            return self.repair(&RowError::Damaged("a view met damage".to_owned()));
         }
         match self.advance() {
             Ok(worked) => {
@@ -327,7 +336,8 @@ impl Engine {
         let mut opened = fresh.map_err(|error| RowError::Io(error.to_string()))?;
         let (projection, empty) = (self.projection.as_ref(), opened.checkpoint);
         opened.checkpoint = fill(projection, opened.store.as_mut(), origin, empty)?;
-        self.swap(opened);
+        opened.store.settle()?;
+        self.swap(self.shortened(opened)?);
         self.unflushed_since = Some(self.clock.elapsed());
         self.place.remove(old);
         Ok(())
@@ -420,7 +430,6 @@ impl Engine {
 
     /// The old version's rows are of no use to anyone once these have caught up.
     fn caught_up(&mut self) {
-        self.repairs = 0;
         if !self.caught_up_once {
             self.caught_up_once = true;
             self.place.remove_other_versions();
@@ -445,12 +454,31 @@ impl Engine {
     /// Whether the next start would have much to read through in these rows. Opened again now, while
     /// none of them are in memory alone, they read it through once and for all.
     fn is_long(&self) -> bool {
-        self.unflushed_since.is_none()
-            && self.shared.read().replayed_bytes() >= self.replayed_bytes_max
+        if self.unflushed_since.is_some() {
+            return false;
+        }
+        let store = self.shared.read();
+        let replayed = store.replayed_bytes();
+        replayed >= self.replayed_bytes_max && replayed >= store.bytes_on_disk() / REPLAYED_PART
+    }
+
+    /// Rows that were filled in one go and serve nobody yet, opened again where that is worth it: while
+    /// they serve it would hold up who reads them.
+    fn shortened(&self, opened: Opened) -> Result<Opened, RowError> {
+        if opened.store.replayed_bytes() < self.replayed_bytes_max {
+            return Ok(opened);
+        }
+        opened.store.flush()?;
+        drop(opened.store);
+        self.place.reopen(opened.generation)
     }
 
     /// Throws the live rows away and begins again. Whether it could.
     fn repair(&mut self, error: &RowError) -> bool {
+        let now = self.clock.elapsed();
+        if now.saturating_sub(self.repaired_at) >= REPAIRS_WITHIN {
+            self.repairs = 0;
+        }
         if self.repairs >= REPAIRS_MAX {
             self.halt(self.checkpoint.position.next(), error.to_string());
             return false;
@@ -461,6 +489,7 @@ impl Engine {
         match self.place.fresh(self.newest_generation() + 1, true) {
             Ok(opened) => {
                 self.repairs += 1;
+                self.repaired_at = now;
                 self.swap(opened);
                 self.place.remove(old);
                 true
@@ -547,18 +576,21 @@ impl Engine {
             .commit(beside.checkpoint.as_change())
             .and_then(|()| beside.store.settle())
             .and_then(|()| beside.store.flush());
-        if let Err(error) = marked {
-            let position = beside.checkpoint.position;
-            drop(beside.store);
-            self.place.remove(beside.generation);
-            return self.refuse(beside.answers, position, &error.to_string());
-        }
-        let old = self.generation;
-        self.swap(Opened {
+        let opened = Opened {
             store: beside.store,
             checkpoint: beside.checkpoint,
             generation: beside.generation,
-        });
+        };
+        let opened = match marked.and_then(|()| self.shortened(opened)) {
+            Ok(opened) => opened,
+            Err(error) => {
+                self.place.remove(beside.generation);
+                let position = beside.checkpoint.position;
+                return self.refuse(beside.answers, position, &error.to_string());
+            }
+        };
+        let old = self.generation;
+        self.swap(opened);
         self.place.remove(old);
         for answer in beside.answers {
             // Whoever asked may have stopped waiting.
@@ -606,8 +638,8 @@ mod tests {
         clock::SystemClock,
         projection::{
             SharedHistory,
+            deliveries::Deliveries,
             store::{Changes, Direction, Scan},
-            subscriptions::Subscriptions,
         },
         testing::{
             history::{HistoryOptions, generate},
@@ -639,14 +671,14 @@ mod tests {
     fn place_in(root: &std::path::Path) -> Place {
         Place::Disk {
             root: root.to_owned(),
-            name: "subscriptions",
+            name: "deliveries",
             version: 1,
         }
     }
 
     fn engine(place: Place, opened: Opened, history: &SharedHistory) -> Engine {
         Engine::new(
-            Box::new(Subscriptions),
+            Box::new(Deliveries),
             place,
             opened,
             OnBadEvent::Halt,
@@ -664,7 +696,7 @@ mod tests {
         let history: SharedHistory = Arc::new(MemoryHistory::new(events));
         let mut engine = engine(place, opened, &history);
         engine.replayed_bytes_max = 1;
-        assert!(!engine.is_long());
+        assert!(!engine.is_long(), "nothing was written");
         while engine.step() {}
         assert!(!engine.is_long(), "they are in memory alone");
         engine.flush().unwrap();
@@ -680,6 +712,51 @@ mod tests {
         assert_eq!(rows(&engine), before);
         assert_eq!(engine.checkpoint.position, history.tip());
         assert_eq!(engine.shared.phase(), Phase::Running);
+    }
+
+    #[test]
+    fn damaged_rows_are_thrown_away_once_that_can_be_done() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = place_in(directory.path());
+        let opened = place.fresh(1, true).unwrap();
+        let events = generate(1, &HistoryOptions::default());
+        let history: SharedHistory = Arc::new(MemoryHistory::new(events));
+        let mut engine = engine(place, opened, &history);
+        while engine.step() {}
+        let rows = directory.path().join("deliveries-1");
+        let aside = directory.path().join("aside");
+        std::fs::rename(&rows, &aside).unwrap();
+        std::fs::write(&rows, "no directory").unwrap();
+        engine.shared.met_damage();
+        for _ in 0..3 {
+            assert!(!engine.step());
+            assert!(engine.pause().is_some());
+            assert!(!engine.shared.progress.borrow().answers());
+        }
+        std::fs::remove_file(&rows).unwrap();
+        std::fs::rename(&aside, &rows).unwrap();
+        while engine.step() {}
+        assert!(engine.shared.progress.borrow().answers());
+        assert_eq!(engine.shared.phase(), Phase::Running);
+        assert_eq!(engine.checkpoint.position, history.tip());
+    }
+
+    #[test]
+    fn rows_that_are_damaged_again_and_again_halt() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = place_in(directory.path());
+        let opened = place.fresh(1, true).unwrap();
+        let events = generate(1, &HistoryOptions::default());
+        let history: SharedHistory = Arc::new(MemoryHistory::new(events));
+        let mut engine = engine(place, opened, &history);
+        for _ in 0..=REPAIRS_MAX {
+            assert_eq!(engine.shared.phase(), Phase::Running);
+            while engine.step() {}
+            assert_eq!(engine.checkpoint.position, history.tip());
+            engine.shared.met_damage();
+        }
+        assert!(!engine.step());
+        assert!(engine.shared.phase().is_halted());
     }
 
     #[test]

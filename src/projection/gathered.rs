@@ -89,6 +89,10 @@ impl<S: RowStore> RowStore for Gathered<S> {
     fn replayed_bytes(&self) -> u64 {
         self.handed_on_bytes
     }
+
+    fn bytes_on_disk(&self) -> u64 {
+        self.store.bytes_on_disk()
+    }
 }
 
 /// A change that is laid over a row: its key and its value, `None` where it is deleted.

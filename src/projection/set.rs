@@ -37,6 +37,8 @@ pub struct ProjectionStatus {
     pub skipped: u64,
     /// What it is doing.
     pub phase: Phase,
+    /// Whether its views answer: not while rows that were damaged are built again.
+    pub answers: bool,
 }
 
 /// Where the rows of projections are kept.
@@ -165,6 +167,7 @@ impl Projections {
                 lag: Lag(tip.distance_from(progress.position)),
                 skipped: progress.skipped,
                 phase: progress.phase.clone(),
+                answers: progress.answers(),
             }
         };
         let mut statuses: Vec<_> = self.running.values().map(status).collect();

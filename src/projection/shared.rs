@@ -169,12 +169,19 @@ impl Shared {
         drop(live);
     }
 
-    /// Damage was met: nothing is answered from these rows any more.
+    /// Damage was met: nothing is answered from these rows any more, and the thread builds others.
+    /// Called while nobody can put others in their place, so that it is of these.
     pub(super) fn met_damage(&self) {
         self.progress.send_modify(|progress| {
             progress.is_damaged = true;
             progress.mended_at = progress.mended_at.max(progress.position);
         });
+        self.orders.look();
+    }
+
+    /// Whether damage was met in the rows.
+    pub(super) fn is_damaged(&self) -> bool {
+        self.progress.borrow().is_damaged
     }
 
     /// The rows keep what they should forget with this cut.
@@ -209,7 +216,6 @@ pub(super) struct Orders {
 #[derive(Default)]
 struct OpenOrders {
     stop: bool,
-    repair: bool,
     rebuilds: Vec<oneshot::Sender<Result<Position, ViewError>>>,
     carry: Option<CarryOrder>,
 }
@@ -221,10 +227,6 @@ impl Orders {
 
     pub(super) fn stop(&self) {
         self.give(|open| open.stop = true);
-    }
-
-    pub(super) fn repair(&self) {
-        self.give(|open| open.repair = true);
     }
 
     /// Asks for a rebuild; several at once share one.
@@ -247,7 +249,7 @@ impl Orders {
         });
     }
 
-    /// Lets the thread see that the log was cut.
+    /// Lets the thread see that the log was cut, or that its rows are damaged.
     pub(super) fn look(&self) {
         self.given.notify_one();
     }
@@ -258,10 +260,6 @@ impl Orders {
 
     pub(super) fn is_stopped(&self) -> bool {
         unpoisoned(self.open.lock()).stop
-    }
-
-    pub(super) fn take_repair(&self) -> bool {
-        std::mem::take(&mut unpoisoned(self.open.lock()).repair)
     }
 
     pub(super) fn take_rebuilds(&self) -> Vec<oneshot::Sender<Result<Position, ViewError>>> {

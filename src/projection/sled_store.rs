@@ -24,7 +24,28 @@ const LOCK_WAIT: Duration = Duration::from_millis(5);
 
 /// Rows in a sled database.
 pub(super) struct SledStore {
-    db: sled::Db,
+    /// There until it is dropped.
+    db: Option<sled::Db>,
+}
+
+impl SledStore {
+    fn db(&self) -> &sled::Db {
+        self.db.as_ref().expect("it is taken out by drop alone")
+    }
+}
+
+impl Drop for SledStore {
+    /// sled panics where its last sync fails. What was not flushed is folded again.
+    fn drop(&mut self) {
+        let db = self.db.take();
+        let closed = isolated(|| {
+            drop(db);
+            Ok(())
+        });
+        if let Err(error) = closed {
+            tracing::warn!(%error, "a row store could not be closed in order");
+        }
+    }
 }
 
 impl SledStore {
@@ -48,7 +69,7 @@ impl SledStore {
                 }
                 // It was killed while it wrote a snapshot of itself.
                 Err(RowError::Damaged(_)) if remove_unfinished(directory) => {}
-                other => return other.map(|db| Self { db }),
+                other => return other.map(|db| Self { db: Some(db) }),
             }
         }
     }
@@ -56,14 +77,14 @@ impl SledStore {
 
 impl RowStore for SledStore {
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, RowError> {
-        isolated(|| self.db.get(key)).map(|value| value.map(|value| value.to_vec()))
+        isolated(|| self.db().get(key)).map(|value| value.map(|value| value.to_vec()))
     }
 
     fn scan(&self, range: Range<Vec<u8>>, direction: Direction) -> Scan<'_> {
         if range.start >= range.end {
             return Box::new(std::iter::empty());
         }
-        let mut rows = self.db.range(range);
+        let mut rows = self.db().range(range);
         Box::new(std::iter::from_fn(move || {
             let next = isolated(|| {
                 let next = match direction {
@@ -89,11 +110,15 @@ impl RowStore for SledStore {
                 None => batch.remove(key.as_slice()),
             }
         }
-        isolated(|| self.db.apply_batch(batch))
+        isolated(|| self.db().apply_batch(batch))
     }
 
     fn flush(&self) -> Result<(), RowError> {
-        isolated(|| self.db.flush()).map(|_| ())
+        isolated(|| self.db().flush()).map(|_| ())
+    }
+
+    fn bytes_on_disk(&self) -> u64 {
+        isolated(|| self.db().size_on_disk()).unwrap_or_default()
     }
 }
 

@@ -40,6 +40,10 @@ pub(super) trait RowStore: Send + Sync {
     fn replayed_bytes(&self) -> u64 {
         0
     }
+    /// What it takes on disk, as far as it knows.
+    fn bytes_on_disk(&self) -> u64 {
+        0
+    }
 }
 
 /// Rows that cannot be reached for now: every question is answered with an error, none with

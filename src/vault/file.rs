@@ -128,16 +128,24 @@ fn associated(head: &[u8], id: SecretId) -> Vec<u8> {
 /// this returns. An existing file is replaced.
 pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("tmp");
+    let written = write(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        // Half of it is of no use to anyone.
+        let _ = fs::remove_file(&temporary);
+    }
+    written?;
+    sync_directory(path)
+}
+
+fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(true)
         .mode(0o600)
-        .open(&temporary)?;
+        .open(path)?;
     file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    sync_directory(path)
+    file.sync_all()
 }
 
 /// Makes the coming or going of this file durable.

@@ -159,17 +159,31 @@ async fn who_shows_wrong_tokens_too_often_waits_and_a_right_one_is_let_in() {
 }
 
 #[tokio::test]
-async fn bodies_that_do_not_fit_into_memory_are_refused_and_room_is_given_back() {
+async fn a_body_that_does_not_fit_into_memory_is_refused_and_others_pass() {
     let data = tempfile::tempdir().unwrap();
     let test = TestRuntime::start(data.path(), 1).await.unwrap();
-    let served = Served::serve_with_body_bytes_max(test, 2_000).await;
+    // A quarter of it is for one token.
+    let served = Served::serve_with_body_bytes_max(test, MIB).await;
     let api = created(&served).await;
-    for _ in 0..4 {
-        assert_eq!(publish(&served, api, vec![0; 1_500]).await.status, 202);
-        let refused = publish(&served, api, vec![0; 2_001]).await;
-        let detail = refused.problem(503)["detail"].as_str().unwrap().to_owned();
-        assert!(detail.contains("wait for their answers"), "{detail}");
-        assert!(refused.header("retry-after").is_some());
+    for _ in 0..8 {
+        let (fits, refused) = (vec![0; MIB / 4], vec![0; MIB / 4 + 1]);
+        assert_eq!(publish(&served, api, fits).await.status, 202);
+        publish(&served, api, refused).await.problem(413);
+    }
+    served.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_request_without_a_body_brings_none_that_is_large() {
+    let data = tempfile::tempdir().unwrap();
+    let served = Served::start(data.path()).await;
+    for path in ["/livez", "/v1/apis"] {
+        let with = async |bytes: usize| {
+            let ask = served.ask("GET", path);
+            ask.body("text/plain", vec![b' '; bytes]).send().await
+        };
+        assert_eq!(with(16 << 10).await.status, 200);
+        with((16 << 10) + 1).await.problem(413);
     }
     served.shutdown().await;
 }

@@ -149,6 +149,37 @@ async fn a_disk_without_room_refuses_and_goes_on_by_itself_when_there_is_room() 
     scene.account().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_secret_for_which_there_is_no_room_is_refused_and_leaves_nothing_behind() {
+    let mut scene = Scene::set_up().await;
+    let secrets = scene.directory.path().join("data").join("secrets");
+    let stored = || fs::read_dir(&secrets).map_or(0, Iterator::count);
+    let before = stored();
+    let body = json!({"configuration": {
+        "callbackUrl": scene.callback.url("/").to_string(),
+        "auth": {"type": "token", "value": "a-secret"},
+    }});
+    let path = format!("{}/v1/apis/{}/subscriptions", scene.gateway.url, scene.api);
+    let subscribe = async |client: &reqwest::Client, token: &str| {
+        let ask = client.post(&path).bearer_auth(token);
+        let ask = ask.header("content-type", "application/json");
+        let answer = ask.body(body.to_string()).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    let (client, token) = (reqwest::Client::new(), scene.client.token().to_owned());
+    fs::write(scene.fault("write"), "").unwrap();
+    let (status, said) = subscribe(&client, &token).await;
+    assert_eq!(status, 503, "{said}");
+    assert!(!said.contains("a-secret"), "{said}");
+    assert_eq!(stored(), before, "half a secret stayed");
+    fs::remove_file(scene.fault("write")).unwrap();
+    scene.becomes(200).await;
+    let (status, said) = subscribe(&client, &token).await;
+    assert_eq!(status, 201, "{said}");
+    assert!(scene.publish().await);
+    scene.account().await;
+}
+
 /// The same command with so many files at most.
 fn with_files(command: &Command, files_max: u32) -> Command {
     let mut limited = Command::new("sh");

@@ -269,7 +269,7 @@ async fn built_again<P: Projection + Default>(history: &SharedHistory, seed: u64
 
 /// Reads until an answer comes: a read that meets damage has the rows built again.
 async fn settled_rows<P: Projection>(view: &View<P>, tip: Position) -> Vec<Row> {
-    loop {
+    for _ in 0..10 {
         view.at(tip, LONG).await.unwrap();
         match view.range(Vec::new()..vec![255; 64], usize::MAX) {
             Ok(rows) => return rows,
@@ -278,6 +278,7 @@ async fn settled_rows<P: Projection>(view: &View<P>, tip: Position) -> Vec<Row> 
             Err(error) => panic!("{error}"),
         }
     }
+    panic!("still damaged");
 }
 
 fn flip_bytes(path: &Path, flips: u32, seed: u64) {

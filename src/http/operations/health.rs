@@ -94,11 +94,16 @@ fn ready(call: &Call) -> Result<Reply, Problem> {
         _ => return not("the log is closed".to_owned()),
     }
     for projection in handle.projections() {
+        let name = projection.name;
         if let Phase::Halted(halt) = projection.phase {
-            let name = projection.name;
             let (position, reason) = (halt.position, halt.reason);
             return not(format!(
                 "projection {name:?} halted at position {position}: {reason}; rebuild it"
+            ));
+        }
+        if !projection.answers {
+            return not(format!(
+                "the rows of projection {name:?} were damaged and are built again from the log"
             ));
         }
     }
