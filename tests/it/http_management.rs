@@ -394,3 +394,31 @@ async fn the_gateway_says_whether_it_is_ready() {
     }
     served.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_stream_that_nobody_reads_holds_nobody_up() {
+    let data = tempfile::tempdir().unwrap();
+    let served = Served::start(data.path()).await;
+    let (api, _) = with_orders(&served).await;
+    let mut unread = Vec::new();
+    for path in ["/v1/events/stream?from=1", "/v1/projections/metrics/stream"] {
+        unread.push(served.open(path, None).await);
+        unread.push(served.open(path, None).await);
+    }
+    // Far more than the system keeps for who does not read.
+    let path = format!("/v1/apis/{api}/messages");
+    let batch = json!(vec![json!({"text": "x".repeat(10_000)}); 100]);
+    for _ in 0..20 {
+        assert_eq!(served.post(&path, batch.clone()).await.status, 202);
+    }
+    let head = served.test.handle().log().head();
+    let mut read = served.open("/v1/events/stream?from=1", None).await;
+    let mut seen = String::new();
+    while !seen.contains(&format!("id: {head}\n")) {
+        let chunk = read.chunk().await.unwrap().unwrap();
+        seen = seen.split_off(seen.len().saturating_sub(40));
+        seen += &String::from_utf8_lossy(&chunk);
+    }
+    drop((unread, read));
+    served.shutdown().await;
+}

@@ -71,5 +71,22 @@ async fn what_is_due_is_shown_and_goes_when_an_admin_says_so() {
         events["events"][0]["data"]["first"], applied["first"],
         "{events}"
     );
+
+    // Whoever reads on from before the cut is told where to.
+    let first = applied["first"].as_u64().unwrap();
+    let gone = served.get("/v1/events?from=1").await.problem(422);
+    assert_eq!(gone["errors"][0]["pointer"], "?from");
+    let detail = gone["errors"][0]["detail"].as_str().unwrap();
+    assert!(detail.contains(&first.to_string()), "{detail}");
+    for last in [None, Some("1")] {
+        let mut stream = served.open("/v1/events/stream?from=1", last).await;
+        let mut seen = String::new();
+        while !seen.contains(&format!("id: {first}\n")) {
+            let chunk = stream.chunk().await.unwrap().unwrap();
+            seen += std::str::from_utf8(&chunk).unwrap();
+        }
+        let told = format!("event: gone\ndata: {{\"first\":{first}}}\n\n");
+        assert!(seen.starts_with(&told), "{seen}");
+    }
     served.shutdown().await;
 }

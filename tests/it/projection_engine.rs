@@ -6,6 +6,7 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering::Relaxed},
+        mpsc,
     },
     time::Duration,
 };
@@ -96,6 +97,19 @@ impl Projection for CountingMore {
 
     fn project(&self, rows: &mut Rows<'_>, _: &RecordedEvent) -> Result<(), ProjectError> {
         rows.edit(b"count", Vec::new)?.extend([1, 1]);
+        Ok(())
+    }
+}
+
+/// One that stands still until the other end is gone.
+struct Stalled(mpsc::Receiver<()>);
+
+impl Projection for Stalled {
+    const NAME: &'static str = "stalled";
+    const VERSION: u32 = 1;
+
+    fn project(&self, _: &mut Rows<'_>, _: &RecordedEvent) -> Result<(), ProjectError> {
+        assert!(self.0.recv().is_err(), "nothing is sent");
         Ok(())
     }
 }
@@ -486,6 +500,29 @@ async fn log_with_a_damaged_tail() -> EventLog {
     *page.last_mut().unwrap() ^= 1;
     storage.overwrite(Position::FIRST, &key, Some(page));
     EventLog::open_with(Arc::new(storage), options(1 << 20)).unwrap()
+}
+
+#[tokio::test]
+async fn a_projection_that_stands_still_holds_up_neither_the_log_nor_another() {
+    let log = EventLog::open_with(Arc::new(MemoryStorage::new()), options(1 << 20)).unwrap();
+    let history: SharedHistory = Arc::new(log.clone());
+    let mut set = Projections::new(Storage::Memory, history.clone(), SystemClock::shared());
+    let (stands, still) = mpsc::channel();
+    let stalled = set.start(Stalled(still), OnBadEvent::Halt);
+    let (stalled, counting) = (
+        stalled.unwrap(),
+        set.start(Counting::GOOD, OnBadEvent::Halt).unwrap(),
+    );
+    for number in 0..500 {
+        let events = vec![message(number, 100)];
+        let append = log.enqueue(stream(1), ExpectedVersion::Any, events, Urgency::Now);
+        append.unwrap().await.unwrap();
+    }
+    counting.at(log.head(), LONG).await.unwrap();
+    assert_eq!(counted(&counting), 500);
+    assert_eq!(stalled.position(), Position::ZERO);
+    drop(stands);
+    stalled.at(log.head(), LONG).await.unwrap();
 }
 
 #[tokio::test]

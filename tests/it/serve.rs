@@ -244,7 +244,44 @@ fn a_second_gateway_on_the_directory_is_refused_by_its_path() {
         .output()
         .unwrap();
     assert_eq!(taken.status.code(), Some(78));
-    process.kill();
+    let parent = temp.path().join("missing");
+    let without_parent = Command::new(env!("CARGO_BIN_EXE_hooklog"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--data"])
+        .arg(parent.join("data"))
+        .output()
+        .unwrap();
+    assert_eq!(without_parent.status.code(), Some(78));
+    let said = String::from_utf8(without_parent.stderr).unwrap();
+    assert!(said.contains(&*parent.to_string_lossy()), "{said}");
+    // The first was not harmed by any of it, and ends in order.
+    let client = Client::new(process.token.as_ref().unwrap());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let api = json!({"name": "orders", "entrypoint": {"contextPath": "/orders"}});
+    let created = runtime.block_on(client.post(format!("{}/v1/apis", process.url), &api));
+    assert!(created.is_some());
+    let (status, took) = process.terminate();
+    assert!(status.success(), "{status}");
+    assert!(took < Duration::from_secs(10), "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_does_not_call_itself() {
+    let temp = tempfile::tempdir().unwrap();
+    let process = Process::start(&temp.path().join("data"));
+    let client = Client::new(process.token.as_ref().unwrap());
+    let api = json!({"name": "orders", "entrypoint": {"contextPath": "/orders"}});
+    let api = client.post(format!("{}/v1/apis", process.url), &api).await;
+    let api = api.unwrap()["id"].as_str().unwrap().to_owned();
+    let port = process.url.rsplit_once(':').unwrap().1.to_owned();
+    for host in ["127.0.0.1", "127.1", "0x7f000001", "[::ffff:127.0.0.1]"] {
+        let to = json!({"configuration": {"callbackUrl": format!("http://{host}:{port}/v1/apis")}});
+        let path = format!("{}/v1/apis/{api}/subscriptions", process.url);
+        assert!(client.post(path, &to).await.is_none(), "{host}");
+    }
+    let (status, _) = tokio::task::spawn_blocking(|| process.terminate())
+        .await
+        .unwrap();
+    assert!(status.success(), "{status}");
 }
 
 #[test]

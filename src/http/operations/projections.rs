@@ -77,16 +77,19 @@ struct Status {
     lag_events: u64,
     /// How many events it skipped.
     skipped: u64,
-    /// `running`, `waiting`, `halted` or `stopped`.
+    /// `running`, `mending` (rows that were damaged are built again), `waiting`, `halted` or `stopped`.
     phase: &'static str,
-    /// Why it waits or halted.
+    /// Why it mends, waits or halted.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
 }
 
+const MENDING: &str = "its rows were damaged and are built again from the log";
+
 impl From<ProjectionStatus> for Status {
     fn from(status: ProjectionStatus) -> Self {
         let (phase, reason) = match status.phase {
+            Phase::Running if !status.answers => ("mending", Some(MENDING.to_owned())),
             Phase::Running => ("running", None),
             Phase::Waiting { reason } => ("waiting", Some(reason)),
             Phase::Halted(halt) => {

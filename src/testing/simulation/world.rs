@@ -526,7 +526,7 @@ impl World {
         if flying.contains(&version) {
             return broken("it is in flight already".into());
         }
-        if flying.len() >= usize::from(driver.policy().max_in_flight.max(5)) {
+        if flying.len() >= usize::from(driver.policy().max_in_flight) {
             return broken(format!("{} are in flight", flying.len()));
         }
         if !state.is_running() || node.api.state == ApiState::Stopped {
