@@ -76,7 +76,7 @@ pub(super) struct SubscriptionActor {
     timer: Option<SpawnHandle>,
     draining: Vec<oneshot::Sender<()>>,
     /// Why the log takes nothing more. Then nothing is begun, for nothing could be recorded.
-    stuck: Option<AppendError>,
+    stuck: Option<Box<AppendError>>,
     stopped_in_order: bool,
     starting: Option<Busy>,
 }
@@ -128,7 +128,7 @@ enum Ended {
 impl SubscriptionActor {
     pub(super) fn new(seed: Seed) -> Self {
         let time = ClockTime(seed.shared.clock.as_ref());
-        let stuck = refusal(seed.shared.log.health());
+        let stuck = refusal(seed.shared.log.health()).map(Box::new);
         Self {
             id: seed.state.id,
             driver: Driver::new(seed.state, seed.version, seed.group.api(), &time),
@@ -442,9 +442,9 @@ impl SubscriptionActor {
     fn append_failed(&mut self, error: &AppendError, ctx: &mut Context<Self>) {
         tracing::error!(subscription = %self.id, %error, "outcomes are not on record");
         for reply in self.driver.append_failed() {
-            answer(reply, Err(error.clone().into()));
+            answer(reply, Err(AppendError::clone(error).into()));
         }
-        self.stuck = refusal(self.shared.log.health());
+        self.stuck = refusal(self.shared.log.health()).map(Box::new);
         if self.stuck.is_some() {
             self.wake_after(None, ctx);
             self.draining.clear();
@@ -622,7 +622,7 @@ impl Handler<Execute> for SubscriptionActor {
         let (id, busy) = (self.id, execute.busy);
         let (reply, answered) = oneshot::channel();
         if let Some(error) = &self.stuck {
-            answer(reply, Err(error.clone().into()));
+            answer(reply, Err(AppendError::clone(error).into()));
         } else {
             let time = ClockTime(self.shared.clock.as_ref());
             if let Err((reply, rejection)) = self.driver.execute(execute.command, reply, &time) {

@@ -1,23 +1,33 @@
-//! Rows whose stores are opened side by side, beside the log that they are of. Opening one reads
-//! what was written to it since it was opened last, which is most of what a start takes.
+//! Rows whose stores are opened beside the log that they are of. Opening one reads what was written
+//! to it since it was opened last, which is most of what a start takes.
 
 use std::{
     collections::HashMap,
     fmt,
+    sync::{
+        Mutex,
+        mpsc::{self, Receiver, Sender},
+    },
     thread::{self, JoinHandle},
 };
 
 use super::{
     Projection, StartError, Storage,
+    engine::unpoisoned,
     place::{Opened, Place},
     set::check_name,
 };
 
-/// Rows that are being opened, each on a thread of its own. Dropped, it waits for them and lets go
-/// of their directories.
+type OpenedRows = Result<Opened, StartError>;
+
+/// Rows that are being opened, one after the other on a thread: what the first takes to be read
+/// through is taken again by the next. Dropped, it waits for them and lets go of their directories.
 pub struct RowsAhead {
     storage: Storage,
-    opening: HashMap<&'static str, JoinHandle<Result<Opened, StartError>>>,
+    /// Each behind a lock for the sake of `Sync` alone.
+    opening: HashMap<&'static str, Mutex<Receiver<OpenedRows>>>,
+    work: Option<Sender<(Place, Sender<OpenedRows>)>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl fmt::Debug for RowsAhead {
@@ -25,16 +35,27 @@ impl fmt::Debug for RowsAhead {
         f.debug_struct("RowsAhead")
             .field("storage", &self.storage)
             .field("opening", &self.opening.keys())
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
 impl RowsAhead {
     /// Nothing is opened yet. Whoever calls this has the directory to themselves.
     pub fn new(storage: Storage) -> Self {
+        let (work, asked) = mpsc::channel::<(Place, Sender<OpenedRows>)>();
+        let thread = thread::Builder::new().name("open-rows".to_owned());
+        let thread = thread.spawn(move || {
+            for (place, opened) in asked {
+                // Whoever asked may be gone.
+                let _ = opened.send(place.open());
+            }
+        });
         Self {
             storage,
             opening: HashMap::new(),
+            work: Some(work),
+            // Without a thread they are opened once they are asked for.
+            thread: thread.ok(),
         }
     }
 
@@ -43,13 +64,14 @@ impl RowsAhead {
         if check_name(P::NAME).is_err() || self.opening.contains_key(P::NAME) {
             return;
         }
-        let place = self.storage.place::<P>();
-        let opening = thread::Builder::new()
-            .name(format!("open-{}", P::NAME))
-            .spawn(move || place.open());
-        // Without a thread they are opened once they are asked for.
-        if let Ok(opening) = opening {
-            self.opening.insert(P::NAME, opening);
+        let (opened, opening) = mpsc::channel();
+        let asked = (self.storage.place::<P>(), opened);
+        if self
+            .work
+            .as_ref()
+            .is_some_and(|work| work.send(asked).is_ok())
+        {
+            self.opening.insert(P::NAME, Mutex::new(opening));
         }
     }
 
@@ -59,21 +81,19 @@ impl RowsAhead {
 
     /// The rows of this name, which are at this place. Blocks until they are open.
     pub(super) fn take(&mut self, name: &str, place: &Place) -> Result<Opened, StartError> {
-        match self.opening.remove(name) {
-            Some(opening) => opening
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-            None => place.open(),
-        }
+        let opening = self.opening.remove(name);
+        let opened = opening.and_then(|opening| unpoisoned(opening.into_inner()).recv().ok());
+        opened.unwrap_or_else(|| place.open())
     }
 }
 
 impl Drop for RowsAhead {
     fn drop(&mut self) {
-        for (name, opening) in self.opening.drain() {
-            if opening.join().is_err() {
-                tracing::error!(projection = name, "opening its rows panicked");
-            }
+        drop(self.work.take());
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("opening rows panicked");
         }
     }
 }

@@ -386,7 +386,7 @@ impl Handle {
                 mut state,
                 mut version,
                 ..
-            } = subscription;
+            } = *subscription;
             if recovered.unknown.contains(&id) || state.has_ended() {
                 continue;
             }

@@ -77,8 +77,9 @@ pub(crate) struct Recovered {
     pub(crate) apis: HashMap<ApiId, RecoveredApi>,
     /// Every application that was not deleted.
     pub(crate) applications: HashMap<ApplicationId, (Application, Version)>,
-    /// Every subscription, ended ones included.
-    pub(crate) subscriptions: HashMap<SubscriptionId, RecoveredSubscription>,
+    /// Every subscription, ended ones included. Each by itself: a table of them all would be copied
+    /// as it grows, and its memory is not given back at once.
+    pub(crate) subscriptions: HashMap<SubscriptionId, Box<RecoveredSubscription>>,
     /// Every job that is not over.
     pub(crate) jobs: HashMap<JobId, RecoveredJob>,
     /// Subscriptions of whose history something is damaged.
@@ -459,15 +460,14 @@ impl Recovered {
         let Some(id) = recorded.stream.as_subscription() else {
             return;
         };
-        let entry = self
-            .subscriptions
-            .entry(id)
-            .or_insert_with(|| RecoveredSubscription {
+        let entry = self.subscriptions.entry(id).or_insert_with(|| {
+            Box::new(RecoveredSubscription {
                 state: SubscriptionState::new(id),
                 version: Version::ZERO,
                 damaged: false,
                 unknown: false,
-            });
+            })
+        });
         if recorded.version != entry.version.next() {
             tracing::error!(subscription = %id, "some of its history is damaged");
             self.damaged.insert(id);
@@ -535,7 +535,7 @@ impl Recovered {
                 let id = &subscription.state.id;
                 subscription.damaged = self.damaged.contains(id);
                 subscription.unknown = self.unknown.contains(id);
-                Row::Subscription(Box::new(subscription))
+                Row::Subscription(subscription)
             })
         }
     }
@@ -575,7 +575,7 @@ impl Recovered {
                 if subscription.unknown {
                     self.unknown.insert(id);
                 }
-                self.subscriptions.insert(id, *subscription);
+                self.subscriptions.insert(id, subscription);
             }
             Row::Job(job) => {
                 self.jobs.insert(job.state.job.id, *job);

@@ -172,7 +172,8 @@ pub struct Flight {
     dry_at: Option<Version>,
     /// Keys of open deliveries, in keyed mode.
     keys: BTreeMap<Version, Option<String>>,
-    narrowed: Narrowed,
+    /// `None` while it is for every message, as most are: there are many of these, and small ones.
+    narrowed: Option<Box<Narrowed>>,
     not_durable: usize,
     forwarding: Option<Version>,
     pace: Pace,
@@ -187,23 +188,31 @@ struct Narrowed {
 }
 
 impl Narrowed {
-    fn of(state: &SubscriptionState) -> Self {
-        let subscription = state.subscription.as_ref();
-        subscription.map_or_else(Self::default, |subscription| Self {
+    fn of(state: &SubscriptionState) -> Option<Box<Self>> {
+        let subscription = state.subscription.as_ref()?;
+        let narrowed = Self {
             channel: subscription.channel.clone(),
             filter: subscription.filter.clone(),
-        })
+        };
+        (narrowed != Self::default()).then(|| Box::new(narrowed))
     }
 
-    fn is_of(&self, state: &SubscriptionState) -> bool {
+    fn is_of(narrowed: Option<&Self>, state: &SubscriptionState) -> bool {
         let subscription = state.subscription.as_ref();
-        self.channel.as_ref() == subscription.and_then(|s| s.channel.as_ref())
-            && self.filter.as_ref() == subscription.and_then(|s| s.filter.as_ref())
+        let of = |channel: Option<&String>, filter: Option<&FilterExpression>| {
+            channel == subscription.and_then(|s| s.channel.as_ref())
+                && filter == subscription.and_then(|s| s.filter.as_ref())
+        };
+        narrowed.map_or_else(
+            || of(None, None),
+            |narrowed| of(narrowed.channel.as_ref(), narrowed.filter.as_ref()),
+        )
     }
 
     /// Whether a message of this channel is for it, filter apart.
-    fn takes(&self, channel: Option<&String>) -> bool {
-        self.channel.is_none() || self.channel.as_ref() == channel
+    fn takes(narrowed: Option<&Self>, channel: Option<&String>) -> bool {
+        let own = narrowed.and_then(|narrowed| narrowed.channel.as_ref());
+        own.is_none() || own == channel
     }
 }
 
@@ -241,7 +250,7 @@ impl Flight {
             if self.calls.contains_key(&version) {
                 continue;
             }
-            if !self.narrowed.takes(meta.channel.as_ref()) {
+            if !Narrowed::takes(self.narrowed.as_deref(), meta.channel.as_ref()) {
                 self.skipped.insert(version, version);
                 continue;
             }
@@ -347,7 +356,7 @@ impl Flight {
 
     /// Drops what the state has moved past.
     fn forget(&mut self, state: &SubscriptionState, head: Version) {
-        if !self.narrowed.is_of(state) {
+        if !Narrowed::is_of(self.narrowed.as_deref(), state) {
             self.narrowed = Narrowed::of(state);
             self.ahead.clear();
             self.failed.clear();
