@@ -84,17 +84,17 @@ async fn serve_on(
         .with_open_metrics(config.metrics.open)
         .with_watched_traces(telemetry.is_exporting());
     let handle = runtime.handle();
-    let is_stopped = tokio::select! {
-        known = tokens(&handle) => known.map(|_| false)?,
-        () = &mut stopped => true,
+    let known = tokio::select! {
+        known = tokens(&handle) => Some(known?),
+        () = &mut stopped => None,
     };
-    let ended = if is_stopped {
-        Ok(())
-    } else {
+    let ended = if let Some(tokens) = known {
         // Not broken off: a token that was made is told.
-        let site = Site::open(&handle, listener, gateway).await?;
+        let site = Site::open(&handle, &tokens, listener, gateway).await?;
         say(config, &site, output)?;
         site.server.run(stopped).await
+    } else {
+        Ok(())
     };
     let report = runtime.shutdown(DRAIN).await;
     if report.unfinished > 0 {

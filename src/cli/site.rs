@@ -12,7 +12,7 @@ use super::CliError;
 use crate::{
     console::Console,
     http::{Gateway, Server},
-    model::{Role, Token},
+    model::{Role, Token, TokenId},
     projection::{ViewError, access::TokenRow},
     runtime::{Handle, TokenSecret},
 };
@@ -33,37 +33,35 @@ pub(super) struct Site {
 }
 
 impl Site {
-    /// Prepares to serve this gateway of a runtime, whose tokens are known.
+    /// Prepares to serve this gateway of a runtime, whose [`tokens`] are these.
     pub(super) async fn open(
         handle: &Handle,
+        tokens: &[TokenRow],
         listener: TcpListener,
         gateway: Gateway,
     ) -> Result<Self, CliError> {
         let address: SocketAddr = listener.local_addr()?;
         let url = format!("http://{address}");
-        let token = first_token(handle).await?;
         let console = Arc::new(Console::new(handle.clone()));
-        let sign_in = sign_in_path(handle, &console).await?;
-        let sign_in = sign_in.map(|path| format!("{url}{path}"));
-        let gateway = gateway.with_pages(console);
+        let pages = Arc::clone(&console);
         let workers = thread::available_parallelism().map_or(1, NonZero::get);
+        let server = Server::listen(Arc::new(gateway.with_pages(pages)), listener, workers)?;
+        // Last, so that little can come between its making and its being shown.
+        let (admin, token) = if tokens.is_empty() {
+            let first = Token::named("first admin", Role::Admin);
+            let (first, secret) = handle.create_token(first).await?;
+            (Some(first.id), Some(secret))
+        } else {
+            (first_admin(handle, tokens), None)
+        };
+        let sign_in = admin.map(|admin| format!("{url}{}", console.sign_in_path(admin)));
         Ok(Self {
-            server: Server::listen(Arc::new(gateway), listener, workers)?,
+            server,
             url,
             token,
             sign_in,
         })
     }
-}
-
-/// Makes the first token of a new data directory.
-async fn first_token(handle: &Handle) -> Result<Option<TokenSecret>, CliError> {
-    if !tokens(handle).await?.is_empty() {
-        return Ok(None);
-    }
-    let first = Token::named("first admin", Role::Admin);
-    let (_, secret) = handle.create_token(first).await?;
-    Ok(Some(secret))
 }
 
 /// Every token, once all events are folded. Damaged rows are built again first.
@@ -79,11 +77,10 @@ pub(super) async fn tokens(handle: &Handle) -> Result<Vec<TokenRow>, ViewError> 
     }
 }
 
-/// A path of the console that signs in once, as the first admin whose token is in force.
-async fn sign_in_path(handle: &Handle, console: &Console) -> Result<Option<String>, CliError> {
+/// The first admin's token that is in force.
+fn first_admin(handle: &Handle, tokens: &[TokenRow]) -> Option<TokenId> {
     let now = handle.now();
-    let tokens = tokens(handle).await?;
     let mut admins = tokens.iter().filter(|row| row.token.role == Role::Admin);
     let admin = admins.find(|row| row.is_valid(now));
-    Ok(admin.map(|row| console.sign_in_path(row.token.id)))
+    admin.map(|row| row.token.id)
 }

@@ -5,7 +5,8 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{
-        Mutex,
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
         mpsc::{self, Receiver, Sender},
     },
     thread::{self, JoinHandle},
@@ -28,6 +29,8 @@ pub struct RowsAhead {
     opening: HashMap<&'static str, Mutex<Receiver<OpenedRows>>>,
     work: Option<Sender<(Place, Sender<OpenedRows>)>>,
     thread: Option<JoinHandle<()>>,
+    /// Nobody waits for what is not open yet.
+    is_over: Arc<AtomicBool>,
 }
 
 impl fmt::Debug for RowsAhead {
@@ -44,8 +47,13 @@ impl RowsAhead {
     pub fn new(storage: Storage) -> Self {
         let (work, asked) = mpsc::channel::<(Place, Sender<OpenedRows>)>();
         let thread = thread::Builder::new().name("open-rows".to_owned());
+        let is_over = Arc::new(AtomicBool::new(false));
+        let ends = Arc::clone(&is_over);
         let thread = thread.spawn(move || {
             for (place, opened) in asked {
+                if ends.load(Ordering::Relaxed) {
+                    return;
+                }
                 // Whoever asked may be gone.
                 let _ = opened.send(place.open());
             }
@@ -54,6 +62,7 @@ impl RowsAhead {
             storage,
             opening: HashMap::new(),
             work: Some(work),
+            is_over,
             // Without a thread they are opened once they are asked for.
             thread: thread.ok(),
         }
@@ -89,6 +98,7 @@ impl RowsAhead {
 
 impl Drop for RowsAhead {
     fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
         drop(self.work.take());
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()

@@ -68,6 +68,8 @@ pub(super) struct Engine {
     repairs: u32,
     /// When rows were thrown away for damage last.
     repaired_at: Duration,
+    /// It was too often: a rebuild alone sets it going again.
+    gave_up: bool,
     /// How often in a row the system refused.
     refusals: u32,
     /// The store refused: it is opened again before it is used.
@@ -172,6 +174,7 @@ impl Engine {
             last_events: 0,
             repairs: 0,
             repaired_at: Duration::ZERO,
+            gave_up: false,
             refusals: 0,
             stale: false,
             caught_up_once: false,
@@ -281,11 +284,12 @@ impl Engine {
 
     /// Folds the next batch into the live rows; false when there is nothing that can be done now.
     pub(super) fn step(&mut self) -> bool {
+        // Also where it halted at an event: the rows before it can be had again.
+        if self.shared.is_damaged() && !self.gave_up {
+            return self.repair(&RowError::Damaged("a view met damage".to_owned()));
+        }
         if self.shared.phase().is_halted() {
             return false;
-        }
-        if self.shared.is_damaged() {
-            return self.repair(&RowError::Damaged("a view met damage".to_owned()));
         }
         match self.advance() {
             Ok(worked) => {
@@ -480,10 +484,13 @@ impl Engine {
             self.repairs = 0;
         }
         if self.repairs >= REPAIRS_MAX {
+            self.gave_up = true;
             self.halt(self.checkpoint.position.next(), error.to_string());
             return false;
         }
-        tracing::warn!(projection = self.projection.name(), %error, "rows are built again");
+        if self.refusals == 0 {
+            tracing::warn!(projection = self.projection.name(), %error, "rows are built again");
+        }
         self.shared.met_damage();
         let old = self.generation;
         match self.place.fresh(self.newest_generation() + 1, true) {
@@ -590,6 +597,8 @@ impl Engine {
             }
         };
         let old = self.generation;
+        self.repairs = 0;
+        self.gave_up = false;
         self.swap(opened);
         self.place.remove(old);
         for answer in beside.answers {
@@ -668,33 +677,36 @@ mod tests {
         }
     }
 
-    fn place_in(root: &std::path::Path) -> Place {
-        Place::Disk {
+    /// An engine with nothing folded in this directory, over a store that is made of its own, and the
+    /// log that it is to fold.
+    fn set_up(
+        root: &std::path::Path,
+        over: impl Fn(Box<dyn RowStore>) -> Box<dyn RowStore>,
+    ) -> (Engine, SharedHistory) {
+        let place = Place::Disk {
             root: root.to_owned(),
             name: "deliveries",
             version: 1,
-        }
-    }
-
-    fn engine(place: Place, opened: Opened, history: &SharedHistory) -> Engine {
-        Engine::new(
+        };
+        let mut opened = place.fresh(1, true).expect("a directory of its own");
+        opened.store = over(opened.store);
+        let events = generate(1, &HistoryOptions::default());
+        let history: SharedHistory = Arc::new(MemoryHistory::new(events));
+        let engine = Engine::new(
             Box::new(Deliveries),
             place,
             opened,
             OnBadEvent::Halt,
-            Arc::clone(history),
+            Arc::clone(&history),
             SystemClock::shared(),
-        )
+        );
+        (engine, history)
     }
 
     #[test]
     fn rows_that_were_written_for_long_are_opened_again_and_stay_the_same() {
         let directory = tempfile::tempdir().unwrap();
-        let place = place_in(directory.path());
-        let opened = place.fresh(1, true).unwrap();
-        let events = generate(1, &HistoryOptions::default());
-        let history: SharedHistory = Arc::new(MemoryHistory::new(events));
-        let mut engine = engine(place, opened, &history);
+        let (mut engine, history) = set_up(directory.path(), |store| store);
         engine.replayed_bytes_max = 1;
         assert!(!engine.is_long(), "nothing was written");
         while engine.step() {}
@@ -717,11 +729,7 @@ mod tests {
     #[test]
     fn damaged_rows_are_thrown_away_once_that_can_be_done() {
         let directory = tempfile::tempdir().unwrap();
-        let place = place_in(directory.path());
-        let opened = place.fresh(1, true).unwrap();
-        let events = generate(1, &HistoryOptions::default());
-        let history: SharedHistory = Arc::new(MemoryHistory::new(events));
-        let mut engine = engine(place, opened, &history);
+        let (mut engine, history) = set_up(directory.path(), |store| store);
         while engine.step() {}
         let rows = directory.path().join("deliveries-1");
         let aside = directory.path().join("aside");
@@ -742,13 +750,22 @@ mod tests {
     }
 
     #[test]
+    fn a_projection_that_halted_mends_the_rows_before_that() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut engine, _) = set_up(directory.path(), |store| store);
+        while engine.step() {}
+        engine.halt(engine.checkpoint.position.next(), "told to".to_owned());
+        assert!(!engine.step());
+        engine.shared.met_damage();
+        assert!(engine.step());
+        while engine.step() {}
+        assert!(engine.shared.progress.borrow().answers());
+    }
+
+    #[test]
     fn rows_that_are_damaged_again_and_again_halt() {
         let directory = tempfile::tempdir().unwrap();
-        let place = place_in(directory.path());
-        let opened = place.fresh(1, true).unwrap();
-        let events = generate(1, &HistoryOptions::default());
-        let history: SharedHistory = Arc::new(MemoryHistory::new(events));
-        let mut engine = engine(place, opened, &history);
+        let (mut engine, history) = set_up(directory.path(), |store| store);
         for _ in 0..=REPAIRS_MAX {
             assert_eq!(engine.shared.phase(), Phase::Running);
             while engine.step() {}
@@ -762,12 +779,8 @@ mod tests {
     #[test]
     fn rows_that_the_disk_refused_are_folded_once_there_is_room() {
         let directory = tempfile::tempdir().unwrap();
-        let place = place_in(directory.path());
-        let mut opened = place.fresh(1, true).unwrap();
-        opened.store = Box::new(Full(opened.store));
-        let events = generate(1, &HistoryOptions::default());
-        let history: SharedHistory = Arc::new(MemoryHistory::new(events));
-        let mut engine = engine(place, opened, &history);
+        let full = |store| Box::new(Full(store)) as Box<dyn RowStore>;
+        let (mut engine, history) = set_up(directory.path(), full);
         assert!(!engine.step());
         assert!(matches!(engine.shared.phase(), Phase::Waiting { .. }));
         assert_eq!(engine.pause(), Some(RETRY_PAUSE));

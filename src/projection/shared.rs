@@ -176,7 +176,6 @@ impl Shared {
             progress.is_damaged = true;
             progress.mended_at = progress.mended_at.max(progress.position);
         });
-        self.orders.look();
     }
 
     /// Whether damage was met in the rows.

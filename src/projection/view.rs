@@ -178,6 +178,7 @@ impl<P: Projection> View<P> {
     fn note(&self, error: RowError) -> RowError {
         if error.is_damage() {
             self.shared.met_damage();
+            self.shared.orders.look();
         }
         error
     }

@@ -24,7 +24,7 @@ use self::{
 use super::{
     CliError, Output,
     data::temporary_directory,
-    site::Site,
+    site::{Site, tokens},
     telemetry::{Telemetry, TracingArgs, TracingConfig},
 };
 use crate::{
@@ -106,7 +106,8 @@ async fn demo(args: &DemoArgs, data: &Path, watches_traces: bool) -> Result<Figu
         .await?;
     let handle = runtime.handle();
     let gateway = Gateway::new(handle.clone()).with_watched_traces(watches_traces);
-    let site = Site::open(&handle, listener(args.listen)?, gateway).await?;
+    let known = tokens(&handle).await?;
+    let site = Site::open(&handle, &known, listener(args.listen)?, gateway).await?;
     let stage = Stage::set(&handle, args, &base).await?;
     let live = Live::new(args.messages, data, &base, site.sign_in.as_deref());
     let (shown_to_the_end, end) = oneshot::channel::<()>();
