@@ -12,7 +12,6 @@ use crate::{
     projection::ViewError,
     runtime::ControlError,
     source::PublishError,
-    vault::VaultError,
 };
 
 /// The kinds of problems. Each has one status and one stable type.
@@ -247,7 +246,7 @@ impl From<ControlError> for Problem {
             ControlError::Read(error) => error.into(),
             ControlError::View(error) => error.into(),
             ControlError::Retention(RetentionError::Read(error)) => error.into(),
-            ControlError::Vault(error @ VaultError::Io { .. }) => {
+            error if error.is_unstored_secret() => {
                 tracing::error!(%error, "a secret could not be stored");
                 Self::new(
                     Kind::Unavailable,

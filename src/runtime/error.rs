@@ -132,3 +132,10 @@ pub enum ControlError {
     #[error("the program ended meanwhile; it may or may not have been done")]
     Stopped,
 }
+
+impl ControlError {
+    /// Whether the file system refused to keep a secret. Nothing was changed.
+    pub const fn is_unstored_secret(&self) -> bool {
+        matches!(self, Self::Vault(VaultError::Io { .. }))
+    }
+}
