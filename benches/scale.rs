@@ -34,14 +34,23 @@ mod soak;
 #[path = "scale/starts.rs"]
 mod starts;
 
-use std::process::ExitCode;
+use std::{net::Ipv4Addr, process::ExitCode};
 
-use tokio::runtime::Builder;
+use tokio::{net::TcpSocket, runtime::Builder};
 
 use arguments::Arguments;
 
 /// Says that a round was void.
 const VOID: u8 = 3;
+
+/// A socket that is bound and does not listen, and the URL of its port: calls there are refused, and
+/// nobody else gets the port while the socket is there.
+fn refusing() -> (TcpSocket, String) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let url = format!("http://{}/", socket.local_addr().unwrap());
+    (socket, url)
+}
 
 /// Bytes as they are told.
 fn mib(bytes: f64) -> f64 {

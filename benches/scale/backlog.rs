@@ -5,11 +5,10 @@
 //!
 //! `--subscriptions` and `--messages` are its sizes.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::time::Duration;
 
 use hooklog::subscription::circuit::FAILURES_TO_OPEN;
 use serde_json::json;
-use tokio::net::TcpSocket;
 
 use super::{
     arguments::Arguments,
@@ -17,7 +16,7 @@ use super::{
     gateway::{Gateway, until},
     load::BATCH_MESSAGES,
     measure::{Spread, directory_bytes, monotonic},
-    mib,
+    mib, refusing,
     sink::{Manner, Sink},
 };
 
@@ -184,10 +183,7 @@ pub(super) async fn measure(arguments: &Arguments) -> Result<(), String> {
         sizes.messages >= FAILURES_TO_OPEN as usize,
         "fewer messages open no circuit before retries do"
     );
-    // Bound and not listening: calls are refused, and nobody else gets the port.
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-    let refused = format!("http://{}/", socket.local_addr().unwrap());
+    let (_refusing, refused) = refusing();
     let sink = Sink::start(0);
     let to = |down, number| match down {
         Down::Refused => format!("{refused}{number}"),

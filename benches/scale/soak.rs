@@ -5,18 +5,15 @@
 //!
 //! `--minutes`, `--subscriptions` and `--rate` (messages a second) are its sizes.
 
-use std::net::Ipv4Addr;
-
 use hooklog::runtime::PROJECTIONS_DIRECTORY;
 use serde_json::json;
-use tokio::net::TcpSocket;
 
 use super::{
     arguments::Arguments,
     gateway::Gateway,
     load::{Load, Publishing},
     measure::directory_bytes,
-    mib,
+    mib, refusing,
     sink::{Manner, Sink},
 };
 
@@ -106,10 +103,7 @@ pub(super) async fn measure(arguments: &Arguments) -> Result<(), String> {
     let broken = subscriptions / 3;
     let answering = subscriptions - broken;
 
-    // Bound and not listening: calls are refused, and nobody else gets the port.
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
-    let refused = format!("http://{}/", socket.local_addr().unwrap());
+    let (_refusing, refused) = refusing();
     let mut sink = Sink::start(minutes * a_minute);
     let to = |number: usize| match number.checked_sub(answering) {
         None => sink.url(Manner::Well, number),

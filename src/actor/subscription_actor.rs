@@ -442,7 +442,7 @@ impl SubscriptionActor {
     fn append_failed(&mut self, error: &AppendError, ctx: &mut Context<Self>) {
         tracing::error!(subscription = %self.id, %error, "outcomes are not on record");
         for reply in self.driver.append_failed() {
-            answer(reply, Err(AppendError::clone(error).into()));
+            answer(reply, Err(error.clone().into()));
         }
         self.stuck = refusal(self.shared.log.health()).map(Box::new);
         if self.stuck.is_some() {

@@ -41,6 +41,11 @@ pub struct ProjectionStatus {
     pub answers: bool,
 }
 
+impl ProjectionStatus {
+    /// Why its views do not answer though it runs.
+    pub(crate) const MENDING: &str = "its rows were damaged and are built again from the log";
+}
+
 /// Where the rows of projections are kept.
 #[derive(Debug, Clone)]
 pub enum Storage {

@@ -29,26 +29,6 @@ pub(super) struct SledStore {
 }
 
 impl SledStore {
-    fn db(&self) -> &sled::Db {
-        self.db.as_ref().expect("it is taken out by drop alone")
-    }
-}
-
-impl Drop for SledStore {
-    /// sled panics where its last sync fails. What was not flushed is folded again.
-    fn drop(&mut self) {
-        let db = self.db.take();
-        let closed = isolated(|| {
-            drop(db);
-            Ok(())
-        });
-        if let Err(error) = closed {
-            tracing::warn!(%error, "a row store could not be closed in order");
-        }
-    }
-}
-
-impl SledStore {
     /// Opens or creates the database in this directory. A damaged one is an error, not a panic.
     pub(super) fn open(directory: &Path) -> Result<Self, RowError> {
         let mut waits = 0;
@@ -71,6 +51,24 @@ impl SledStore {
                 Err(RowError::Damaged(_)) if remove_unfinished(directory) => {}
                 other => return other.map(|db| Self { db: Some(db) }),
             }
+        }
+    }
+
+    fn db(&self) -> &sled::Db {
+        self.db.as_ref().expect("it is taken out by drop alone")
+    }
+}
+
+impl Drop for SledStore {
+    /// sled panics where its last sync fails. What was not flushed is folded again.
+    fn drop(&mut self) {
+        let db = self.db.take();
+        let closed = isolated(|| {
+            drop(db);
+            Ok(())
+        });
+        if let Err(error) = closed {
+            tracing::warn!(%error, "a row store could not be closed in order");
         }
     }
 }

@@ -77,8 +77,8 @@ pub(crate) struct Recovered {
     pub(crate) apis: HashMap<ApiId, RecoveredApi>,
     /// Every application that was not deleted.
     pub(crate) applications: HashMap<ApplicationId, (Application, Version)>,
-    /// Every subscription, ended ones included. Each by itself: a table of them all would be copied
-    /// as it grows, and its memory is not given back at once.
+    /// Every subscription, ended ones included. Each by itself, as rows hold them: a table of them
+    /// all would be copied as it grows.
     pub(crate) subscriptions: HashMap<SubscriptionId, Box<RecoveredSubscription>>,
     /// Every job that is not over.
     pub(crate) jobs: HashMap<JobId, RecoveredJob>,

@@ -237,19 +237,14 @@ fn copy_tree(from: &Path, to: &Path, torn: bool) {
 }
 
 /// How often the rows of each projection are damaged.
-const DAMAGES: u64 = 6;
+const DAMAGES: u64 = 8;
 /// Bytes that are flipped in every other round; one in the rest.
 const MANY_FLIPS: u32 = 200;
 
 #[tokio::test]
 async fn damaged_rows_are_built_again() {
     let seed = seed();
-    let options = HistoryOptions {
-        events: 1_500,
-        ..HistoryOptions::default()
-    };
-    let events = generate(seed, &options);
-    let history: SharedHistory = Arc::new(MemoryHistory::new(events));
+    let history: SharedHistory = Arc::new(MemoryHistory::new(events(seed, 1_500)));
     built_again::<Access>(&history, seed).await;
     built_again::<DeadLetters>(&history, seed).await;
     built_again::<Deliveries>(&history, seed).await;

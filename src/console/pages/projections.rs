@@ -64,7 +64,7 @@ fn list(visit: &Visit) -> Result<Answer, Trouble> {
 fn phase(status: &ProjectionStatus) -> maud::Markup {
     html! {
         @match &status.phase {
-            Phase::Running if !status.answers => { (parts::badge(Tone::Waiting, "mending")) small { "its rows were damaged and are built again from the log" } }
+            Phase::Running if !status.answers => { (parts::badge(Tone::Waiting, "mending")) small { (ProjectionStatus::MENDING) } }
             Phase::Running => (parts::badge(Tone::Good, "running")),
             Phase::Waiting { reason } => { (parts::badge(Tone::Waiting, "waiting")) small { (reason) } }
             Phase::Halted(halt) => { (parts::badge(Tone::Bad, "halted")) small { "at position " (halt.position) ": " (halt.reason) } }

@@ -84,12 +84,12 @@ struct Status {
     reason: Option<String>,
 }
 
-const MENDING: &str = "its rows were damaged and are built again from the log";
-
 impl From<ProjectionStatus> for Status {
     fn from(status: ProjectionStatus) -> Self {
         let (phase, reason) = match status.phase {
-            Phase::Running if !status.answers => ("mending", Some(MENDING.to_owned())),
+            Phase::Running if !status.answers => {
+                ("mending", Some(ProjectionStatus::MENDING.to_owned()))
+            }
             Phase::Running => ("running", None),
             Phase::Waiting { reason } => ("waiting", Some(reason)),
             Phase::Halted(halt) => {

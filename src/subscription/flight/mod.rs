@@ -199,14 +199,10 @@ impl Narrowed {
 
     fn is_of(narrowed: Option<&Self>, state: &SubscriptionState) -> bool {
         let subscription = state.subscription.as_ref();
-        let of = |channel: Option<&String>, filter: Option<&FilterExpression>| {
-            channel == subscription.and_then(|s| s.channel.as_ref())
-                && filter == subscription.and_then(|s| s.filter.as_ref())
-        };
-        narrowed.map_or_else(
-            || of(None, None),
-            |narrowed| of(narrowed.channel.as_ref(), narrowed.filter.as_ref()),
-        )
+        narrowed.and_then(|own| own.channel.as_ref())
+            == subscription.and_then(|s| s.channel.as_ref())
+            && narrowed.and_then(|own| own.filter.as_ref())
+                == subscription.and_then(|s| s.filter.as_ref())
     }
 
     /// Whether a message of this channel is for it, filter apart.
