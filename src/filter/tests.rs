@@ -526,7 +526,7 @@ fn scraps() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.max(2_000)))]
 
     #[test]
     fn no_text_panics_and_none_takes_more_than_the_steps(
@@ -616,8 +616,6 @@ enum Datum {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
-
     #[test]
     fn a_filter_means_what_the_reference_says(text in sensible()) {
         let body: Datum = serde_json::from_slice(&order().content).unwrap();

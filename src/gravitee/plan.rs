@@ -614,8 +614,6 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(300))]
-
         #[test]
         fn no_document_panics(document in any_value()) {
             let _ = Plan::of([("f", document.to_string().as_str())]);

@@ -173,7 +173,7 @@ impl View {
     pub(crate) fn page_hash(&self, position: Position) -> Result<PageHash, ReadError> {
         let segment = self.segment_of(position)?;
         self.refuse_damaged(position)?;
-        Ok(self.sound_page(segment, position)?.hash)
+        Ok(self.sound_page(segment, position)?.hash())
     }
 
     fn sound_page(&self, segment: Position, position: Position) -> Result<Page, ReadError> {

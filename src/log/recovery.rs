@@ -334,7 +334,11 @@ impl Scan {
                 ));
             }
             *head = row.last();
-            end = end.plus(row.count);
+            let sum = end.get().checked_add(row.count);
+            let sum = sum.ok_or_else(|| {
+                StorageError::corrupt("an index row", "it counts more than there can be")
+            })?;
+            end = Position::new(sum);
             scan.index_rows += 1;
         }
         while scan.next < end {
@@ -359,12 +363,10 @@ impl Scan {
                         "it does not follow the page before it",
                     );
                 }
-                self.last_hash = page.hash;
+                self.last_hash = page.hash();
                 self.chained = true;
                 self.last_time = self.last_time.max(page.header.time);
-                self.bytes += reader
-                    .page_bytes(page.header.first)?
-                    .map_or(0, |bytes| bytes.len() as u64);
+                self.bytes += page.stored_bytes();
                 self.next = page.header.last().next();
                 Ok(())
             }

@@ -266,6 +266,11 @@ impl SegmentReader<'_> {
     /// The page that holds `position`.
     pub(crate) fn page_at(&self, position: Position) -> Result<Page, PageError> {
         let missing = "there is no page for it";
+        // Who reads on asks for the first of a page, which is found at once.
+        if let Some(bytes) = self.page_bytes(position)? {
+            let page = Self::page_from(position, bytes);
+            return page.map_err(|reason| self.damage(position, reason));
+        }
         let Some(first) = self.page_first_at(position)? else {
             return Err(self.damage(position, missing.to_owned()));
         };
@@ -302,13 +307,16 @@ impl SegmentReader<'_> {
         let Some(bytes) = self.page_bytes(first)? else {
             return Ok(Err("a part of it is missing".to_owned()));
         };
-        Ok(Page::read(&bytes).and_then(|page| {
-            if page.header.first == first {
-                Ok(page)
-            } else {
-                Err(format!("it says that it begins at {}", page.header.first))
-            }
-        }))
+        Ok(Self::page_from(first, bytes))
+    }
+
+    fn page_from(first: Position, bytes: Bytes) -> Result<Page, String> {
+        let page = Page::read(bytes)?;
+        if page.header.first == first {
+            Ok(page)
+        } else {
+            Err(format!("it says that it begins at {}", page.header.first))
+        }
     }
 
     /// The bytes of the page that begins at `first`, whatever they are.

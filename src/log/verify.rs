@@ -270,11 +270,11 @@ impl Verifier {
             self.problem(first, last, "its time is before that of the page before it");
         }
         let recorded = self.recorded.filter(|record| record.head == last);
-        if recorded.is_some_and(|record| record.hash != page.hash) {
+        if recorded.is_some_and(|record| record.hash != page.hash()) {
             self.problem(first, last, "it is another page than the HEAD file names");
         }
         self.time = Some(page.header.time);
-        self.chain = Some(page.hash);
+        self.chain = Some(page.hash());
         self.next = last.next();
         self.report.pages += 1;
         self.report.events += u64::from(page.header.count);
@@ -303,7 +303,7 @@ impl Verifier {
                         let what = format!("the index of stream {} does not name it", run.stream);
                         self.problem(first, last, what);
                     }
-                    let last_version = Version::new(run.first.get() + run.count - 1);
+                    let last_version = run.first.plus(run.count.saturating_sub(1));
                     self.version(first, last, run.stream, run.first, last_version);
                 }
                 Ok(runs.len() as u64)

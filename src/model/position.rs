@@ -33,10 +33,10 @@ macro_rules! ordinal {
                 self.0
             }
 
-            /// The one after it.
+            /// The one after it; none is after [`MAX`](Self::MAX).
             #[must_use]
             pub const fn next(self) -> Self {
-                Self(self.0 + 1)
+                self.plus(1)
             }
 
             /// The one before it, or [`ZERO`](Self::ZERO).
@@ -45,10 +45,10 @@ macro_rules! ordinal {
                 Self(self.0.saturating_sub(1))
             }
 
-            /// The one `count` places after it.
+            /// The one `count` places after it, at most [`MAX`](Self::MAX).
             #[must_use]
             pub const fn plus(self, count: u64) -> Self {
-                Self(self.0 + count)
+                Self(self.0.saturating_add(count))
             }
 
             /// How many places it stands after `earlier`; 0 when it does not.

@@ -113,10 +113,12 @@ impl CallbackUrl {
 /// and each recorded call has one. Nothing in it could be normalised: letters, digits and few marks, no
 /// label that could be a number or is encoded, no dot that could begin a segment, no query.
 fn is_plain(text: &str) -> bool {
-    let (rest, default_port) = match text.split_once("://") {
-        Some(("http", rest)) => (rest, "80"),
-        Some(("https", rest)) => (rest, "443"),
-        _ => return false,
+    let schemes = [("https://", "443"), ("http://", "80")];
+    let found = schemes
+        .iter()
+        .find_map(|(scheme, port)| Some((text.strip_prefix(scheme)?, *port)));
+    let Some((rest, default_port)) = found else {
+        return false;
     };
     let Some((authority, path)) = rest.split_once('/') else {
         return false;
@@ -350,7 +352,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(4_000))]
+        #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.max(4_000)))]
 
         #[test]
         fn what_is_not_parsed_would_have_been_its_own_normal_form(
