@@ -40,6 +40,10 @@ use tokio::{net::TcpSocket, runtime::Builder};
 
 use arguments::Arguments;
 
+/// As the command has it: what is read and folded here is as it would be there.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Says that a round was void.
 const VOID: u8 = 3;
 

@@ -19,7 +19,7 @@ use futures_util::{StreamExt as _, future::BoxFuture, stream};
 use hooklog::{
     clock::{SharedClock, SystemClock},
     delivery::{AttemptRequest, Egress, Transport},
-    log::{Durability, EventLog},
+    log::{Durability, EventLog, LogOptions},
     model::{
         Api, ApiId, AttemptReport, AttemptResult, ConsumerConfiguration, Message, Position, Role,
         Subscription, SubscriptionEvent, Timings, Token,
@@ -196,7 +196,8 @@ struct Replay {
 
 impl Replay {
     fn of(data: &Path) -> Self {
-        let log = EventLog::open_read_only(data).unwrap();
+        // As a gateway does: who only reads a directory copies its segments first.
+        let log = EventLog::open(data, LogOptions::default()).unwrap();
         let before = cpu();
         let mut states: HashMap<_, SubscriptionState> = HashMap::new();
         let (mut after, mut count, mut delivered) = (Position::ZERO, 0.0, 0.0);
