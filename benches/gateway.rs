@@ -109,7 +109,8 @@ impl Gateway {
         self.api(json!({"contextPath": "/bench"})).await
     }
 
-    async fn api(&self, entrypoint: Value) -> String {
+    /// A new API with this entrypoint.
+    pub(super) async fn api(&self, entrypoint: Value) -> String {
         let api = json!({"name": "bench", "entrypoint": entrypoint});
         self.create("/v1/apis", api).await
     }

@@ -1,7 +1,8 @@
 //! Whether a gateway that runs for long takes more and more. Messages come at a steady rate for an
 //! hour; a third of the subscriptions is broken for good (nobody listens, answers 503, never
-//! answers), and what is theirs goes to the dead letters at its deadline. Retention keeps the log
-//! short. Files, threads, memory and disk are looked at as it runs.
+//! answers), and what is theirs is given up at its deadline and discarded: dead letters would be kept
+//! for as long as nobody does something about them. Retention keeps the log short. Files, threads,
+//! memory and disk are looked at as it runs.
 //!
 //! `--minutes`, `--subscriptions` and `--rate` (messages a second) are its sizes.
 
@@ -26,6 +27,7 @@ const CONNECTIONS: usize = 64;
 const DEADLINE_SECONDS: u64 = 60;
 /// Rows that the table has at most.
 const ROWS_MAX: usize = 12;
+const DISCARDED: &str = "hooklog_deliveries_total{outcome=\"discarded\"}";
 const RETENTION: &str = "[retention]\nbytes_max = 200_000_000\n";
 
 /// What is taken at one time.
@@ -37,7 +39,7 @@ struct Look {
     log: f64,
     views: f64,
     backlog: f64,
-    dead_letters: f64,
+    discarded: f64,
     cpu_percent: f64,
 }
 
@@ -63,7 +65,7 @@ impl Look {
             log: each("log"),
             views: each(PROJECTIONS_DIRECTORY),
             backlog: gateway.figure("hooklog_backlog_messages").await,
-            dead_letters: gateway.figure("hooklog_dead_letters").await,
+            discarded: gateway.figure(DISCARDED).await,
             cpu_percent,
         }
     }
@@ -78,7 +80,7 @@ impl Look {
             self.log,
             self.views,
             self.backlog,
-            self.dead_letters,
+            self.discarded,
             self.cpu_percent,
         )
     }
@@ -115,7 +117,12 @@ pub(super) async fn measure(arguments: &Arguments) -> Result<(), String> {
     };
     let directory = tempfile::tempdir().unwrap();
     let gateway = Gateway::start(directory.path().join("data"), RETENTION, None);
-    let api = gateway.plain_api().await;
+    let discards = json!({
+        "contextPath": "/bench",
+        "dlq": {"type": "none"},
+        "onFailure": "discard",
+    });
+    let api = gateway.api(discards).await;
     let retry = json!({"retry": {"deadlineSeconds": DEADLINE_SECONDS}});
     gateway.subscribe(&api, subscriptions, &retry, to).await;
     let load = Load {
@@ -127,7 +134,7 @@ pub(super) async fn measure(arguments: &Arguments) -> Result<(), String> {
     println!(
         "\n{subscriptions} subscriptions, {broken} of them broken, {rate} messages a second\n\n\
          | minutes | files | threads | resident MiB | log MiB | views MiB | backlog \
-         | dead letters | CPU % |\n|{}",
+         | discarded | CPU % |\n|{}",
         "---|".repeat(9)
     );
     let mut looks = Vec::new();

@@ -61,7 +61,8 @@ pub(super) struct Seed {
 /// One subscription, live.
 pub(super) struct SubscriptionActor {
     id: SubscriptionId,
-    driver: Driver<Reply>,
+    /// Beside the actor: there are many, and together they would fill a size of the allocator badly.
+    driver: Box<Driver<Reply>>,
     shared: Arc<Shared>,
     group: Arc<Group>,
     signal: Arc<Signal>,
@@ -73,12 +74,19 @@ pub(super) struct SubscriptionActor {
     /// What a message took in the last read.
     typical_bytes: usize,
     filter: FilterCache,
-    timer: Option<SpawnHandle>,
+    timer: Option<Timer>,
     draining: Vec<oneshot::Sender<()>>,
     /// Why the log takes nothing more. Then nothing is begun, for nothing could be recorded.
     stuck: Option<Box<AppendError>>,
     stopped_in_order: bool,
     starting: Option<Busy>,
+}
+
+/// The wake-up that is set.
+struct Timer {
+    /// When, monotonic.
+    fires: Duration,
+    handle: SpawnHandle,
 }
 
 /// There may be something to see.
@@ -121,6 +129,8 @@ enum Ended {
     },
     /// Its message cannot be read, and never will be.
     Unsendable(String),
+    /// Its deadline passed while it waited for a slot or for the disk.
+    Late,
     /// The log was closed meanwhile; nothing matters any more.
     Closed,
 }
@@ -131,7 +141,12 @@ impl SubscriptionActor {
         let stuck = refusal(seed.shared.log.health()).map(Box::new);
         Self {
             id: seed.state.id,
-            driver: Driver::new(seed.state, seed.version, seed.group.api(), &time),
+            driver: Box::new(Driver::new(
+                seed.state,
+                seed.version,
+                seed.group.api(),
+                &time,
+            )),
             shared: seed.shared,
             group: seed.group,
             signal: seed.signal,
@@ -210,12 +225,19 @@ impl SubscriptionActor {
         }
     }
 
-    /// Sets the one timer, in place of the one before.
+    /// Sets the one timer, in place of the one before. One that fires earlier stays: it finds
+    /// nothing to do and sets the next, which is cheaper than to set a new one after every plan.
     fn wake_after(&mut self, after: Option<Duration>, ctx: &mut Context<Self>) {
-        if let Some(timer) = self.timer.take() {
-            ctx.cancel_future(timer);
+        let fires = after.map(|after| self.shared.clock.elapsed() + after);
+        let goes = |timer: &mut Timer| fires.is_none_or(|fires| fires < timer.fires);
+        match self.timer.take_if(goes) {
+            Some(timer) => drop(ctx.cancel_future(timer.handle)),
+            None if self.timer.is_some() => return,
+            None => {}
         }
-        let Some(after) = after else { return };
+        let (Some(after), Some(fires)) = (after, fires) else {
+            return;
+        };
         let mut sleep = self.shared.clock.sleep(after);
         let activity = self.shared.activity.clone();
         let sleep = async move {
@@ -227,7 +249,8 @@ impl SubscriptionActor {
             actor.plan(ctx);
             drop(busy);
         });
-        self.timer = Some(ctx.spawn(wake));
+        let handle = ctx.spawn(wake);
+        self.timer = Some(Timer { fires, handle });
     }
 
     /// Reads messages. True when they were at hand and are offered already.
@@ -328,6 +351,12 @@ impl SubscriptionActor {
                 let detail = format!("position {} holds no message", made.message.position);
                 return (Ended::Unsendable(detail), busy);
             };
+            if made
+                .deadline
+                .is_some_and(|deadline| deadline <= shared.clock.now())
+            {
+                return (Ended::Late, busy);
+            }
             let sampled = published.sampled;
             let request = AttemptRequest {
                 delivery: DeliveryId::of(made.message.id, subscription),
@@ -359,6 +388,7 @@ impl SubscriptionActor {
                 tracing::error!(subscription = %self.id, message = %call.message.id, %detail, "a message cannot be sent");
                 self.driver.unsendable(call, detail, &time)
             }
+            Ended::Late => self.driver.not_made(call, &time),
             Ended::Closed => return,
         };
         if let Err(rejection) = recorded {

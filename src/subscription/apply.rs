@@ -92,7 +92,7 @@ fn updated(state: &mut SubscriptionState, event: &SubscriptionUpdated) {
 
 fn failed(state: &mut SubscriptionState, event: &SubscriptionFailed) {
     state.consumer_status = event.consumer_status;
-    state.failure_cause = Some(event.cause.clone());
+    state.failure_cause = Some(Box::new(event.cause.clone()));
     if let Some(message) = event.message {
         let open = open(state, message);
         open.retry = None;
@@ -123,11 +123,11 @@ fn attempt_failed(state: &mut SubscriptionState, event: &AttemptFailed) {
     state.counters.failed_attempts += 1;
     let health = outcome::health(attempt.status, event.error.as_ref());
     state.circuit.count(health);
-    state.last_error = Some(LastError {
+    state.last_error = Some(Box::new(LastError {
         at: attempt.started_at,
         status: attempt.status,
         error: event.error.clone(),
-    });
+    }));
     let open = open(state, attempt.message);
     open.attempts = attempt.number.get();
     open.status = attempt.status;

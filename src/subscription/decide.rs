@@ -360,6 +360,15 @@ fn expire(
     policy: &Policy,
     moment: &Moment,
 ) -> Vec<SubscriptionEvent> {
+    if state.is_over() {
+        // Those that are left were in flight when it was closed, and then were not made.
+        let left = messages
+            .iter()
+            .filter(|m| state.open.contains_key(&m.version));
+        return left
+            .map(|message| Tally::of(state, *message).discarded(DiscardReason::SubscriptionClosed))
+            .collect();
+    }
     let mut events = Vec::new();
     if !state.is_running() {
         return events;

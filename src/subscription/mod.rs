@@ -41,7 +41,7 @@ pub use self::{
     driver::{Call, Driver, Durable, Job, Time},
     effect::{Effect, effects},
     flight::{
-        Action, Flight, KEYED_LOOK_AHEAD, MessageMeta, Now, OPEN_DELIVERIES_MAX,
+        Action, Flight, GIVE_UP_STEP, KEYED_LOOK_AHEAD, MessageMeta, Now, OPEN_DELIVERIES_MAX,
         OUTCOMES_NOT_DURABLE_MAX, READ_AHEAD,
     },
     runs::Runs,

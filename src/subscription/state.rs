@@ -24,7 +24,7 @@ pub struct SubscriptionState {
     /// Where it stands with its callback.
     pub consumer_status: ConsumerStatus,
     /// Why it is interrupted.
-    pub failure_cause: Option<FailureCause>,
+    pub failure_cause: Option<Box<FailureCause>>,
     /// Every message at or below it has a fate or stands in `open`. Never decreases.
     pub cursor: Version,
     /// Messages above `cursor` that have a fate or stand in `open`.
@@ -40,7 +40,7 @@ pub struct SubscriptionState {
     /// How often what happened.
     pub counters: Counters,
     /// The last call that failed.
-    pub last_error: Option<LastError>,
+    pub last_error: Option<Box<LastError>>,
 }
 
 /// A delivery without a fate: a call failed, or it was taken, or asked for again.

@@ -30,11 +30,13 @@ impl Timers {
         now: Now,
     ) -> Duration {
         let armed = self.0.get(&timer).filter(|(due, _)| *due == due_at);
-        let fires = match armed {
-            Some((_, fires)) => *fires,
-            None => now.elapsed + due_at.since(now.wall).min(planned),
+        let fires = if let Some((_, fires)) = armed {
+            *fires
+        } else {
+            let fires = now.elapsed + due_at.since(now.wall).min(planned);
+            self.0.insert(timer, (due_at, fires));
+            fires
         };
-        self.0.insert(timer, (due_at, fires));
         fires.saturating_sub(now.elapsed)
     }
 

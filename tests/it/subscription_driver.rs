@@ -3,11 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use hooklog::{
-    model::{Api, DeliveryMode, FilterVerdict, Moment, Qos, Timestamp, Version},
-    subscription::{Command, Driver, Job, MessageMeta, Now, SubscriptionState, Time, apply},
+    model::{Api, DeliveryMode, FilterVerdict, Moment, Qos, Subscription, Timestamp, Version},
+    subscription::{Call, Command, Driver, Job, MessageMeta, Now, SubscriptionState, Time, apply},
 };
 
-use crate::subscription_rules::{message, subscription};
+use crate::subscription_rules::{message, report, status, subscription};
 
 struct Still;
 
@@ -21,6 +21,22 @@ impl Time for Still {
 
     fn moment(&self) -> Moment {
         Moment::new(Timestamp::from_millis(1_000), 7)
+    }
+}
+
+/// So many milliseconds, by both clocks.
+struct At(u64);
+
+impl Time for At {
+    fn now(&self) -> Now {
+        Now {
+            wall: Timestamp::from_millis(i64::try_from(self.0).unwrap()),
+            elapsed: Duration::from_millis(self.0),
+        }
+    }
+
+    fn moment(&self) -> Moment {
+        Moment::new(self.now().wall, 7)
     }
 }
 
@@ -48,27 +64,144 @@ fn asked(jobs: Vec<Job<()>>) -> (Vec<u64>, usize) {
     (sent, appended)
 }
 
+/// The driver of a subscription to this API that was just made.
+fn driver(api: Api, change: fn(&mut Subscription)) -> Driver<()> {
+    let mut subscription = subscription();
+    subscription.delivery_mode = DeliveryMode::Concurrent;
+    change(&mut subscription);
+    let mut state = SubscriptionState::new(subscription.id);
+    let created = hooklog::model::SubscriptionCreated {
+        subscription: Box::new(subscription),
+        cursor: Version::ZERO,
+    };
+    apply(&mut state, &created.into());
+    Driver::new(state, Version::FIRST, Arc::new(api), &Still)
+}
+
+#[test]
+fn a_call_that_was_not_made_before_its_deadline_is_given_up_and_not_made_later() {
+    let mut api = Api::named("orders");
+    api.entrypoint.retry.deadline_seconds = Some(1);
+    let mut driver = driver(api, |_| {});
+    driver.plan(&At(0), Version::FIRST);
+    driver.offer(metas(1, 1));
+    let jobs = driver.plan(&At(999), Version::FIRST);
+    let [Job::Send(call), ..] = jobs.as_slice() else {
+        panic!("one call: {jobs:?}");
+    };
+    assert_eq!(call.deadline, Some(Timestamp::from_millis(1_000)));
+    // It waited for a slot until then.
+    driver.not_made(call, &At(1_000)).unwrap();
+    let (sent, appended) = asked(driver.plan(&At(1_000), Version::FIRST));
+    assert_eq!((sent, appended), (vec![], 1));
+    assert_eq!(driver.state().counters.dead_lettered, 1);
+    driver.appended(Version::new(2));
+    assert_eq!(asked(driver.plan(&At(2_000), Version::FIRST)), (vec![], 0));
+}
+
+#[test]
+fn a_call_that_was_not_made_before_its_subscription_ended_leaves_nothing_open() {
+    let mut api = Api::named("orders");
+    api.entrypoint.retry.deadline_seconds = Some(100);
+    let mut driver = driver(api, |_| {});
+    driver.plan(&At(0), Version::FIRST);
+    driver.offer(metas(1, 1));
+    let first = sent(driver.plan(&At(0), Version::FIRST));
+    let report = Box::new(report(status(500)));
+    driver.ended(&first, report, true, &At(0)).unwrap();
+    let again = sent(driver.plan(&At(50_000), Version::FIRST));
+    let close = Command::Close {
+        in_flight: Vec::new(),
+    };
+    driver.execute(close, (), &At(60_000)).unwrap();
+    assert!(!driver.state().has_ended(), "its call is under way");
+    driver.not_made(&again, &At(100_000)).unwrap();
+    assert!(driver.state().has_ended());
+    assert_eq!(driver.state().counters.discarded, 1);
+}
+
+/// The call that is to be made.
+fn sent(jobs: Vec<Job<()>>) -> Call {
+    let mut sent = jobs.into_iter().filter_map(|job| match job {
+        Job::Send(call) => Some(call),
+        _ => None,
+    });
+    sent.next().unwrap()
+}
+
+#[test]
+fn under_at_most_once_the_rate_is_kept_by_calls_whose_takes_become_durable_together() {
+    let mut api = Api::named("orders");
+    api.entrypoint.qos = Qos::AtMostOnce;
+    let mut driver = driver(api, |subscription| {
+        subscription.configuration.rate_limit_per_second = Some(5);
+    });
+    let head = Version::new(5);
+    driver.plan(&At(0), head);
+    driver.offer(metas(1, 5));
+    // The log is slow: each is taken in its time, and none may be sent yet.
+    let taken: usize = (0..5)
+        .map(|n| asked(driver.plan(&At(n * 200), head)))
+        .map(|(sent, appended)| {
+            assert!(sent.is_empty(), "{sent:?}");
+            appended
+        })
+        .sum();
+    assert_eq!(taken, 1, "one append at a time");
+    driver.appended(Version::new(2));
+    let mut sent_at = Vec::new();
+    let mut version = 2;
+    for now in (1_000..5_000).step_by(20) {
+        let jobs = driver.plan(&At(now), head);
+        for job in jobs {
+            match job {
+                Job::Send(_) => sent_at.push(now),
+                Job::Append { events, .. } => {
+                    version += events.len() as u64;
+                    driver.appended(Version::new(version));
+                }
+                _ => {}
+            }
+        }
+    }
+    assert_eq!(sent_at.len(), 5, "{sent_at:?}");
+    let apart = sent_at.windows(2).map(|pair| pair[1] - pair[0]);
+    assert!(apart.min().unwrap() >= 180, "{sent_at:?}");
+}
+
+#[test]
+fn a_call_is_made_under_the_settings_that_hold_when_it_begins() {
+    let api = Api::named("orders");
+    let mut driver = driver(api.clone(), |_| {});
+    let mut other = api;
+    other.entrypoint.http.read_timeout_ms = 1_234;
+    for (number, api) in (1..).zip([driver.api().clone(), Arc::new(other)]) {
+        driver.set_api(Arc::clone(&api), &Still);
+        let head = Version::new(number);
+        driver.plan(&Still, head);
+        driver.offer(metas(number, number));
+        let jobs = driver.plan(&Still, head);
+        let Some(Job::Send(call)) = jobs.first() else {
+            panic!("one call: {jobs:?}");
+        };
+        assert_eq!(call.policy.http, api.entrypoint.http);
+    }
+}
+
 #[test]
 fn under_at_most_once_no_call_is_made_before_its_own_take_is_durable() {
     const MESSAGES: u64 = 999;
     let mut api = Api::named("orders");
     api.entrypoint.qos = Qos::AtMostOnce;
     api.entrypoint.http.max_concurrent_connections = 1_000;
-    let mut subscription = subscription();
-    subscription.delivery_mode = DeliveryMode::Concurrent;
-    let mut state = SubscriptionState::new(subscription.id);
-    let created = hooklog::model::SubscriptionCreated {
-        subscription: Box::new(subscription.clone()),
-        cursor: Version::ZERO,
-    };
-    apply(&mut state, &created.into());
-    let mut driver = Driver::new(state, Version::FIRST, Arc::new(api), &Still);
+    let mut driver = driver(api, |_| {});
+    let subscription = driver.state().subscription.clone().unwrap();
     let head = Version::new(MESSAGES);
     assert_eq!(asked(driver.plan(&Still, head)), (vec![], 0));
     // Ten events stand before the takes, so that the last takes go with a second append.
     for _ in 0..10 {
         let update = Command::Update {
-            subscription: Box::new(subscription.clone()),
+            subscription: subscription.clone(),
         };
         driver.execute(update, (), &Still).unwrap();
     }

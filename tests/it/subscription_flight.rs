@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use hooklog::{
     model::{
-        ApiId, AttemptNumber, AttemptResult, DeadLetterQueue, DeliveryMode, FilterVerdict, Policy,
-        Retry, RetryAfter, Subscription, SubscriptionCreated, Timestamp, Version,
+        ApiId, AttemptNumber, AttemptResult, DeadLetterQueue, DeliveryMode, FilterVerdict,
+        MessageRef, Policy, Retry, RetryAfter, Subscription, SubscriptionCreated, Timestamp,
+        Version,
     },
     subscription::{
-        Action, Command, Flight, MessageMeta, Now, OPEN_DELIVERIES_MAX, OUTCOMES_NOT_DURABLE_MAX,
-        OpenDelivery, READ_AHEAD,
+        Action, Command, Flight, GIVE_UP_STEP, MessageMeta, Now, OPEN_DELIVERIES_MAX,
+        OUTCOMES_NOT_DURABLE_MAX, OpenDelivery, READ_AHEAD,
     },
     testing::given::{Given, given},
 };
@@ -26,6 +27,7 @@ struct Bench {
     now: Now,
     head: u64,
     key: fn(u64) -> Option<String>,
+    accepted_at: fn(u64) -> Timestamp,
     sent: Vec<(u64, bool)>,
 }
 
@@ -43,6 +45,7 @@ fn bench(subscription: Subscription, policy: Policy) -> Bench {
         },
         head: HEAD,
         key: |_| None,
+        accepted_at: |_| Timestamp::EPOCH,
         sent: Vec::new(),
     }
 }
@@ -107,12 +110,19 @@ impl Bench {
 
     fn offer(&mut self, first: u64, last: u64) {
         let metas = (first..=last).map(|version| MessageMeta {
-            message: message(version),
+            message: self.message(version),
             key: (self.key)(version),
             channel: None,
             verdict: FilterVerdict::Passes,
         });
         self.flight.offer(metas.collect());
+    }
+
+    fn message(&self, version: u64) -> MessageRef {
+        MessageRef {
+            accepted_at: (self.accepted_at)(version),
+            ..message(version)
+        }
     }
 
     fn end(&mut self, version: u64, result: AttemptResult) {
@@ -126,7 +136,7 @@ impl Bench {
             .find(|(sent, _)| *sent == version.get());
         let probe = probe.is_some_and(|(_, probe)| *probe);
         self.ask(Command::Record {
-            message: message(version.get()),
+            message: self.message(version.get()),
             attempt,
             probe,
             report: Box::new(report(result)),
@@ -351,6 +361,60 @@ fn waiting_messages_expire_while_the_circuit_is_open_or_a_hold_stands() {
     assert_eq!(bench.given().state.pending(Version::new(6)), 0);
 }
 
+/// One that is held for an hour after its first call, of 30 messages whose deadlines pass one
+/// after another from 1,060 ms on, 10 ms apart.
+fn held_before_deadlines_pass() -> Bench {
+    let retry = Retry {
+        deadline_seconds: Some(86_400),
+        ..Retry::default()
+    };
+    let mut bench = concurrent(policy(retry));
+    bench.head = 30;
+    bench.accepted_at = |version| match i64::try_from(version).expect("it is small") {
+        version @ 6.. => Timestamp::from_millis(DAY * 9 + 1_000 + 10 * version),
+        _ => Timestamp::from_millis(DAY * 10),
+    };
+    bench.rest();
+    let result = AttemptResult::Responded {
+        status: 503,
+        retry_after: Some(RetryAfter::from_seconds(3_600)),
+    };
+    bench.end(1, result);
+    (2..=5).for_each(|version| bench.end(version, status(200)));
+    bench.sent();
+    bench
+}
+
+#[test]
+fn what_passes_its_deadline_while_nothing_can_be_sent_is_given_up_in_steps() {
+    let mut bench = held_before_deadlines_pass();
+    let first_deadline = Duration::from_millis(1_060);
+    assert_eq!(bench.rest(), Some(first_deadline + GIVE_UP_STEP));
+    bench.pass(first_deadline + GIVE_UP_STEP);
+    let together = (6..=16).map(|version| bench.message(version)).collect();
+    let expire = Command::Expire { messages: together };
+    assert_eq!(bench.next(), [Action::Record(expire)]);
+    let rest = Duration::from_millis(10) + GIVE_UP_STEP;
+    assert_eq!(bench.rest(), Some(rest));
+    assert_eq!(bench.given().state.counters.dead_lettered, 11);
+    assert!(bench.sent().is_empty());
+}
+
+#[test]
+fn what_waits_for_its_step_is_given_up_before_anything_is_sent() {
+    let mut bench = held_before_deadlines_pass();
+    bench.rest();
+    bench.pass(Duration::from_millis(1_150));
+    assert_eq!(bench.rest(), Some(Duration::from_millis(10)));
+    assert_eq!(bench.given().state.counters.dead_lettered, 0);
+
+    // The callback is elsewhere from here on, and the hold is over.
+    bench.ask(Command::CallbackMoved);
+    bench.rest();
+    assert_eq!(bench.given().state.counters.dead_lettered, 10);
+    assert_eq!(bench.sent(), [16, 17, 18, 19, 20]);
+}
+
 #[test]
 fn a_hold_stands_for_the_whole_subscription() {
     let mut bench = concurrent(policy(Retry::default()));
@@ -369,6 +433,37 @@ fn a_hold_stands_for_the_whole_subscription() {
     bench.pass(Duration::from_secs(90));
     bench.rest();
     assert_eq!(bench.sent(), [1]);
+}
+
+#[test]
+fn a_clock_that_jumps_in_a_pause_does_not_touch_the_retries_that_wait_behind_it() {
+    for jump in [-DAY, DAY] {
+        let mut bench = concurrent(policy(Retry::default()));
+        bench.head = 2;
+        bench.rest();
+        bench.sent();
+        let paused = AttemptResult::Responded {
+            status: 503,
+            retry_after: Some(RetryAfter::from_seconds(5)),
+        };
+        bench.end(1, paused);
+        bench.end(2, status(500));
+        bench.rest();
+        bench.now.wall = Timestamp::from_millis(bench.now.wall.as_millis() + jump);
+        let planned = |version| {
+            let open = &bench.given().state.open[&Version::new(version)];
+            Duration::from_millis(open.retry.expect("it is planned").delay_ms)
+        };
+        let delay = planned(1);
+        assert_eq!(delay, planned(2), "they ended at the same moment");
+        let moment = Duration::from_millis(1);
+        bench.pass(delay.saturating_sub(moment));
+        bench.rest();
+        assert!(bench.sent().is_empty(), "after a jump of {jump}");
+        bench.pass(moment);
+        bench.rest();
+        assert_eq!(bench.sent(), [1, 2], "after a jump of {jump}");
+    }
 }
 
 #[test]

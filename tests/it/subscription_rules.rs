@@ -335,7 +335,10 @@ fn gone_stops_the_subscription_and_the_message_stays_its_next() {
         .when(record(1, 1, status(410)))
         .then_types(&["attempt.failed", "subscription.failed"]);
     assert_eq!(after.state.consumer_status, ConsumerStatus::Stopped);
-    assert_eq!(after.state.failure_cause, Some(FailureCause::Gone));
+    assert_eq!(
+        after.state.failure_cause.as_deref(),
+        Some(&FailureCause::Gone)
+    );
     assert!(after.state.open.contains_key(&Version::FIRST));
 }
 

@@ -3,17 +3,16 @@
 
 mod outbox;
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::{cell::OnceCell, sync::Arc, time::Duration};
 
 use self::outbox::{Decision, Next, Outbox};
 use super::{
     Action, Command, Effect, Flight, MessageMeta, Now, Rejection, SubscriptionState, apply, decide,
-    effects,
+    effects, schedule,
 };
 use crate::model::{
-    Api, ApiState, AttemptNumber, AttemptReport, DeadLetterQueue, MessageRef, Moment, Policy,
-    SubscriptionEvent, Version,
+    Api, ApiState, AttemptNumber, AttemptReport, ConsumerConfiguration, DeadLetterQueue,
+    MessageRef, Moment, Policy, SubscriptionEvent, Timestamp, Version,
 };
 
 /// Where a driver's times and chance come from.
@@ -36,6 +35,9 @@ pub struct Call {
     pub probe: bool,
     /// The settings it is made under, to its end.
     pub policy: Arc<Policy>,
+    /// From when on it must not begin any more, wall clock. One that has not begun by then was
+    /// [not made](Driver::not_made).
+    pub deadline: Option<Timestamp>,
 }
 
 /// Something to do.
@@ -106,7 +108,9 @@ pub struct Driver<R> {
     version: Version,
     outbox: Outbox<R>,
     api: Arc<Api>,
-    policy: Arc<Policy>,
+    /// Made of the API and the definition when it is needed, and forgotten when there is nothing
+    /// to do: most subscriptions stand still most of the time.
+    policy: OnceCell<Arc<Policy>>,
     draining: bool,
 }
 
@@ -120,12 +124,12 @@ impl<R> Driver<R> {
         time: &impl Time,
     ) -> Self {
         let mut driver = Self {
-            policy: policy_of(&api, &state),
             state,
             flight: Flight::new(),
             version,
             outbox: Outbox::new(),
             api,
+            policy: OnceCell::new(),
             draining: false,
         };
         // What has nothing to settle is refused nothing.
@@ -140,7 +144,8 @@ impl<R> Driver<R> {
 
     /// The settings that the next call is made under.
     pub fn policy(&self) -> &Arc<Policy> {
-        &self.policy
+        self.policy
+            .get_or_init(|| Arc::new(policy_of(&self.api, &self.state)))
     }
 
     /// The API as it is delivered under.
@@ -185,10 +190,10 @@ impl<R> Driver<R> {
 
     /// Takes over the API's new definition: the next call is made under it.
     pub fn set_api(&mut self, api: Arc<Api>, time: &impl Time) {
-        let policy = policy_of(&api, &self.state);
-        let moved = policy.callback_url != self.policy.callback_url;
+        let callback_url = self.policy().callback_url.clone();
         self.api = api;
-        self.policy = policy;
+        self.policy.take();
+        let moved = self.policy().callback_url != callback_url;
         if moved {
             // One that does not exist yet has nothing to forget.
             let _ = self.record(Command::CallbackMoved, time);
@@ -202,10 +207,8 @@ impl<R> Driver<R> {
         while self.may_plan() {
             wake = None;
             let mut again = false;
-            for action in self
-                .flight
-                .next(&self.state, &self.policy, time.now(), head)
-            {
+            let policy = Arc::clone(self.policy());
+            for action in self.flight.next(&self.state, &policy, time.now(), head) {
                 match action {
                     Action::Record(command) => {
                         again |= matches!(self.record(command, time), Ok(events) if events > 0);
@@ -220,6 +223,9 @@ impl<R> Driver<R> {
         }
         self.append_next(&mut jobs);
         jobs.extend(wake.map(|after| Job::Wake { after }));
+        if jobs.is_empty() && self.is_quiet() && self.flight.ahead() == 0 {
+            self.policy.take();
+        }
         jobs
     }
 
@@ -238,11 +244,22 @@ impl<R> Driver<R> {
                 message,
                 attempt,
                 probe,
-                policy: Arc::clone(&self.policy),
+                policy: Arc::clone(self.policy()),
+                deadline: self.deadline(message),
             })),
             Action::Forward { message, target } => Some(Job::Forward { message, target }),
             Action::Record(_) | Action::Wake { .. } => None,
         }
+    }
+
+    /// From when on a call with this message must not begin. One that was taken has begun, and one
+    /// that a person asked for has none.
+    fn deadline(&self, message: MessageRef) -> Option<Timestamp> {
+        let open = self.state.open.get(&message.version);
+        if open.is_some_and(|open| open.renewed || open.taken) {
+            return None;
+        }
+        schedule::deadline(&self.policy().retry, message.accepted_at)
     }
 
     fn append_next(&mut self, jobs: &mut Vec<Job<R>>) {
@@ -277,7 +294,7 @@ impl<R> Driver<R> {
     ) -> Result<(), (R, Rejection)> {
         let command = self.complete(command);
         let moment = time.moment();
-        match decide(&self.state, command, &self.policy, &moment) {
+        match decide(&self.state, command, self.policy(), &moment) {
             Ok(events) => {
                 self.take_over(events, 0, true, Some(reply));
                 Ok(())
@@ -319,6 +336,14 @@ impl<R> Driver<R> {
         self.conclude(call, command, time)
     }
 
+    /// A call was not made before its deadline: its message is given up. Of a subscription that does
+    /// not deliver meanwhile it waits with the others.
+    pub fn not_made(&mut self, call: &Call, time: &impl Time) -> Result<(), Rejection> {
+        self.flight.not_made(call.message.version);
+        let messages = vec![call.message];
+        self.record(Command::Expire { messages }, time).map(drop)
+    }
+
     /// A call will never be made: the message cannot be read any more.
     pub fn unsendable(
         &mut self,
@@ -347,6 +372,8 @@ impl<R> Driver<R> {
             self.flight.durable(1);
         }
         self.take_over(decided?, 1, false, None);
+        self.flight
+            .arm_retry(&self.state, call.message.version, time.now());
         Ok(())
     }
 
@@ -397,7 +424,7 @@ impl<R> Driver<R> {
     /// Decides a command under the present policy and takes over what follows. Gives the number
     /// of events.
     fn record(&mut self, command: Command, time: &impl Time) -> Result<usize, Rejection> {
-        let events = decide(&self.state, command, &self.policy, &time.moment())?;
+        let events = decide(&self.state, command, self.policy(), &time.moment())?;
         let count = events.len();
         self.take_over(events, 0, false, None);
         Ok(count)
@@ -423,7 +450,7 @@ impl<R> Driver<R> {
             );
         }
         if policy_changed {
-            self.policy = policy_of(&self.api, &self.state);
+            self.policy.take();
         }
         self.outbox.push(Decision {
             events,
@@ -434,10 +461,9 @@ impl<R> Driver<R> {
     }
 }
 
-fn policy_of(api: &Api, state: &SubscriptionState) -> Arc<Policy> {
-    let configuration = state.subscription.as_ref().map(|s| s.configuration.clone());
-    Arc::new(Policy::of(
-        &api.entrypoint,
-        &configuration.unwrap_or_default(),
-    ))
+fn policy_of(api: &Api, state: &SubscriptionState) -> Policy {
+    match &state.subscription {
+        Some(subscription) => Policy::of(&api.entrypoint, &subscription.configuration),
+        None => Policy::of(&api.entrypoint, &ConsumerConfiguration::default()),
+    }
 }

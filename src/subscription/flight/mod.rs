@@ -29,6 +29,9 @@ pub const KEYED_LOOK_AHEAD: usize = 1_000;
 /// Longest wait for a date. Waits count monotonic time, and the wall clock may be set forward
 /// past the date meanwhile.
 const DATE_LOOK_MAX: Duration = Duration::from_secs(60);
+/// How long a message past its deadline waits for others before they are given up, while nothing
+/// can be sent. None is sent meanwhile.
+pub const GIVE_UP_STEP: Duration = Duration::from_millis(100);
 /// Longest run of messages passed over before it is recorded.
 const FILTERED_RUN_MAX: u64 = 1_000;
 
@@ -177,6 +180,8 @@ pub struct Flight {
     not_durable: usize,
     forwarding: Option<Version>,
     pace: Pace,
+    /// Of what is taken before it is sent: takes may become durable together.
+    pace_taken: Pace,
     timers: Timers,
 }
 
@@ -277,6 +282,24 @@ impl Flight {
             self.unsent -= usize::from(call.stage != Stage::Sent);
             self.not_durable += 1;
         }
+    }
+
+    /// The call of this message was not made; it waits as before.
+    pub fn not_made(&mut self, version: Version) {
+        if let Some(call) = self.calls.remove(&version) {
+            self.unsent -= usize::from(call.stage != Stage::Sent);
+            self.ahead.insert(version, call.meta);
+        }
+    }
+
+    /// Counts the wait for the retry of this message from now on, if one is planned.
+    pub fn arm_retry(&mut self, state: &SubscriptionState, version: Version, now: Now) {
+        let Some(retry) = state.open.get(&version).and_then(|open| open.retry) else {
+            return;
+        };
+        let planned = Duration::from_millis(retry.delay_ms);
+        let timer = Timer::Retry(version);
+        self.timers.remaining(timer, retry.due_at, planned, now);
     }
 
     /// So many outcomes have become durable.

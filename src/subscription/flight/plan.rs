@@ -3,8 +3,9 @@
 use std::{collections::BTreeSet, ops::ControlFlow, time::Duration};
 
 use super::{
-    Action, Call, DATE_LOOK_MAX, FILTERED_RUN_MAX, Flight, KEYED_LOOK_AHEAD, MessageMeta, Now,
-    OPEN_DELIVERIES_MAX, OUTCOMES_NOT_DURABLE_MAX, Purpose, READ_AHEAD, Reading, Stage,
+    Action, Call, DATE_LOOK_MAX, FILTERED_RUN_MAX, Flight, GIVE_UP_STEP, KEYED_LOOK_AHEAD,
+    MessageMeta, Now, OPEN_DELIVERIES_MAX, OUTCOMES_NOT_DURABLE_MAX, Purpose, READ_AHEAD, Reading,
+    Stage,
 };
 use crate::{
     model::{AttemptNumber, DeliveryMode, FilterReason, FilterVerdict, Policy, Timestamp, Version},
@@ -57,6 +58,7 @@ impl<'a> Plan<'a> {
 
     /// What to do, and how long to wait where only time helps.
     pub(super) fn made(mut self) -> (Vec<Action>, Option<Duration>) {
+        self.arm_retries();
         self.forward();
         if self.delivers() {
             self.deliver();
@@ -73,6 +75,14 @@ impl<'a> Plan<'a> {
             self.send();
         }
         self.read();
+    }
+
+    /// Waits count from when they are first seen, also of what is not asked for yet: those of before a
+    /// restart too.
+    fn arm_retries(&mut self) {
+        for version in self.state.open.keys() {
+            self.flight.arm_retry(self.state, *version, self.now);
+        }
     }
 
     /// Behind an open circuit one message at a time is sent, and thousands of subscriptions may be
@@ -188,7 +198,9 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// Gives up what waits beyond its deadline, also behind an open circuit or a hold.
+    /// Gives up what waits beyond its deadline, also behind an open circuit or a hold. While
+    /// nothing can be sent anyway, what comes within [`GIVE_UP_STEP`] is given up together: each
+    /// time has its price, and a broken callback may have hundreds of messages a second.
     fn expire(&mut self) {
         if self.policy.retry.deadline_seconds.is_none() {
             return;
@@ -201,23 +213,45 @@ impl<'a> Plan<'a> {
             .filter(|open| !open.renewed && !open.taken);
         let waiting = self.flight.ahead.values().map(|meta| meta.message);
         let mut passed = Vec::new();
-        let mut next: Option<Timestamp> = None;
+        let mut first: Option<Timestamp> = None;
         for message in open.map(|open| open.message).chain(waiting) {
             let deadline = schedule::deadline(&self.policy.retry, message.accepted_at);
-            match deadline.filter(|_| !self.flight.calls.contains_key(&message.version)) {
-                Some(deadline) if deadline <= now => passed.push(message),
-                Some(deadline) => next = Some(next.map_or(deadline, |next| next.min(deadline))),
-                None => {}
+            let Some(deadline) = deadline else { continue };
+            if self.flight.calls.contains_key(&message.version) {
+                continue;
+            }
+            first = Some(first.map_or(deadline, |first| first.min(deadline)));
+            if deadline <= now {
+                passed.push(message);
             }
         }
-        if !passed.is_empty() {
-            passed.sort_unstable();
-            let expire = Command::Expire { messages: passed };
-            self.actions.push(Action::Record(expire));
+        let Some(first) = first else { return };
+        let step = if self.may_send() {
+            Duration::ZERO
+        } else {
+            GIVE_UP_STEP
+        };
+        let due = first.plus(step);
+        if due > now {
+            self.wake_at(due);
+            return;
         }
-        if let Some(next) = next {
-            self.wake_at(next);
-        }
+        passed.sort_unstable();
+        let expire = Command::Expire { messages: passed };
+        self.actions.push(Action::Record(expire));
+    }
+
+    /// Whether a call could begin now if a message were due.
+    fn may_send(&mut self) -> bool {
+        let rate = self.policy.rate_limit_per_second;
+        self.gate_wait().is_none()
+            && !self.is_probing()
+            && self.has_room()
+            && self.flight.pace.wait(rate, self.now.elapsed).is_zero()
+    }
+
+    fn is_probing(&self) -> bool {
+        self.state.circuit.is_open() && self.flight.calls.values().any(|call| call.probe)
     }
 
     fn send(&mut self) {
@@ -226,13 +260,10 @@ impl<'a> Plan<'a> {
             self.wake_after(wait);
             return;
         }
+        if self.is_probing() || self.keys_missing() {
+            return;
+        }
         let probe = self.state.circuit.is_open();
-        if probe && self.flight.calls.values().any(|call| call.probe) {
-            return;
-        }
-        if self.keys_missing() {
-            return;
-        }
         let mut busy = self.busy_keys();
         let queues: &[Queue] = match self.state.mode() {
             DeliveryMode::Concurrent => &[Queue::Open, Queue::Ahead],
@@ -254,8 +285,16 @@ impl<'a> Plan<'a> {
         if self.flight.unsent == 0 {
             return;
         }
+        let rate = self.policy.rate_limit_per_second;
+        let mut wait = Duration::ZERO;
         for (version, call) in &mut self.flight.calls {
             if call.stage == Stage::Taken {
+                let pace = &mut self.flight.pace_taken;
+                wait = pace.wait(rate, self.now.elapsed);
+                if !wait.is_zero() {
+                    break;
+                }
+                pace.start(rate, self.now.elapsed);
                 call.stage = Stage::Sent;
                 self.flight.unsent -= 1;
                 self.actions.push(Action::Send {
@@ -269,6 +308,7 @@ impl<'a> Plan<'a> {
                 });
             }
         }
+        self.wake_after(wait);
     }
 
     /// How long the callback's pause or the circuit's stands yet; `None` when neither does.
@@ -396,6 +436,9 @@ impl<'a> Plan<'a> {
             self.wake_after(wait);
             return ControlFlow::Break(());
         }
+        if self.taken_wait() {
+            return ControlFlow::Break(());
+        }
         self.begin(meta, probe);
         if probe {
             return ControlFlow::Break(());
@@ -443,6 +486,13 @@ impl<'a> Plan<'a> {
         }
         let new = calls.keys().filter(|version| !open.contains_key(version));
         open_and_forwards + new.count() < OPEN_DELIVERIES_MAX
+    }
+
+    /// Whether any take is durable and its call waits for the rate. What is taken and not sent is lost
+    /// in a crash, so no more is taken then.
+    fn taken_wait(&self) -> bool {
+        let mut calls = self.flight.calls.values();
+        self.flight.unsent > 0 && calls.any(|call| call.stage == Stage::Taken)
     }
 
     fn begin(&mut self, meta: MessageMeta, probe: bool) {

@@ -17,7 +17,8 @@
 //!   discarded and passed over, once everything is healed;
 //! - G9 no more is sent twice than was under way at a crash, and nothing at all under at-most-once;
 //! - G10 after a failed sync nothing is acknowledged until the log is opened again;
-//! - order, limits in flight, pauses and open circuits are kept at every call.
+//! - order, limits in flight, rates, pauses, deadlines, due times and open circuits are kept at every
+//!   call.
 //!
 //! [`Driver`]: crate::subscription::Driver
 
@@ -25,6 +26,7 @@ mod callback;
 mod checks;
 mod ledger;
 mod node;
+mod pace;
 mod scenario;
 mod shrink;
 mod world;

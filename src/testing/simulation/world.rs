@@ -12,6 +12,7 @@ use super::{
     checks::{self, Fate},
     ledger::Ledger,
     node::{Appending, Node, Reader, Relay, Seat, history, shared},
+    pace::Paces,
     scenario::{FILTER, Scenario, TYPES, chance, one_of, retry},
 };
 use crate::{
@@ -30,7 +31,9 @@ use crate::{
         Projection, Stepped, View, dead_letters::DeadLetters, deliveries::Deliveries, fold_all,
         metrics::Metrics, subscriptions::Subscriptions,
     },
-    subscription::{Call, Command, Job, MessageMeta, OUTCOMES_NOT_DURABLE_MAX, PastDelivery},
+    subscription::{
+        Call, Command, Job, MessageMeta, OUTCOMES_NOT_DURABLE_MAX, PastDelivery, Time as _,
+    },
     testing::{ManualClock, MemoryStorage},
 };
 
@@ -104,6 +107,7 @@ pub(super) struct World {
     moods: BTreeMap<SubscriptionId, Mood>,
     keys: BTreeMap<Version, Option<String>>,
     in_flight: BTreeSet<(SubscriptionId, Version)>,
+    paces: Paces,
     /// Subscriptions whose order a redelivery or an update has mixed.
     mixed: BTreeSet<SubscriptionId>,
     ledger: Ledger,
@@ -168,6 +172,7 @@ impl World {
             healed: false,
             keys: BTreeMap::new(),
             in_flight: BTreeSet::new(),
+            paces: Paces::default(),
             mixed: BTreeSet::new(),
             ledger: Ledger::default(),
             views: Views::new(&relay, &clock),
@@ -412,6 +417,7 @@ impl World {
         self.ledger.crashes += 1;
         self.life += 1;
         self.in_flight.clear();
+        self.paces.forget_all();
         for id in node.seats.keys() {
             self.ledger.cut_off(*id, OUTCOMES_NOT_DURABLE_MAX + 5)?;
         }
@@ -537,6 +543,11 @@ impl World {
         if state.circuit.is_open() && !call.probe && !taken {
             return broken("the circuit is open".into());
         }
+        let now = ClockTime(&self.clock).now();
+        let wall_jumps = self.scenario.faults.clock;
+        if let Err(what) = self.paces.begins(id, state, call, now, wall_jumps) {
+            return broken(what);
+        }
         let unsettled = |lower: Version| !state.is_seen(lower) || state.open.contains_key(&lower);
         let after = state.cursor.get().min(version.get());
         let below = state
@@ -574,8 +585,14 @@ impl World {
         self.in_flight.remove(&(subscription, call.message.version));
         if let Some(seat) = self.seat(subscription) {
             let report = Box::new(answer.report(started_at));
-            // One whose subscription was closed meanwhile may have its fate already.
-            let _ = seat.driver.ended(call, report, true, &ClockTime(&clock));
+            // One whose subscription was closed meanwhile may have its fate already, and so may one
+            // that an earlier actor began.
+            let ended = seat.driver.ended(call, report, true, &ClockTime(&clock));
+            if ended.is_ok() && !call.probe {
+                let elapsed = clock.elapsed();
+                self.paces
+                    .ended(subscription, call.message.version, elapsed);
+            }
         }
         self.plan(subscription)
     }
@@ -739,6 +756,7 @@ impl World {
         self.ledger
             .cut_off(subscription, OUTCOMES_NOT_DURABLE_MAX + 5)?;
         self.in_flight.retain(|(of, _)| *of != subscription);
+        self.paces.forget(subscription);
         let (snapshots, clock) = (self.snapshots.clone(), self.clock.clone());
         self.node().restart(subscription, &snapshots, &clock)?;
         self.plan(subscription)
