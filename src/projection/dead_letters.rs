@@ -9,6 +9,7 @@
 //! | `m` API, message version, subscription | API, position of its event |
 //! | `l` delivery | API, position of its event |
 //! | `c` API | how many (u64) |
+//! | `r` API | how many of them are being delivered again (u64) |
 //! | `f` | where the log was cut, see `forgotten.rs` |
 
 use std::ops::Range;
@@ -26,13 +27,17 @@ use super::{
 use crate::{
     log::RecordedEvent,
     model::{
-        ApiId, ApplicationId, AttemptError, DeadLetterQueue, DeadLetterReason,
+        ApiId, ApplicationId, AttemptError, AttemptNumber, DeadLetterQueue, DeadLetterReason,
         DeliveryDeadLettered, DeliveryId, DiscardReason, Fault, Invalid, JobCursor, MessageRef,
         Position, SubscriptionEvent, SubscriptionId, Timestamp, Version,
     },
 };
 
 pub use crate::model::DeadLetterFilter;
+
+/// The kinds of rows that count.
+const KEPT: u8 = b'c';
+const REDELIVERING: u8 = b'r';
 
 /// The projection behind the dead letter list.
 #[derive(Debug, Clone, Copy, Default)]
@@ -171,7 +176,7 @@ impl View<DeadLetters> {
     /// How many an API has.
     pub fn count(&self, api: ApiId) -> Result<u64, ViewError> {
         self.read(|rows| {
-            let count = rows.get(&id_key(b'c', api.as_uuid()))?;
+            let count = rows.get(&id_key(KEPT, api.as_uuid()))?;
             Ok(count.map_or(Ok(0), |count| u64_at(&count, 0))?)
         })
     }
@@ -305,7 +310,7 @@ impl Page<'_> {
 
 impl Projection for DeadLetters {
     const NAME: &'static str = "dead_letters";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const FORGETS: bool = true;
 
     fn project(&self, rows: &mut Rows<'_>, recorded: &RecordedEvent) -> Result<(), ProjectError> {
@@ -323,22 +328,21 @@ impl Projection for DeadLetters {
                 rows.put(id_key(b's', id.as_uuid()), owners);
             }
             SubscriptionEvent::DeadLettered(dead) => keep(rows, recorded, id, dead)?,
-            // Most APIs have none most of the time, and most deliveries succeed.
-            SubscriptionEvent::AttemptSucceeded(ok) if any(rows, id)? => {
+            // Most deliveries succeed at once, and were never given up. One that was is redelivered,
+            // with another call; where it was never called, or of damaged history, one of both shows.
+            SubscriptionEvent::AttemptSucceeded(ok)
+                if ok.attempt.number > AttemptNumber::FIRST || redelivers(rows, id)? =>
+            {
                 remove(rows, id, &ok.attempt.message)?;
             }
             SubscriptionEvent::Discarded(gone) if gone.reason == DiscardReason::Operator => {
                 remove(rows, id, &gone.message)?;
             }
             SubscriptionEvent::Redelivered(again) => {
-                change(rows, id, &again.message, |letter| {
-                    letter.redelivering = true;
-                })?;
+                set_redelivering(rows, id, &again.message, true)?;
             }
             SubscriptionEvent::Discarded(gone) => {
-                change(rows, id, &gone.message, |letter| {
-                    letter.redelivering = false;
-                })?;
+                set_redelivering(rows, id, &gone.message, false)?;
             }
             SubscriptionEvent::DeadLetterForwarded(sent) => {
                 let done = Forwarding::Done(recorded.time);
@@ -366,9 +370,9 @@ impl Projection for DeadLetters {
         row.key.starts_with(b"s").then_some(row)
     }
 
-    /// What version 2 carried is the same.
+    /// What versions 2 and 3 carried is the same.
     fn adopt(&self, version: u32, row: Row) -> Result<Option<Row>, ProjectError> {
-        if version == 2 {
+        if matches!(version, 2 | 3) {
             return Ok(Some(row));
         }
         Err(not_adopted::<Self>(version))
@@ -380,12 +384,13 @@ impl Projection for DeadLetters {
     }
 }
 
-/// Whether the API of a subscription has any.
-fn any(rows: &dyn ReadRows, subscription: SubscriptionId) -> Result<bool, RowError> {
+/// Whether the API of a subscription has any that are being delivered again: no other delivery of one
+/// that was given up comes to an end.
+fn redelivers(rows: &dyn ReadRows, subscription: SubscriptionId) -> Result<bool, RowError> {
     let Some(owners) = rows.look(&id_key(b's', subscription.as_uuid()))? else {
         return Ok(false);
     };
-    let count = rows.look(&id_key(b'c', &uuid_at(&owners, 0)?))?;
+    let count = rows.look(&id_key(REDELIVERING, &uuid_at(&owners, 0)?))?;
     count.map_or(Ok(false), |count| Ok(u64_at(&count, 0)? > 0))
 }
 
@@ -435,7 +440,7 @@ fn keep(
     rows.put(order, place.clone());
     rows.put(id_key(b'l', letter.delivery.as_uuid()), place.clone());
     rows.put(message_key(subscription, &dead.message), place);
-    count(rows, letter.api, 1)
+    count(rows, KEPT, letter.api, 1)
 }
 
 fn remove(
@@ -448,13 +453,33 @@ fn remove(
         return Ok(());
     };
     let (api, position) = (ApiId::from_uuid(uuid_at(&place, 0)?), u64_at(&place, 16)?);
+    if at_place(rows, &place)?.is_some_and(|letter| letter.redelivering) {
+        count(rows, REDELIVERING, api, -1)?;
+    }
     rows.delete(key);
     rows.delete(key_of(b'd', api.as_uuid(), position));
     rows.delete(key_of(b'x', subscription.as_uuid(), position));
     rows.delete(order_key(api, message.version, subscription));
     let delivery = DeliveryId::of(message.id, subscription);
     rows.delete(id_key(b'l', delivery.as_uuid()));
-    count(rows, api, -1)
+    count(rows, KEPT, api, -1)
+}
+
+fn set_redelivering(
+    rows: &mut Rows<'_>,
+    subscription: SubscriptionId,
+    message: &MessageRef,
+    redelivering: bool,
+) -> Result<(), RowError> {
+    let found = find(rows, subscription, message)?;
+    let Some(letter) = found.filter(|letter| letter.redelivering != redelivering) else {
+        return Ok(());
+    };
+    let by = if redelivering { 1 } else { -1 };
+    count(rows, REDELIVERING, letter.api, by)?;
+    change(rows, subscription, message, |letter| {
+        letter.redelivering = redelivering;
+    })
 }
 
 fn change(
@@ -520,8 +545,9 @@ fn message_key(subscription: SubscriptionId, message: &MessageRef) -> Vec<u8> {
     key_of(b'k', subscription.as_uuid(), message.version.get())
 }
 
-fn count(rows: &mut Rows<'_>, api: ApiId, by: i64) -> Result<(), RowError> {
-    let value = rows.edit(&id_key(b'c', api.as_uuid()), || vec![0; 8])?;
+/// Counts those of an API that are kept, or are being delivered again.
+fn count(rows: &mut Rows<'_>, what: u8, api: ApiId, by: i64) -> Result<(), RowError> {
+    let value = rows.edit(&id_key(what, api.as_uuid()), || vec![0; 8])?;
     let moved = u64_at(value, 0)?.saturating_add_signed(by);
     value.copy_from_slice(&moved.to_be_bytes());
     Ok(())
