@@ -4,6 +4,7 @@ use std::{
     collections::{HashMap, hash_map::Entry},
     fmt,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use tokio::sync::watch;
@@ -23,6 +24,28 @@ use crate::{
 /// Most streams that one token may have open.
 const STREAMS_MAX: usize = 32;
 
+/// How long a client may take. Whoever takes longer is disconnected, so that none holds a connection
+/// by doing nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimeLimits {
+    /// For the head of a request; default 10 s.
+    pub head: Duration,
+    /// For its whole body; default 30 s.
+    pub body: Duration,
+    /// Between two requests of a connection; default 75 s.
+    pub idle: Duration,
+}
+
+impl Default for TimeLimits {
+    fn default() -> Self {
+        Self {
+            head: Duration::from_secs(10),
+            body: Duration::from_secs(30),
+            idle: Duration::from_secs(75),
+        }
+    }
+}
+
 /// A runtime as it is served.
 pub struct Gateway {
     handle: Handle,
@@ -32,6 +55,7 @@ pub struct Gateway {
     pages: Option<Arc<dyn Pages>>,
     bearers: Bearers,
     bodies: Bodies,
+    time_limits: TimeLimits,
     strangers: Strangers,
     lanes: Lanes,
     streams: Arc<Mutex<HashMap<TokenId, usize>>>,
@@ -80,6 +104,7 @@ impl Gateway {
             pages: None,
             bearers: Bearers::default(),
             bodies: Bodies::default(),
+            time_limits: TimeLimits::default(),
             strangers: Strangers::default(),
             lanes: Lanes::default(),
             streams: Arc::default(),
@@ -108,6 +133,18 @@ impl Gateway {
     pub fn with_body_bytes_max(mut self, bytes_max: usize) -> Self {
         self.bodies = Bodies::of(bytes_max);
         self
+    }
+
+    /// The same, with other limits of how long a client may take.
+    #[must_use]
+    pub const fn with_time_limits(mut self, limits: TimeLimits) -> Self {
+        self.time_limits = limits;
+        self
+    }
+
+    /// How long a client may take.
+    pub(super) const fn time_limits(&self) -> TimeLimits {
+        self.time_limits
     }
 
     /// Room for what is sent.

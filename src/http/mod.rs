@@ -32,7 +32,7 @@ mod server;
 mod trace;
 
 pub use self::{
-    gateway::Gateway,
+    gateway::{Gateway, TimeLimits},
     openapi::document,
     pages::{PageRequest, Pages},
     reply::Reply,

@@ -29,12 +29,6 @@ use super::{
 };
 use crate::model::TRACEPARENT;
 
-/// Longest wait for the whole body of a request.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-/// Longest wait for the head of a request.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long an idle connection is kept.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// Most connections of one worker.
 const CONNECTIONS_MAX: usize = 10_000;
 
@@ -62,14 +56,15 @@ impl Server {
         workers: usize,
     ) -> io::Result<Self> {
         let shared = Arc::clone(&gateway);
+        let time_limits = gateway.time_limits();
         let server = HttpServer::new(move || {
             let gateway = web::Data::from(Arc::clone(&shared));
             App::new().app_data(gateway).default_service(web::to(serve))
         })
         .workers(workers.max(1))
         .max_connections(CONNECTIONS_MAX)
-        .client_request_timeout(HEAD_TIMEOUT)
-        .keep_alive(KeepAlive::Timeout(IDLE_TIMEOUT))
+        .client_request_timeout(time_limits.head)
+        .keep_alive(KeepAlive::Timeout(time_limits.idle))
         .shutdown_timeout(1)
         .disable_signals()
         .listen(listener)?;
@@ -161,7 +156,7 @@ async fn respond(
     };
     let sender = bearer.as_ref().map(|token| token.id);
     let body = gateway.bodies().begin(sender, operation.body_bytes_max());
-    match read(payload, body).await {
+    match read(payload, body, gateway.time_limits().body).await {
         Ok((body, _held)) => {
             Box::pin(gate::answer(Arc::clone(gateway), incoming, bearer, body)).await
         }
@@ -179,7 +174,7 @@ async fn show(
     let of = |name: &'static str| text(request, &header::HeaderName::from_static(name));
     let bytes_max = pages.body_bytes_max(of("cookie").as_deref());
     let body = gateway.bodies().begin(None, bytes_max);
-    let (body, _held) = match read(payload, body).await {
+    let (body, _held) = match read(payload, body, gateway.time_limits().body).await {
         Ok(read) => read,
         Err(problem) => return problem.into(),
     };
@@ -209,7 +204,11 @@ fn text(request: &HttpRequest, name: &header::HeaderName) -> Option<String> {
 }
 
 /// Reads a body up to so many bytes.
-async fn read(mut payload: web::Payload, mut body: bodies::Body) -> Result<(Bytes, Held), Problem> {
+async fn read(
+    mut payload: web::Payload,
+    mut body: bodies::Body,
+    longest: Duration,
+) -> Result<(Bytes, Held), Problem> {
     let whole = async {
         while let Some(chunk) = payload.next().await {
             let chunk = chunk.map_err(|error| {
@@ -219,8 +218,8 @@ async fn read(mut payload: web::Payload, mut body: bodies::Body) -> Result<(Byte
         }
         Ok(body.end())
     };
-    timeout(BODY_TIMEOUT, whole).await.unwrap_or_else(|_| {
-        let seconds = BODY_TIMEOUT.as_secs();
+    timeout(longest, whole).await.unwrap_or_else(|_| {
+        let seconds = longest.as_secs_f64();
         let detail = format!("the body did not come whole within {seconds} s");
         Err(Problem::new(Kind::Malformed, detail))
     })

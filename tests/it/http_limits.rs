@@ -1,10 +1,17 @@
 //! How much one may ask for: bytes, numbers, streams, tries. What goes beyond is refused, and told.
 
+use std::time::Duration;
+
 use hooklog::{
+    http::TimeLimits,
     model::{Api, ApiId, Role},
     testing::TestRuntime,
 };
 use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 use crate::support::gateway::{Answer, Served};
 
@@ -185,5 +192,74 @@ async fn a_request_without_a_body_brings_none_that_is_large() {
         assert_eq!(with(16 << 10).await.status, 200);
         with((16 << 10) + 1).await.problem(413);
     }
+    served.shutdown().await;
+}
+
+/// Sends this, and then a byte again and again as long as it is asked to go on; gives what is answered
+/// until the connection is closed, which must come long before the limits that are the default.
+async fn sent_slowly(served: &Served, begin: &str, goes_on: bool) -> String {
+    let answered = answered_slowly(served, begin, goes_on);
+    let answered = tokio::time::timeout(Duration::from_secs(7), answered).await;
+    answered.expect("it is disconnected")
+}
+
+async fn answered_slowly(served: &Served, begin: &str, goes_on: bool) -> String {
+    let address = served.base.strip_prefix("http://").unwrap();
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (mut read, mut write) = stream.into_split();
+    write.write_all(begin.as_bytes()).await.unwrap();
+    let drip = async {
+        let mut ticks = tokio::time::interval(Duration::from_millis(20));
+        loop {
+            ticks.tick().await;
+            if goes_on && write.write_all(b"x").await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    };
+    let mut answered = Vec::new();
+    tokio::select! {
+        // One that is disconnected while it sends may be told so by a reset.
+        _ = read.read_to_end(&mut answered) => {}
+        () = drip => {}
+    }
+    String::from_utf8(answered).unwrap()
+}
+
+#[tokio::test]
+async fn a_client_that_takes_too_long_is_disconnected_however_it_does_that() {
+    let data = tempfile::tempdir().unwrap();
+    let test = TestRuntime::start(data.path(), 1).await.unwrap();
+    let limits = TimeLimits {
+        head: Duration::from_secs(1),
+        body: Duration::from_millis(300),
+        idle: Duration::from_secs(1),
+    };
+    let served = Served::serve_with_time_limits(test, limits).await;
+    let head = "POST /v1/apis HTTP/1.1\r\nhost: a\r\nx: ";
+    for goes_on in [false, true] {
+        let answer = sent_slowly(&served, head, goes_on).await;
+        assert!(answer.is_empty() || answer.contains(" 408 "), "{answer}");
+    }
+    let admin = &served.admin;
+    let body = format!(
+        "POST /v1/apis HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {admin}\r\n\
+         content-type: application/json\r\ncontent-length: 60000\r\n\r\n{{"
+    );
+    for goes_on in [false, true] {
+        let answer = sent_slowly(&served, &body, goes_on).await;
+        assert!(
+            answer.contains("did not come whole within 0.3 s"),
+            "{answer}"
+        );
+    }
+    let idle = "GET /livez HTTP/1.1\r\nhost: a\r\n\r\n";
+    let answer = sent_slowly(&served, idle, false).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert_eq!(
+        served.get("/v1/apis").await.status,
+        200,
+        "others are served"
+    );
     served.shutdown().await;
 }

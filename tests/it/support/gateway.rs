@@ -4,7 +4,7 @@ use std::{net::TcpListener, sync::Arc, thread};
 
 use hooklog::{
     console::Console,
-    http::{Gateway, Server},
+    http::{Gateway, Server, TimeLimits},
     model::{ApplicationId, Role, Token},
     testing::TestRuntime,
 };
@@ -90,6 +90,12 @@ impl Served {
     /// Serves this runtime with room for so many bytes of what is sent.
     pub(crate) async fn serve_with_body_bytes_max(test: TestRuntime, bytes_max: usize) -> Self {
         let gateway = Gateway::new(test.handle()).with_body_bytes_max(bytes_max);
+        Self::serve_as(test, gateway).await
+    }
+
+    /// Serves this runtime to clients that may take so long.
+    pub(crate) async fn serve_with_time_limits(test: TestRuntime, limits: TimeLimits) -> Self {
+        let gateway = Gateway::new(test.handle()).with_time_limits(limits);
         Self::serve_as(test, gateway).await
     }
 
