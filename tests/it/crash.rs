@@ -1,8 +1,9 @@
 //! The real binary killed again and again, at named places and at chance times, under load, while it
 //! recovers, and after its disk failed it. What it answered holds (G2), every message has its fate (G8,
-//! G9), and a message is sent twice only where a crash lies in between.
+//! G9), a message is sent twice only where a crash lies in between, and what is to come in order does.
 //!
-//! `HOOKLOG_KILLS=10000` makes so many kills; `HOOKLOG_SEED` repeats a run.
+//! `HOOKLOG_KILLS=10000` makes so many kills, of `HOOKLOG_LANES` gateways at once (2);
+//! `HOOKLOG_SEED` repeats a run.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -48,23 +49,30 @@ const OFTEN: [(&str, u64); 10] = [
 ];
 /// Those that it comes by when there is something to cut, or it was long enough.
 const SELDOM: [(&str, u64); 4] = [("Snapshot", 2), ("Project", 2), ("Cut", 1), ("Origin", 1)];
-/// Small segments, of which the newest few are kept.
-const CONFIG: &str = "[log]\nsegment_bytes_max = 65536\nfree_bytes_min = 0\n\
-    [retention]\nbytes_max = 150000\n";
+/// What survives a process that is killed, each for every second gateway.
+const DURABILITIES: [&str; 2] = ["synced", "flushed"];
 /// How long a process lives that does not come by its place.
 const LIFE: Duration = Duration::from_millis(700);
 const LONG_LIFE: Duration = Duration::from_millis(2_500);
 /// Between two batches of a publisher.
 const PAUSE: Duration = Duration::from_millis(5);
-/// How many messages may be without their end before more are published.
-const BEHIND_MAX: u64 = 500;
+/// How many deliveries may be without their end before more is published.
+const BEHIND_MAX: f64 = 2_000.0;
 /// Publishers at work at once.
 const PUBLISHERS: usize = 4;
 /// Calls that one subscription has in flight at most.
 const IN_FLIGHT: usize = 32;
 /// Calls of a subscription that a crash repeats at most.
 const REPEATED_MAX: usize = IN_FLIGHT + OUTCOMES_NOT_DURABLE_MAX;
-const CALLBACKS: [&str; 2] = ["/a", "/b"];
+/// Callbacks, and in which order they get their messages.
+const CALLBACKS: [(&str, &str); 4] = [
+    ("/a", "concurrent"),
+    ("/b", "concurrent"),
+    ("/ordered", "ordered"),
+    ("/keyed", "keyed"),
+];
+/// How many keys messages have.
+const KEYS: u64 = 7;
 /// Where dead letters are forwarded.
 const LETTERS: &str = "/letters";
 
@@ -106,22 +114,42 @@ impl Death {
     }
 }
 
-/// A call: in which life of the gateway it came, and what was answered.
-type Call = (u64, u16);
+/// A call that came.
+#[derive(Debug, Clone, Copy)]
+struct Call {
+    /// In which life of the gateway.
+    life: u64,
+    status: u16,
+    /// Its place among all calls.
+    at: u64,
+}
+
+impl Call {
+    /// Whether its message comes no more.
+    const fn is_end(self) -> bool {
+        self.status != 503
+    }
+}
+
+/// A message that was accepted.
+#[derive(Debug, Clone, Copy)]
+struct Accepted {
+    number: u64,
+    position: u64,
+}
 
 /// What callbacks got, by path and message.
 #[derive(Default)]
 struct Ledger {
     life: AtomicU64,
-    /// How many messages came to an end, at each callback.
-    ended: AtomicU64,
+    calls_made: AtomicU64,
     calls: Mutex<HashMap<(String, String), Vec<Call>>>,
     /// The ids under which each number came to each callback.
     ids: Mutex<HashMap<(String, u64), BTreeSet<String>>>,
 }
 
 impl Ledger {
-    /// A tenth is never taken, and a hundredth not at once.
+    /// A tenth is never taken, and a hundredth not at once, or a thousandth where it holds others.
     fn answer(&self, path: &str, message: &str, number: u64) -> u16 {
         let mut ids = self.ids.lock().unwrap();
         let ids_of = ids.entry((path.to_owned(), number)).or_default();
@@ -130,24 +158,52 @@ impl Ledger {
         let mut calls = self.calls.lock().unwrap();
         let key = (path.to_owned(), message.to_owned());
         let calls = calls.entry(key).or_default();
-        let status = match number % 100 {
+        let slow = if matches!(path, "/ordered" | "/keyed") {
+            1_000
+        } else {
+            100
+        };
+        let status = match number % slow {
             _ if is_refused(number) && path != LETTERS => 400,
             7 if calls.is_empty() => 503,
             _ => 204,
         };
-        let is_first_end = status != 503 && calls.iter().all(|(_, before)| *before == 503);
-        if is_first_end && CALLBACKS.contains(&path) {
-            self.ended.fetch_add(1, Ordering::SeqCst);
-        }
-        calls.push((self.life.load(Ordering::SeqCst), status));
+        let call = Call {
+            life: self.life.load(Ordering::SeqCst),
+            status,
+            at: self.calls_made.fetch_add(1, Ordering::SeqCst),
+        };
+        calls.push(call);
         status
+    }
+
+    /// None was called with before the one ahead of it had come to its end, as far as is known where
+    /// they stand.
+    fn check_order(&self, path: &str, accepted: &BTreeMap<String, Accepted>, keys: u64) {
+        let calls = self.calls.lock().unwrap();
+        let mut lines = BTreeMap::<(u64, u64), &[Call]>::new();
+        for (id, Accepted { number, position }) in accepted {
+            let calls = calls.get(&(path.to_owned(), id.clone()));
+            lines.insert((number % keys, *position), calls.expect("it has come"));
+        }
+        let mut ahead: Option<((u64, u64), &[Call])> = None;
+        for (place, calls) in lines {
+            if let Some((before, calls_before)) = ahead
+                && before.0 == place.0
+            {
+                let end = calls_before.iter().find(|call| call.is_end());
+                let end = end.expect("it has come to its end").at;
+                assert!(end < calls[0].at, "{path}: {place:?} before {before:?}");
+            }
+            ahead = Some((place, calls));
+        }
     }
 
     /// Whether a message came to an end at this callback.
     fn has_ended(&self, path: &str, message: &str) -> bool {
         let calls = self.calls.lock().unwrap();
         let calls = calls.get(&(path.to_owned(), message.to_owned()));
-        calls.is_some_and(|calls| calls.iter().any(|(_, status)| *status != 503))
+        calls.is_some_and(|calls| calls.iter().any(|call| call.is_end()))
     }
 
     /// How many dead letters of a message came to where they are forwarded.
@@ -172,8 +228,8 @@ impl Ledger {
         // By the life that did not keep what came of the call.
         let mut lost = HashMap::<u64, usize>::new();
         for ((of, message), calls) in calls.iter().filter(|((of, _), _)| of == path) {
-            let ended = calls.iter().filter(|(_, status)| *status != 503);
-            let lives: Vec<_> = ended.map(|(life, _)| *life).collect();
+            let ended = calls.iter().filter(|call| call.is_end());
+            let lives: Vec<_> = ended.map(|call| call.life).collect();
             let distinct: BTreeSet<_> = lives.iter().collect();
             assert_eq!(
                 lives.len(),
@@ -197,18 +253,26 @@ impl Ledger {
 /// Everything that outlives a gateway.
 struct Bench {
     data: PathBuf,
+    config: String,
     faults: PathBuf,
     callback: CallbackServer,
     ledger: Arc<Ledger>,
     client: Client,
     api: String,
-    /// Messages that were accepted, with their numbers.
-    accepted: Arc<Mutex<BTreeMap<String, u64>>>,
+    /// Messages that were accepted, by id.
+    accepted: Arc<Mutex<BTreeMap<String, Accepted>>>,
     numbers: Arc<AtomicU64>,
+    /// Whether more waits than should, as the gateway tells.
+    is_behind: Arc<AtomicBool>,
 }
 
 impl Bench {
-    async fn set_up(data: &Path) -> Self {
+    async fn set_up(data: &Path, durability: &str) -> Self {
+        // Small segments, of which the newest few are kept.
+        let config = format!(
+            "[log]\nsegment_bytes_max = 65536\nfree_bytes_min = 0\ndurability = \"{durability}\"\n\
+            [retention]\nbytes_max = 150000\n"
+        );
         let ledger = Arc::<Ledger>::default();
         let kept = Arc::clone(&ledger);
         let answers = move |call: &hooklog::testing::callback::ReceivedCall| {
@@ -218,20 +282,23 @@ impl Bench {
         };
         let callback = CallbackServer::start_without_ledger(SystemClock::shared(), answers);
         let callback = callback.await.unwrap();
-        let gateway = Process::try_start(Process::command(data, CONFIG)).unwrap();
+        let gateway = Process::try_start(Process::command(data, &config)).unwrap();
         let client = Client::new(gateway.token.as_ref().unwrap());
         let made = async |path: String, body: Value| {
             let made = client.post(format!("{}{path}", gateway.url), &body).await;
             made.unwrap()["id"].as_str().unwrap().to_owned()
         };
-        let subscribed = async |api: &str, path: &str| {
-            let to = json!({"configuration": {"callbackUrl": callback.url(path).to_string()}});
+        let subscribed = async |api: &str, path: &str, mode: &str| {
+            let to = json!({
+                "deliveryMode": mode,
+                "configuration": {"callbackUrl": callback.url(path).to_string()},
+            });
             made(format!("/v1/apis/{api}/subscriptions"), to).await
         };
         let entrypoint = json!({"contextPath": "/letters"});
         let letters = json!({"name": "letters", "entrypoint": entrypoint});
         let letters = made("/v1/apis".to_owned(), letters).await;
-        subscribed(&letters, LETTERS).await;
+        subscribed(&letters, LETTERS, "concurrent").await;
         let entrypoint = json!({
             "contextPath": "/orders",
             "retry": {"initialDelaySeconds": 1},
@@ -239,14 +306,15 @@ impl Bench {
         });
         let api = json!({"name": "orders", "entrypoint": entrypoint});
         let api = made("/v1/apis".to_owned(), api).await;
-        for path in CALLBACKS {
-            subscribed(&api, path).await;
+        for (path, mode) in CALLBACKS {
+            subscribed(&api, path, mode).await;
         }
         gateway.kill();
         let faults = data.with_extension("faults");
         std::fs::create_dir(&faults).unwrap();
         Self {
             data: data.to_owned(),
+            config,
             faults,
             callback,
             ledger,
@@ -254,6 +322,7 @@ impl Bench {
             api,
             accepted: Arc::default(),
             numbers: Arc::default(),
+            is_behind: Arc::default(),
         }
     }
 
@@ -276,7 +345,7 @@ impl Bench {
 
     async fn live_until_killed(&self, death: Death, life: Duration) -> bool {
         self.ledger.life.fetch_add(1, Ordering::SeqCst);
-        let mut command = Process::command(&self.data, CONFIG);
+        let mut command = Process::command(&self.data, &self.config);
         if let Death::At(place, passes) = death {
             command.env("HOOKLOG_TEST_KILL_AT", format!("{place}:{passes}"));
         }
@@ -329,42 +398,52 @@ impl Bench {
     fn publisher(&self, url: &str, over: Arc<AtomicBool>) -> impl Future<Output = ()> + use<> {
         let path = format!("{url}/v1/apis/{}/messages", self.api);
         let (client, numbers) = (self.client.clone(), Arc::clone(&self.numbers));
-        let (accepted, ledger) = (Arc::clone(&self.accepted), Arc::clone(&self.ledger));
-        let known = Arc::clone(&accepted);
-        let is_behind = move || {
-            let ended = ledger.ended.load(Ordering::SeqCst) / CALLBACKS.len() as u64;
-            known.lock().unwrap().len() as u64 > ended + BEHIND_MAX
-        };
+        let (accepted, is_behind) = (Arc::clone(&self.accepted), Arc::clone(&self.is_behind));
         async move {
             while !over.load(Ordering::SeqCst) {
-                if is_behind() {
+                if is_behind.load(Ordering::SeqCst) {
                     tokio::time::sleep(PAUSE).await;
                     continue;
                 }
                 let first = numbers.fetch_add(3, Ordering::SeqCst);
                 let batch: Vec<_> = (first..first + 3)
-                    .map(|number| json!({"content": {"number": number, "fill": "x".repeat(300)}}))
+                    .map(|number| {
+                        let content = json!({"number": number, "fill": "x".repeat(300)});
+                        json!({"key": (number % KEYS).to_string(), "content": content})
+                    })
                     .collect();
                 let Some(answer) = client.post(path.clone(), &json!(batch)).await else {
                     tokio::time::sleep(PAUSE).await;
                     continue;
                 };
                 let messages = answer["messages"].as_array().unwrap().iter();
-                let ids = messages.map(|message| message["id"].as_str().unwrap().to_owned());
-                accepted.lock().unwrap().extend(ids.zip(first..));
+                let messages = messages.zip(first..).map(|(message, number)| {
+                    let position = message["position"].as_u64().unwrap();
+                    let id = message["id"].as_str().unwrap().to_owned();
+                    (id, Accepted { number, position })
+                });
+                accepted.lock().unwrap().extend(messages);
                 tokio::time::sleep(PAUSE).await;
             }
         }
     }
 
-    /// Cuts the log until the gateway is gone.
+    /// Cuts the log until the gateway is gone, and looks at what waits.
     fn cutter(&self, url: &str, over: Arc<AtomicBool>) -> impl Future<Output = ()> + use<> {
         let (client, path) = (self.client.clone(), format!("{url}/v1/retention/_apply"));
+        let (metrics, is_behind) = (format!("{url}/metrics"), Arc::clone(&self.is_behind));
         async move {
+            is_behind.store(false, Ordering::SeqCst);
             while !over.load(Ordering::SeqCst) {
                 if client.post(path.clone(), &Value::Null).await.is_none() {
                     return;
                 }
+                let page = client.text(&metrics).await.unwrap_or_default();
+                let mut lines = page.lines();
+                let waiting = lines.find_map(|line| line.strip_prefix("hooklog_backlog_messages "));
+                let waiting: Option<f64> = waiting.and_then(|number| number.parse().ok());
+                let is_too_much = waiting.is_some_and(|waiting| waiting > BEHIND_MAX);
+                is_behind.store(is_too_much, Ordering::SeqCst);
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
@@ -375,11 +454,14 @@ impl Bench {
         let accepted = self.accepted.lock().unwrap();
         let each = accepted
             .keys()
-            .flat_map(|id| CALLBACKS.map(|path| (id, path)));
+            .flat_map(|id| CALLBACKS.map(|(path, _)| (id, path)));
         let open = each.filter(|(id, path)| !self.ledger.has_ended(path, id));
         let mut missing: Vec<_> = open.map(|(id, path)| (id.clone(), path)).collect();
-        for (id, number) in accepted.iter().filter(|(_, number)| is_refused(**number)) {
-            if self.ledger.letters_of(*number) < CALLBACKS.len() {
+        for (id, message) in accepted
+            .iter()
+            .filter(|(_, message)| is_refused(message.number))
+        {
+            if self.ledger.letters_of(message.number) < CALLBACKS.len() {
                 missing.push((id.clone(), LETTERS));
             }
         }
@@ -389,7 +471,7 @@ impl Bench {
     /// The last life: it delivers what is left, and ends in order.
     async fn account(&self) {
         self.ledger.life.fetch_add(1, Ordering::SeqCst);
-        let gateway = Process::try_start(Process::command(&self.data, CONFIG)).unwrap();
+        let gateway = Process::try_start(Process::command(&self.data, &self.config)).unwrap();
         let (mut left, mut looks) = (self.missing(), 0);
         // As long as it goes on.
         while !left.is_empty() && looks < 300 {
@@ -412,47 +494,57 @@ impl Bench {
     }
 }
 
-fn kills() -> u64 {
-    let kills = std::env::var("HOOKLOG_KILLS").ok();
-    kills.map_or(100, |kills| {
-        kills.parse().expect("HOOKLOG_KILLS is a number")
-    })
+/// A number from the environment.
+fn asked(name: &str) -> Option<u64> {
+    let asked = std::env::var(name).ok()?;
+    Some(
+        asked
+            .parse()
+            .unwrap_or_else(|_| panic!("{name} is a number")),
+    )
 }
 
-fn draws() -> Draws {
-    let seed = std::env::var("HOOKLOG_SEED").ok();
-    let seed = seed.map_or_else(
-        || SystemClock::new().entropy(),
-        |seed| seed.parse().expect("HOOKLOG_SEED is a number"),
-    );
-    println!("HOOKLOG_SEED={seed}");
-    Moment::new(Timestamp::EPOCH, seed).draws()
+/// How the lives of a gateway end, in turn: at each place, and what else there is. Those that it comes
+/// by seldom take long, and share a turn.
+fn death(kill: u64, lane: u64, draws: &mut Draws) -> (Death, Duration) {
+    let turns = OFTEN.len() as u64 + 4;
+    // Each gateway begins with another, so that few kills of many come by all of them.
+    let kill = kill + lane * 7;
+    let (round, turn) = (kill / turns, usize::try_from(kill % turns).unwrap());
+    if let Some((place, passes)) = OFTEN.get(turn) {
+        return (Death::At(place, draws.below(*passes)), LIFE);
+    }
+    match turn - OFTEN.len() {
+        0 => {
+            let place = usize::try_from(round + lane).unwrap() % SELDOM.len();
+            let (place, passes) = SELDOM[place];
+            (Death::At(place, draws.below(passes)), LONG_LIFE)
+        }
+        1 => (Death::SyncFails, LIFE),
+        2 => (Death::DiskFull, LIFE),
+        _ => {
+            let hundredths = u32::try_from(draws.below(100)).unwrap();
+            (Death::Chance, LIFE * hundredths / 100)
+        }
+    }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn g2_g8_g9_a_gateway_killed_anywhere_keeps_what_it_answered_and_repeats_only_over_a_crash() {
-    let mut draws = draws();
+/// What came of a gateway that was killed so many times.
+struct Lane {
+    reached: BTreeMap<&'static str, u64>,
+    accepted: usize,
+    repeated: usize,
+}
+
+/// Kills one gateway again and again, and accounts for all that it accepted.
+async fn killed(kills: u64, lane: u64, durability: &str, seed: u128) -> Lane {
+    let own = seed.wrapping_add(u128::from(lane));
+    let mut draws = Moment::new(Timestamp::EPOCH, own).draws();
     let temp = tempfile::tempdir().unwrap();
-    let bench = Bench::set_up(&temp.path().join("data")).await;
-    let mut reached: BTreeMap<&str, u64> = BTreeMap::new();
-    let kills = kills();
-    let places: Vec<_> = [OFTEN.as_slice(), &SELDOM].concat();
+    let bench = Bench::set_up(&temp.path().join("data"), durability).await;
+    let mut reached = BTreeMap::new();
     for kill in 0..kills {
-        // Each place in turn, and what else there is.
-        let turn = usize::try_from(kill).unwrap() % (places.len() + 3);
-        let (death, life) = match places.get(turn) {
-            Some(&(place, passes)) => {
-                let is_seldom = SELDOM.contains(&(place, passes));
-                let life = if is_seldom { LONG_LIFE } else { LIFE };
-                (Death::At(place, draws.below(passes)), life)
-            }
-            None if turn == places.len() => (Death::SyncFails, LIFE),
-            None if turn == places.len() + 1 => (Death::DiskFull, LIFE),
-            None => {
-                let hundredths = u32::try_from(draws.below(100)).unwrap();
-                (Death::Chance, LIFE * hundredths / 100)
-            }
-        };
+        let (death, life) = death(kill, lane, &mut draws);
         if bench.live(death, life).await {
             *reached.entry(death.name()).or_default() += 1;
         }
@@ -461,18 +553,50 @@ async fn g2_g8_g9_a_gateway_killed_anywhere_keeps_what_it_answered_and_repeats_o
         }
     }
     bench.account().await;
-    let accepted = bench.accepted.lock().unwrap().len();
-    for path in CALLBACKS {
-        let repeated = bench.ledger.repeated(path);
-        println!("{path}: {repeated} of {accepted} sent again after {kills} kills");
-    }
     bench.ledger.check_ids();
-    println!("died at: {reached:?}");
+    let accepted = bench.accepted.lock().unwrap().clone();
+    bench.ledger.check_order("/ordered", &accepted, 1);
+    bench.ledger.check_order("/keyed", &accepted, KEYS);
+    let accepted = accepted.len();
+    let repeated = CALLBACKS.map(|(path, _)| bench.ledger.repeated(path));
+    println!("{repeated:?} of {accepted} sent again after {kills} kills");
+    Lane {
+        reached,
+        accepted,
+        repeated: repeated.into_iter().sum(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g2_g8_g9_a_gateway_killed_anywhere_keeps_what_it_answered_and_repeats_only_over_a_crash() {
+    let kills = asked("HOOKLOG_KILLS").unwrap_or(100);
+    let asked_lanes = asked("HOOKLOG_LANES").unwrap_or(2);
+    let seed = std::env::var("HOOKLOG_SEED").ok();
+    let seed: u128 = seed.map_or_else(
+        || SystemClock::new().entropy(),
+        |seed| seed.parse().expect("HOOKLOG_SEED is a number"),
+    );
+    println!("HOOKLOG_SEED={seed}");
+    let lanes = (0..asked_lanes).zip(DURABILITIES.into_iter().cycle());
+    let lanes = lanes.map(|(lane, durability)| {
+        tokio::spawn(killed(kills.div_ceil(asked_lanes), lane, durability, seed))
+    });
+    let mut reached: BTreeMap<&str, u64> = BTreeMap::new();
+    let (mut accepted, mut repeated) = (0, 0);
+    for lane in lanes.collect::<Vec<_>>() {
+        let lane = lane.await.unwrap();
+        for (place, times) in lane.reached {
+            *reached.entry(place).or_default() += times;
+        }
+        accepted += lane.accepted;
+        repeated += lane.repeated;
+    }
+    println!("{kills} kills, {accepted} accepted, {repeated} calls repeated, died at: {reached:?}");
     assert!(
         accepted as u64 >= kills,
         "{accepted} messages are too few to tell anything"
     );
-    if kills < 2 * places.len() as u64 {
+    if kills < 100 {
         return;
     }
     let died = |place: &str| reached.get(place).copied().unwrap_or(0);
