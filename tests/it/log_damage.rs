@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fs,
     path::{Path, PathBuf},
     sync::Arc,
@@ -612,9 +612,26 @@ fn written_events(directory: &Path, events: u64) -> Vec<Arc<RecordedEvent>> {
     log.read(Position::ZERO, usize::MAX).unwrap()
 }
 
-/// Opens a damaged directory, holds all it gives against what was written, and says whether the
-/// damage was seen.
-fn open_damaged(directory: &Path, sound: &[Arc<RecordedEvent>], what: &str) -> bool {
+/// Whether a position is of one of these segments, named by the directories that files of a data
+/// directory lie in.
+fn is_of(position: Position, segments: &[PathBuf], firsts: &BTreeSet<u64>) -> bool {
+    let first = firsts.range(..=position.get()).next_back();
+    let named = first.map(|first| Path::new("log").join(format!("{first:020}")));
+    named.is_some_and(|named| segments.iter().any(|path| path.starts_with(&named)))
+}
+
+/// Opens a directory in which these files are damaged, holds all it gives against what was written,
+/// and says whether the damage was seen. No event of another segment may be missing.
+fn open_damaged(
+    directory: &Path,
+    sound: &[Arc<RecordedEvent>],
+    files: &[PathBuf],
+    what: &str,
+) -> bool {
+    let names = fs::read_dir(directory.join("log")).unwrap();
+    let firsts: BTreeSet<u64> = names
+        .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())
+        .collect();
     let before = contents(directory);
     let verified = EventLog::open_read_only(directory).map(|log| {
         let report = log.verify(|_| {}).unwrap();
@@ -632,6 +649,12 @@ fn open_damaged(directory: &Path, sound: &[Arc<RecordedEvent>], what: &str) -> b
     for event in &events {
         let expected = &sound[usize::try_from(event.position.get() - 1).unwrap()];
         assert_eq!(event, expected, "{what}");
+    }
+    let read: BTreeSet<_> = events.iter().map(|event| event.position).collect();
+    let elsewhere = |event: &&Arc<RecordedEvent>| !is_of(event.position, files, &firsts);
+    for event in sound.iter().filter(elsewhere) {
+        let position = event.position;
+        assert!(read.contains(&position), "{what}: {position} is not of it");
     }
     let report = log.verify(|_| {}).unwrap();
     let is_seen = !report.is_sound() && !log.quarantined().is_empty();
@@ -695,7 +718,7 @@ fn flip(
     bytes[at] ^= 1 << bit;
     fs::write(directory.path().join(path), bytes).unwrap();
     let what = format!("bit {bit} of byte {at} of {}", path.display());
-    open_damaged(directory.path(), sound, &what)
+    open_damaged(directory.path(), sound, std::slice::from_ref(path), &what)
 }
 
 /// The files of a directory by their paths in it.
@@ -757,13 +780,14 @@ fn used(bytes: &[u8]) -> usize {
 fn damaged(
     clean: &Path,
     sound: &[Arc<RecordedEvent>],
+    files: &[PathBuf],
     what: &str,
     damage: impl FnOnce(&Path),
 ) -> bool {
     let directory = tempfile::tempdir().unwrap();
     copy(clean, directory.path());
     damage(directory.path());
-    open_damaged(directory.path(), sound, what)
+    open_damaged(directory.path(), sound, files, what)
 }
 
 #[test]
@@ -777,7 +801,8 @@ fn g11_a_file_that_is_cut_off_anywhere_is_detected_or_harmless() {
         let step = (used / 12).max(1);
         for length in (0..used).step_by(step) {
             let what = format!("{} cut to {length} bytes", relative.display());
-            detected += usize::from(damaged(clean.path(), &sound, &what, |directory| {
+            let files = [relative.to_owned()];
+            detected += usize::from(damaged(clean.path(), &sound, &files, &what, |directory| {
                 fs::write(directory.join(relative), &bytes[..length]).unwrap();
             }));
         }
@@ -795,7 +820,8 @@ fn g11_a_block_of_zeros_in_any_file_is_detected_or_harmless() {
         let relative = file.strip_prefix(clean.path()).unwrap();
         for from in (0..used(&bytes)).step_by(BLOCK) {
             let what = format!("{} zeroed from {from}", relative.display());
-            detected += usize::from(damaged(clean.path(), &sound, &what, |directory| {
+            let files = [relative.to_owned()];
+            detected += usize::from(damaged(clean.path(), &sound, &files, &what, |directory| {
                 let mut bytes = bytes.clone();
                 let to = bytes.len().min(from + BLOCK);
                 bytes[from..to].fill(0);
@@ -819,7 +845,9 @@ fn g11_segments_that_changed_places_or_stand_twice_are_detected() {
     for (at, one) in names.iter().enumerate() {
         for other in &names[at + 1..] {
             let pair = format!("{} and {}", one.display(), other.display());
-            let swapped = damaged(clean.path(), &sound, &format!("{pair} swapped"), |data| {
+            let files = [one, other].map(|name| Path::new("log").join(name));
+            let what = format!("{pair} swapped");
+            let swapped = damaged(clean.path(), &sound, &files, &what, |data| {
                 let (log, aside) = (data.join("log"), data.join("aside"));
                 fs::rename(log.join(one), &aside).unwrap();
                 fs::rename(log.join(other), log.join(one)).unwrap();
@@ -828,7 +856,7 @@ fn g11_segments_that_changed_places_or_stand_twice_are_detected() {
             assert!(swapped, "{pair} swapped");
             for (from, to) in [(one, other), (other, one)] {
                 let what = format!("{} over {}", from.display(), to.display());
-                let doubled = damaged(clean.path(), &sound, &what, |data| {
+                let doubled = damaged(clean.path(), &sound, &files, &what, |data| {
                     let log = data.join("log");
                     fs::remove_dir_all(log.join(to)).unwrap();
                     copy(&log.join(from), &log.join(to));
