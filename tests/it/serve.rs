@@ -122,6 +122,12 @@ impl Client {
         Some(serde_json::from_str(&text).unwrap())
     }
 
+    /// What a page says. `None` when the gateway is gone or goes.
+    pub(crate) async fn text(&self, url: &str) -> Option<String> {
+        let asked = self.client.get(url).bearer_auth(&self.token).send();
+        asked.await.ok()?.text().await.ok()
+    }
+
     /// What is to be read there.
     pub(crate) async fn get(&self, url: String) -> Value {
         let request = self.client.get(url).bearer_auth(&self.token);
@@ -262,6 +268,51 @@ fn a_second_gateway_on_the_directory_is_refused_by_its_path() {
     let (status, took) = process.terminate();
     assert!(status.success(), "{status}");
     assert!(took < Duration::from_secs(10), "{took:?}");
+}
+
+#[test]
+fn a_key_from_elsewhere_is_used_and_none_other_is_taken_in_its_place() {
+    let temp = tempfile::tempdir().unwrap();
+    let data = temp.path().join("data");
+    let key = |name: &str| temp.path().join(name);
+    let write = |name: &str, text: &str| std::fs::write(key(name), text).unwrap();
+    write("right", "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n");
+    write("wrong", "HwECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n");
+    write("short", "AAECAwQFBgcICQoLDA0ODw==\n");
+    let with_key = |name: &str| {
+        let mut command = Process::command(&data, "");
+        command.env("HOOKLOG_SECRET_KEY_FILE", key(name));
+        command.stderr(Stdio::piped());
+        command
+    };
+    let (status, _) = Process::try_start(with_key("right")).unwrap().terminate();
+    assert!(status.success(), "{status}");
+    assert!(
+        !data.join("secret.key").exists(),
+        "no key beside the secrets"
+    );
+    for (name, says) in [
+        ("wrong", "does not open the secrets"),
+        ("short", "is not 32 bytes in base64"),
+        ("missing", "No such file"),
+    ] {
+        let refused = with_key(name).output().unwrap();
+        let said = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(78), "{said}");
+        assert!(said.contains(says), "{said}");
+        let named = if name == "wrong" {
+            data.join("secrets")
+        } else {
+            key(name)
+        };
+        assert!(said.contains(&*named.to_string_lossy()), "{said}");
+        assert!(!said.contains("ECAwQFBgcI"), "a key is shown: {said}");
+    }
+    let without = Process::command(&data, "").stderr(Stdio::piped()).output();
+    let said = String::from_utf8(without.unwrap().stderr).unwrap();
+    assert!(said.contains("secret.key is missing"), "{said}");
+    assert!(!data.join("secret.key").exists(), "no new one is made");
+    Process::try_start(with_key("right")).unwrap().kill();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -203,6 +203,14 @@ impl Disk {
     /// Goes on by what was done.
     pub(crate) fn follow(&mut self, record: &Record) {
         let path = &record.path;
+        let is_of_file = matches!(
+            record.done,
+            Done::Written { .. } | Done::Cut { .. } | Done::SyncedFile
+        );
+        // Whoever has it open may go on with a file that was removed.
+        if is_of_file && self.look(path).is_none() {
+            return;
+        }
         match &record.done {
             Done::MadeFile => self.add(path, Node::File(File::default())),
             Done::MadeDirectory => self.add(path, directory()),
