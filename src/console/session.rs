@@ -25,7 +25,7 @@ const TICKET_LIFE: Duration = Duration::from_hours(1);
 /// Most sessions at a time; the one that was longest without a request goes first.
 const SESSIONS_MAX: usize = 1_000;
 /// Most streams that a session has open at a time.
-const STREAMS_MAX: usize = 16;
+pub(super) const STREAMS_MAX: usize = 16;
 /// Most links that were made and not used.
 const TICKETS_MAX: usize = 100;
 /// Most messages that wait for the next page.

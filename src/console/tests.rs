@@ -300,3 +300,35 @@ async fn a_form_of_a_browser_that_tells_only_its_origin_is_taken_from_ours() {
     }
     desk.test.shutdown().await;
 }
+
+#[tokio::test]
+async fn a_session_has_so_many_streams_open_and_one_more_once_one_is_closed() {
+    let desk = Desk::open().await;
+    let session = desk.session(Role::Viewer).await;
+    let open = async |(cookie, _): &(String, String)| {
+        let request = PageRequest {
+            method: "GET".to_owned(),
+            path: format!("{ROOT}/live/deliveries"),
+            cookie: Some(cookie.clone()),
+            ..PageRequest::default()
+        };
+        respond(Arc::clone(&desk.console.inner), request).await
+    };
+    let mut streams = Vec::new();
+    for _ in 0..session::STREAMS_MAX {
+        match open(&session).await {
+            Answer::Events(stream) => streams.push(stream),
+            _ => panic!("one within the limit is refused"),
+        }
+    }
+    assert!(!matches!(open(&session).await, Answer::Events(_)));
+    let other = desk.session(Role::Viewer).await;
+    assert!(
+        matches!(open(&other).await, Answer::Events(_)),
+        "others have theirs"
+    );
+    drop(streams.pop());
+    assert!(matches!(open(&session).await, Answer::Events(_)));
+    drop(streams);
+    desk.test.shutdown().await;
+}

@@ -312,6 +312,33 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_under_another_name_of_another_kind_or_with_a_flipped_bit_is_not_believed() {
+        let data = tempfile::tempdir().unwrap();
+        let ids = ["one", "two"].map(|value| vault(data.path()).seal(SecretKind::Token, value));
+        let ids = ids.map(Result::unwrap);
+        let [one, two] = ids.map(|id| vault(data.path()).path_of(id));
+        let bytes = fs::read(&one).unwrap();
+        fs::write(&two, &bytes).unwrap();
+        let swapped = vault(data.path()).reveal(ids[1]);
+        assert!(matches!(swapped, Err(VaultError::Damaged { path }) if path == two));
+        // The fifth byte is the kind.
+        for at in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut flipped = bytes.clone();
+                flipped[at] ^= 1 << bit;
+                fs::write(&one, flipped).unwrap();
+                let read = vault(data.path()).reveal(ids[0]);
+                assert!(
+                    matches!(read, Err(VaultError::Damaged { .. })),
+                    "{bit} of {at}"
+                );
+            }
+        }
+        fs::write(&one, bytes).unwrap();
+        assert_eq!(*vault(data.path()).reveal(ids[0]).unwrap(), "one");
+    }
+
+    #[test]
     fn another_key_is_noticed_when_the_vault_is_opened() {
         let data = tempfile::tempdir().unwrap();
         vault(data.path());

@@ -274,6 +274,126 @@ fn a_dead_letter_is_discarded() {
     assert!(!said.is_empty());
 }
 
+/// Whether a terminal shows it as it stands: no escape, nothing that reorders or hides.
+fn is_plain(c: char) -> bool {
+    let is_hidden = matches!(
+        c,
+        '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}'
+    );
+    c == '\n' || !(c.is_control() || is_hidden)
+}
+
+/// What would steer a terminal, and what may be a name for all that: it holds no control character.
+const HOSTILE: &str = "x\u{1b}]0;t\u{7}\u{202e}\u{9b}31m\u{8}y";
+const SLY: &str = "x\u{202e}\u{200b}\u{2066}y";
+
+/// Makes things that are named so; those that no name may be are refused.
+fn make_hostile(gateway: &Process, url: &str) {
+    gateway.json(&["api", "create", "orders"]);
+    for made in [
+        &["api", "create", HOSTILE][..],
+        &["application", "create", HOSTILE],
+        &["token", "create", HOSTILE, "--role", "viewer"],
+        &[
+            "subscribe",
+            HOSTILE,
+            url,
+            "--no-retry",
+            "--application",
+            HOSTILE,
+        ],
+        &[
+            "subscribe",
+            "orders",
+            url,
+            "--no-retry",
+            "--application",
+            HOSTILE,
+            "--channel",
+            HOSTILE,
+        ],
+        &["publish", HOSTILE, HOSTILE],
+        &[
+            "publish",
+            "orders",
+            HOSTILE,
+            "--channel",
+            HOSTILE,
+            "--key",
+            HOSTILE,
+        ],
+    ] {
+        gateway.run(made);
+    }
+    for made in [
+        &["api", "create", SLY][..],
+        &["application", "create", SLY],
+        &["token", "create", SLY, "--role", "viewer"],
+        &[
+            "subscribe",
+            "orders",
+            url,
+            "--no-retry",
+            "--application",
+            SLY,
+        ],
+    ] {
+        gateway.json(made);
+    }
+}
+
+#[test]
+fn nothing_that_comes_from_outside_steers_a_terminal() {
+    let (_directory, gateway) = gateway();
+    let url = format!("http://127.0.0.1:{}/hook", free_port());
+    make_hostile(&gateway, &url);
+    let made = gateway.json(&["subscribe", "orders", &url, "--no-retry"]);
+    let subscription = made[0]["id"].as_str().unwrap();
+    gateway.json(&["publish", "orders", HOSTILE]);
+    let of = ["--api", "orders"];
+    let dead = gateway.wait_for(&["dead-letters", of[0], of[1]], |rows| !rows.is_empty());
+    let delivery = dead[0]["delivery"].as_str().unwrap();
+    let mut said = 0;
+    for args in [
+        &["api", "list"][..],
+        &["api", "show", HOSTILE],
+        &["api", "show", SLY],
+        &["application", "show", SLY],
+        &["subscription", "list", SLY],
+        &["api", "show", "nothing\u{1b}[31m\u{202e}"],
+        &["application", "list"],
+        &["application", "show", HOSTILE],
+        &["subscription", "list", HOSTILE],
+        &["subscription", "list", "orders"],
+        &["subscription", "show", subscription],
+        &["token", "list"],
+        &["logs", of[0], of[1]],
+        &["logs", "show", delivery],
+        &["dead-letters", of[0], of[1]],
+        &["explain", delivery],
+        &["events"],
+        &["jobs"],
+        &["publish", "nothing\u{1b}[31m\u{202e}", "x"],
+        &[
+            "subscribe",
+            "orders",
+            "http://127.0.0.1:1/",
+            "--filter",
+            "\u{1b}[31m\u{202e} ==",
+        ],
+    ] {
+        for output in ["table", "json"] {
+            let shown = gateway.run(&[args, &["--output", output]].concat());
+            for bytes in [&shown.stdout, &shown.stderr] {
+                let text = text(bytes);
+                assert!(text.chars().all(is_plain), "{args:?}: {text:?}");
+                said += usize::from(!text.is_empty());
+            }
+        }
+    }
+    assert!(said >= 30, "{said}");
+}
+
 /// G5 over the command: a cut neither loses nor repeats an event.
 #[test]
 fn following_events_goes_on_where_it_was_when_the_gateway_is_back() {

@@ -6,12 +6,16 @@ use std::{
 };
 
 use hooklog::{
+    clock::Clock as _,
     delivery::Egress,
     model::{
         Api, ApiId, ConsumerStatus, Coordinate, DeadLetterQueue, ErrorClass, Message, MockSource,
         Qos, Source, Subscription, SubscriptionId,
     },
-    projection::deliveries::{DeliveryOutcome, DeliveryQuery, DeliveryRow},
+    projection::{
+        deliveries::{DeliveryOutcome, DeliveryQuery, DeliveryRow},
+        metrics::{Counter, Scope},
+    },
     runtime::{ControlError, Runtime},
     testing::{FakeAnswer, TestRuntime},
 };
@@ -515,5 +519,46 @@ async fn dead_letters_with_as_many_headers_as_may_be_reach_other_apis() {
     let seen = seen.lock().unwrap().clone();
     assert_eq!(seen[1..], [(between, 34), (last, 34)]);
     assert_eq!(outcomes(&test, third), [DeliveryOutcome::Delivered]);
+    test.shutdown().await;
+}
+
+/// As when a data centre goes down and comes back.
+#[tokio::test]
+async fn callbacks_that_go_down_together_are_probed_apart_and_get_everything_when_they_are_back() {
+    const SUBSCRIPTIONS: usize = 300;
+    const MESSAGES: usize = 12;
+    let data = tempfile::tempdir().unwrap();
+    let test = TestRuntime::start(data.path(), 7).await.unwrap();
+    let api = test.handle().create_api(Api::named("orders")).await;
+    let api = api.unwrap().id;
+    for _ in 0..SUBSCRIPTIONS {
+        let subscription = Subscription::to("https://example.com/hook").unwrap();
+        test.handle().subscribe(api, subscription).await.unwrap();
+    }
+    let (clock, probes) = (test.clock().clone(), Arc::<Mutex<Vec<u64>>>::default());
+    let seen = Arc::clone(&probes);
+    test.transport().answer(move |request| {
+        if request.probe {
+            seen.lock().unwrap().push(clock.elapsed().as_secs());
+        }
+        FakeAnswer::Status(503)
+    });
+    publish(&test, api, MESSAGES).await;
+    let outage = Duration::from_hours(1);
+    let passed = test.run_until_idle(outage).await;
+    let end = test.clock().elapsed().as_secs();
+    let probes = std::mem::take(&mut *probes.lock().unwrap());
+    let of_last_minutes = probes.iter().filter(|at| **at + 600 > end);
+    let mut by_second = std::collections::BTreeMap::<u64, usize>::new();
+    of_last_minutes.for_each(|at| *by_second.entry(*at).or_default() += 1);
+    let (all, most) = (by_second.values().sum::<usize>(), by_second.values().max());
+    assert!(all >= SUBSCRIPTIONS / 2, "{all} after {passed:?}");
+    assert!(*most.unwrap() <= SUBSCRIPTIONS / 10, "{by_second:?}");
+
+    test.transport().answer(|_| FakeAnswer::Status(200));
+    test.run_until_idle(Duration::from_hours(1)).await;
+    let delivered = test.handle().metrics().totals(Scope::All).unwrap();
+    let delivered = delivered.get(Counter::Delivered);
+    assert_eq!(delivered, (SUBSCRIPTIONS * MESSAGES) as u64);
     test.shutdown().await;
 }

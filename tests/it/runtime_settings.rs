@@ -4,8 +4,8 @@ use std::task::{Context, Waker};
 
 use hooklog::{
     model::{
-        Api, ApiId, Auth, JwtAlgorithm, JwtClaim, JwtProfile, Message, OAuth2, Position, Proxy,
-        ProxyKind, Secret, Signing, SigningKey, Ssl, Subscription,
+        Api, ApiId, Auth, DeadLetterQueue, JwtAlgorithm, JwtClaim, JwtProfile, Message, OAuth2,
+        Position, Proxy, ProxyKind, Secret, Signing, SigningKey, Ssl, Subscription,
     },
     runtime::ControlError,
     testing::TestRuntime,
@@ -276,6 +276,63 @@ async fn a_proxy_that_must_not_be_called_is_refused() {
     });
     let refused = test.handle().create_api(api).await.unwrap_err();
     assert_eq!(pointers(refused), ["/entrypoint/proxy/host"]);
+    test.shutdown().await;
+}
+
+#[tokio::test]
+async fn every_url_that_can_be_set_is_refused_where_it_must_not_be_called() {
+    let data = tempfile::tempdir().unwrap();
+    let (test, api) = runtime(&data).await;
+    let head = test.handle().log().head();
+    for url in [
+        "https://10.0.0.1/",
+        "https://0x0a.1/",
+        "https://169.254.169.254/latest",
+        "https://[::ffff:192.168.0.1]/",
+        "https://[fd00::1]/",
+        "https://box.internal/",
+        "https://box/",
+    ] {
+        let Ok(url) = url.parse::<hooklog::model::CallbackUrl>() else {
+            panic!("{url} is one, though none that may be called");
+        };
+        for place in ["/entrypoint/callbackUrl", "/entrypoint/dlq/url"] {
+            let mut api = Api::named("elsewhere");
+            match place {
+                "/entrypoint/dlq/url" => {
+                    api.entrypoint.dlq = DeadLetterQueue::Http { url: url.clone() };
+                }
+                _ => api.entrypoint.callback_url = Some(url.clone()),
+            }
+            let refused = test.handle().create_api(api).await.unwrap_err();
+            assert_eq!(pointers(refused), [place], "{url}");
+        }
+        let key = "0123456789abcdef0123456789abcdef";
+        let oauth2 = Auth::Oauth2(OAuth2 {
+            endpoint: url.clone(),
+            client_id: "c".to_owned(),
+            client_secret: Secret::new("s"),
+            scopes: Vec::new(),
+        });
+        let jwt = Auth::JwtProfileOauth2(Box::new(JwtProfile {
+            endpoint: url.clone(),
+            ..jwt_profile(key)
+        }));
+        for (callback, auth, place) in [
+            (Some(&url), Auth::None, "/configuration/callbackUrl"),
+            (None, oauth2, "/configuration/auth/endpoint"),
+            (None, jwt, "/configuration/auth/endpoint"),
+        ] {
+            let mut subscription = subscription();
+            if let Some(callback) = callback {
+                subscription.configuration.callback_url = Some(callback.clone());
+            }
+            subscription.configuration.auth = auth;
+            let refused = test.handle().subscribe(api, subscription).await;
+            assert_eq!(pointers(refused.unwrap_err()), [place], "{url}");
+        }
+    }
+    assert_eq!(test.handle().log().head(), head, "nothing was done");
     test.shutdown().await;
 }
 
