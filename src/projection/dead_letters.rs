@@ -27,7 +27,7 @@ use super::{
 use crate::{
     log::RecordedEvent,
     model::{
-        ApiId, ApplicationId, AttemptError, AttemptNumber, DeadLetterQueue, DeadLetterReason,
+        ApiId, ApplicationId, AttemptError, DeadLetterQueue, DeadLetterReason,
         DeliveryDeadLettered, DeliveryId, DiscardReason, Fault, Invalid, JobCursor, MessageRef,
         Position, SubscriptionEvent, SubscriptionId, Timestamp, Version,
     },
@@ -328,10 +328,8 @@ impl Projection for DeadLetters {
                 rows.put(id_key(b's', id.as_uuid()), owners);
             }
             SubscriptionEvent::DeadLettered(dead) => keep(rows, recorded, id, dead)?,
-            // Most deliveries succeed at once, and were never given up. One that was is redelivered,
-            // with another call; where it was never called, or of damaged history, one of both shows.
             SubscriptionEvent::AttemptSucceeded(ok)
-                if ok.attempt.number > AttemptNumber::FIRST || redelivers(rows, id)? =>
+                if may_be_again(rows, id, ok.attempt.number.get())? =>
             {
                 remove(rows, id, &ok.attempt.message)?;
             }
@@ -384,8 +382,19 @@ impl Projection for DeadLetters {
     }
 }
 
-/// Whether the API of a subscription has any that are being delivered again: no other delivery of one
-/// that was given up comes to an end.
+/// Whether a delivery that came to an end with so many calls may have been given up before. Most were
+/// not, and to look for each takes longer than all the rest. One that was is redelivered, and called
+/// again; where it was never called before, or the event of its redelivery is damaged, one of both
+/// shows.
+fn may_be_again(
+    rows: &dyn ReadRows,
+    subscription: SubscriptionId,
+    calls: u32,
+) -> Result<bool, RowError> {
+    Ok(calls > 1 || redelivers(rows, subscription)?)
+}
+
+/// Whether the API of a subscription has any that are being delivered again.
 fn redelivers(rows: &dyn ReadRows, subscription: SubscriptionId) -> Result<bool, RowError> {
     let Some(owners) = rows.look(&id_key(b's', subscription.as_uuid()))? else {
         return Ok(false);
@@ -407,7 +416,9 @@ fn keep(
     if is_forgotten(rows, &dead.message)? {
         return Ok(());
     }
-    remove(rows, subscription, &dead.message)?;
+    if may_be_again(rows, subscription, dead.attempts)? {
+        remove(rows, subscription, &dead.message)?;
+    }
     let letter = DeadLetter {
         position: recorded.position,
         at: recorded.time,
