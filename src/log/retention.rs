@@ -119,6 +119,8 @@ impl EventLog {
             return Err(RetentionError::ReadOnly);
         }
         for segment in &plan.segments {
+            // Who is about to open it would make an empty store where it was.
+            let _opening = self.view().opening();
             if self.view().retire(segment.first, segment.last)? {
                 // Before it is gone, so that what is gone without a word is known as damage.
                 self.view().head_file().retire_below(segment.last.next())?;

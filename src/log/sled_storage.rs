@@ -334,12 +334,16 @@ impl Storage for DirectoryStorage {
 
     fn open(&self, first: Position) -> Result<Arc<dyn SegmentStore>, StorageError> {
         let directory = self.directory(first);
-        if !directory.join("db").is_file() && directory.read_dir().is_ok_and(|d| d.count() > 0) {
-            // sled would make a new, empty store there.
-            return Err(StorageError::corrupt(
-                directory.display().to_string(),
-                "its db file is missing",
-            ));
+        // sled would make a new, empty store there.
+        if !directory.join("db").is_file() {
+            let files = directory.read_dir();
+            let files = files.map_err(|error| StorageError::io(&directory, error))?;
+            if files.count() > 0 {
+                return Err(StorageError::corrupt(
+                    directory.display().to_string(),
+                    "its db file is missing",
+                ));
+            }
         }
         let cache_bytes = self.cache_bytes(first)?;
         if self.in_copies {
@@ -786,6 +790,18 @@ mod tests {
             segment.blobs.lock().unwrap().synced.len() > 2,
             "there are some"
         );
+    }
+
+    #[test]
+    fn a_segment_that_was_removed_is_not_made_anew_by_who_still_opens_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let storage = DirectoryStorage::open(&directory.path().join("data"), 4 << 20).unwrap();
+        drop(storage.create(Position::FIRST).unwrap());
+        drop(storage.open(Position::FIRST).unwrap());
+        storage.remove(Position::FIRST).unwrap();
+        let opened = storage.open(Position::FIRST).map(drop);
+        assert!(matches!(opened, Err(StorageError::Io { .. })), "{opened:?}");
+        assert_eq!(storage.segments().unwrap(), []);
     }
 
     #[test]
