@@ -143,6 +143,8 @@ impl Bench {
             entry: hooklog::model::LogEntry::Every,
         });
         self.flight.ended(version);
+        let state = &self.given.as_ref().expect("it is put back").state;
+        self.flight.arm_retry(state, version, self.now);
     }
 
     fn pass(&mut self, wait: Duration) {

@@ -134,6 +134,9 @@ impl<R> Driver<R> {
         };
         // What has nothing to settle is refused nothing.
         let _ = driver.record(Command::RecoverInterrupted, time);
+        for version in driver.state.open.keys() {
+            driver.flight.arm_retry(&driver.state, *version, time.now());
+        }
         driver
     }
 

@@ -292,7 +292,8 @@ impl Flight {
         }
     }
 
-    /// Counts the wait for the retry of this message from now on, if one is planned.
+    /// Counts the wait for the retry of this message from now on, if one is planned: also while
+    /// nothing asks for it. One that is not told so counts from when it is first asked for.
     pub fn arm_retry(&mut self, state: &SubscriptionState, version: Version, now: Now) {
         let Some(retry) = state.open.get(&version).and_then(|open| open.retry) else {
             return;

@@ -58,7 +58,6 @@ impl<'a> Plan<'a> {
 
     /// What to do, and how long to wait where only time helps.
     pub(super) fn made(mut self) -> (Vec<Action>, Option<Duration>) {
-        self.arm_retries();
         self.forward();
         if self.delivers() {
             self.deliver();
@@ -75,14 +74,6 @@ impl<'a> Plan<'a> {
             self.send();
         }
         self.read();
-    }
-
-    /// Waits count from when they are first seen, also of what is not asked for yet: those of before a
-    /// restart too.
-    fn arm_retries(&mut self) {
-        for version in self.state.open.keys() {
-            self.flight.arm_retry(self.state, *version, self.now);
-        }
     }
 
     /// Behind an open circuit one message at a time is sent, and thousands of subscriptions may be
