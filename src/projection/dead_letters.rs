@@ -439,11 +439,8 @@ fn keep(
         },
         redelivering: false,
     };
+    put(rows, &letter);
     let position = letter.position.get();
-    rows.put(
-        key_of(b'd', letter.api.as_uuid(), position),
-        encode(&letter),
-    );
     rows.put(key_of(b'x', subscription.as_uuid(), position), Vec::new());
     let mut place = letter.api.as_uuid().as_bytes().to_vec();
     place.extend_from_slice(&position.to_be_bytes());
@@ -483,14 +480,13 @@ fn set_redelivering(
     redelivering: bool,
 ) -> Result<(), RowError> {
     let found = find(rows, subscription, message)?;
-    let Some(letter) = found.filter(|letter| letter.redelivering != redelivering) else {
+    let Some(mut letter) = found.filter(|letter| letter.redelivering != redelivering) else {
         return Ok(());
     };
+    letter.redelivering = redelivering;
+    put(rows, &letter);
     let by = if redelivering { 1 } else { -1 };
-    count(rows, REDELIVERING, letter.api, by)?;
-    change(rows, subscription, message, |letter| {
-        letter.redelivering = redelivering;
-    })
+    count(rows, REDELIVERING, letter.api, by)
 }
 
 fn change(
@@ -501,10 +497,14 @@ fn change(
 ) -> Result<(), RowError> {
     if let Some(mut letter) = find(rows, subscription, message)? {
         change(&mut letter);
-        let key = key_of(b'd', letter.api.as_uuid(), letter.position.get());
-        rows.put(key, encode(&letter));
+        put(rows, &letter);
     }
     Ok(())
+}
+
+fn put(rows: &mut Rows<'_>, letter: &DeadLetter) {
+    let key = key_of(b'd', letter.api.as_uuid(), letter.position.get());
+    rows.put(key, encode(letter));
 }
 
 fn find(
