@@ -1,13 +1,7 @@
 //! G2 below the store: a loss of power at any write of a run, over the files that sled writes.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-use std::{
-    env,
-    fs::{self, OpenOptions},
-    io::Write as _,
-    path::Path,
-    process::{Command, Stdio},
-};
+use std::{env, fs::OpenOptions, io::Write as _, path::Path};
 
 use hooklog::{
     log::{EventLog, ExpectedVersion, Health},
@@ -15,7 +9,7 @@ use hooklog::{
     testing::log_conformance::{append, assert_gapless, message, options, stream},
 };
 
-use crate::support::disk::{self, Disk, Done, LEFT, Record};
+use crate::support::disk::{self, Disk, Done, LEFT};
 
 const CHILD_DIRECTORY: &str = "HOOKLOG_TEST_POWER_CHILD";
 /// How many events the run has; 2,000 take some minutes.
@@ -53,24 +47,6 @@ fn power_child() {
             log = EventLog::open(root.join("data"), options(SEGMENT_BYTES)).unwrap();
         }
     }
-}
-
-fn trace_of(events: u64) -> Vec<Record> {
-    let directory = tempfile::tempdir().unwrap();
-    let (root, trace) = (
-        directory.path().join("root"),
-        directory.path().join("trace"),
-    );
-    fs::create_dir(&root).unwrap();
-    let mut child = Command::new(env::current_exe().unwrap());
-    child
-        .args(["--exact", "power::power_child", "--nocapture"])
-        .env(CHILD_DIRECTORY, &root)
-        .env(EVENTS, events.to_string())
-        .stdout(Stdio::null());
-    disk::write_down(&mut child, &root, &trace);
-    assert!(child.status().unwrap().success());
-    disk::read_trace(&trace)
 }
 
 /// The last position that was acknowledged before now.
@@ -113,7 +89,8 @@ fn hold(root: &Path, acknowledged: Position, is_whole: bool, what: &str) {
 #[test]
 fn g2_what_was_acknowledged_survives_a_loss_of_power_at_any_write() {
     let asked = env::var(EVENTS).ok().map(|events| events.parse().unwrap());
-    let records = trace_of(asked.unwrap_or(EVENTS_FEW));
+    let events = (EVENTS, asked.unwrap_or(EVENTS_FEW).to_string());
+    let records = disk::trace_of("power::power_child", CHILD_DIRECTORY, &[events]);
     let mut disk = Disk::new();
     let mut tried = 0_usize;
     for (at, record) in records.iter().enumerate() {

@@ -4,13 +4,7 @@
 //! The suite takes moments spread over the run; `HOOKLOG_POWER_GATEWAY=every` takes each.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-use std::{
-    env,
-    fs::{self, OpenOptions},
-    io::Write as _,
-    path::Path,
-    process::{Command, Stdio},
-};
+use std::{env, fs::OpenOptions, io::Write as _, path::Path};
 
 use hooklog::{
     clock::SystemClock,
@@ -158,24 +152,8 @@ async fn hold(root: &Path, acknowledged: &[Acknowledged], what: &str) {
 
 #[tokio::test]
 async fn g2_a_gateway_keeps_what_it_answered_and_its_secrets_over_a_loss_of_power_at_any_write() {
-    let directory = tempfile::tempdir().unwrap();
-    let (root, trace) = (
-        directory.path().join("root"),
-        directory.path().join("trace"),
-    );
-    fs::create_dir(&root).unwrap();
-    let mut child = Command::new(env::current_exe().unwrap());
-    child
-        .args([
-            "--exact",
-            "power_gateway::power_gateway_child",
-            "--nocapture",
-        ])
-        .env(CHILD_DIRECTORY, &root)
-        .stdout(Stdio::null());
-    disk::write_down(&mut child, &root, &trace);
-    assert!(child.status().unwrap().success());
-    let records = disk::read_trace(&trace);
+    let child = "power_gateway::power_gateway_child";
+    let records = disk::trace_of(child, CHILD_DIRECTORY, &[]);
     let every = env::var("HOOKLOG_POWER_GATEWAY").is_ok_and(|asked| asked == "every");
     let step = if every { 1 } else { records.len() / MOMENTS };
     let (mut disk, mut tried, mut next) = (Disk::new(), 0_usize, 0);

@@ -6,7 +6,7 @@ use std::{
     env, fs,
     io::{self, Read as _},
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     sync::OnceLock,
 };
 
@@ -39,7 +39,7 @@ pub(crate) fn put_between(command: &mut Command, root: &Path, faults: &Path) {
 }
 
 /// Has what a program does below `root` written down in `trace`.
-pub(crate) fn write_down(command: &mut Command, root: &Path, trace: &Path) {
+fn write_down(command: &mut Command, root: &Path, trace: &Path) {
     preload(command, root).env("DISK_TRACE", trace);
 }
 
@@ -73,8 +73,25 @@ pub(crate) struct Record {
     pub(crate) done: Done,
 }
 
+/// What a test of this program did to its disk, run in a process of its own with these variables and
+/// the directory that it is to work in.
+pub(crate) fn trace_of(test: &str, directory: &str, more: &[(&str, String)]) -> Vec<Record> {
+    let place = tempfile::tempdir().unwrap();
+    let (root, trace) = (place.path().join("root"), place.path().join("trace"));
+    fs::create_dir(&root).unwrap();
+    let mut child = Command::new(env::current_exe().unwrap());
+    child
+        .args(["--exact", test, "--nocapture"])
+        .env(directory, &root)
+        .envs(more.iter().cloned())
+        .stdout(Stdio::null());
+    write_down(&mut child, &root, &trace);
+    assert!(child.status().unwrap().success());
+    read_trace(&trace)
+}
+
 /// Reads a trace.
-pub(crate) fn read_trace(path: &Path) -> Vec<Record> {
+fn read_trace(path: &Path) -> Vec<Record> {
     let bytes = fs::read(path).unwrap();
     let mut left = bytes.as_slice();
     let mut records = Vec::new();
