@@ -34,6 +34,7 @@ mod recovery;
 mod repair;
 mod retention;
 mod segment;
+mod sled_flush;
 mod sled_storage;
 mod snapshot;
 mod storage;
@@ -45,6 +46,7 @@ mod writer;
 pub(crate) use self::codec::{Cursor, put_varint};
 #[cfg(feature = "server")]
 pub(crate) use self::error::until;
+pub(crate) use self::sled_flush::flush;
 pub(crate) use self::sled_storage::{remove_unfinished, sync_directory};
 pub use self::{
     append_times::AppendTimes,

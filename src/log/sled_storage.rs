@@ -29,7 +29,7 @@ use crate::kill_point::KillPoint;
 use crate::model::Position;
 
 use super::{
-    OpenError, SegmentStore, Storage, StorageError,
+    OpenError, SegmentStore, Storage, StorageError, sled_flush,
     storage::{Row, Visit},
 };
 
@@ -723,7 +723,7 @@ impl SegmentStore for SledSegment {
     }
 
     fn flush(&self) -> Result<(), StorageError> {
-        self.run(|db| db.flush()).map(drop)
+        self.run(sled_flush::flush)
     }
 
     fn sync(&self) -> Result<(), StorageError> {

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use crate::log::remove_unfinished;
+use crate::log::{flush, remove_unfinished};
 
 use super::{
     Row, RowError,
@@ -112,7 +112,7 @@ impl RowStore for SledStore {
     }
 
     fn flush(&self) -> Result<(), RowError> {
-        isolated(|| self.db().flush()).map(|_| ())
+        isolated(|| flush(self.db()))
     }
 
     fn bytes_on_disk(&self) -> u64 {

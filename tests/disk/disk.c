@@ -3,7 +3,11 @@
  *
  *   sync        every sync fails with EIO
  *   sync-once   the next sync fails with EIO, and the file goes
- *   write       every write finds the disk full
+ *   sync-slow   every sync takes a tenth of a second
+ *   write-slow  every write takes a tenth of a second
+ *   write       the disk is full: the first write comes to its half, and none after it
+ *
+ * A file that holds a number lets so many calls succeed first.
  *
  * A record of the trace: what (1 byte), length of the path (4), path, offset or length (8), length of
  * the data (4), data; numbers as the machine has them. The path is relative to DISK_ROOT; the data of a
@@ -112,27 +116,68 @@ static void record(char what, const char *path, uint64_t number, const void *dat
   errno = kept;
 }
 
-static int is_asked(const char *fault) {
+struct fault {
+  const char *name;
+  /* How many calls succeed first; -1 where its file was not seen yet. */
+  long left;
+};
+
+static struct fault sync_always = {"sync", -1}, sync_once = {"sync-once", -1},
+                    sync_slow = {"sync-slow", -1}, write_slow = {"write-slow", -1},
+                    full = {"write", -1};
+
+/* Whether a call fails by this fault. */
+static int is_due(struct fault *fault) {
   const char *faults = getenv("DISK_FAULTS");
   if (!faults) return 0;
-  char path[PATH_MAX];
-  snprintf(path, sizeof path, "%s/%s", faults, fault);
-  int kept = errno;
-  int asked = strstr(fault, "-once") ? REAL(unlink)(path) == 0 : access(path, F_OK) == 0;
+  int kept = errno, due = 0;
+  char path[PATH_MAX], number[32] = "";
+  snprintf(path, sizeof path, "%s/%s", faults, fault->name);
+  int file = REAL(open)(path, O_RDONLY | O_CLOEXEC);
+  if (file < 0) {
+    fault->left = -1;
+  } else {
+    if (fault->left < 0 && read(file, number, sizeof number - 1) >= 0) fault->left = atol(number);
+    close(file);
+    if (fault->left > 0) {
+      fault->left--;
+    } else {
+      due = 1;
+    }
+  }
+  if (due && strstr(fault->name, "-once")) {
+    due = REAL(unlink)(path) == 0;
+    fault->left = -1;
+  }
   errno = kept;
-  return asked;
+  return due;
 }
 
 static int refuses_write(void) {
-  if (!is_asked("write")) return 0;
+  if (!is_due(&full)) return 0;
   errno = ENOSPC;
   return 1;
 }
 
+/* How much of a write has room. */
+static size_t room(size_t length) {
+  static int was_full;
+  int is_full = is_due(&full), is_first = is_full && !was_full;
+  was_full = is_full;
+  return is_full ? is_first ? length / 2 : 0 : length;
+}
+
 static int refuses_sync(void) {
-  if (!is_asked("sync") && !is_asked("sync-once")) return 0;
+  if (!is_due(&sync_always) && !is_due(&sync_once)) return 0;
   errno = EIO;
   return 1;
+}
+
+static void slow_down(struct fault *fault) {
+  begin();
+  int slow = is_due(fault);
+  end();
+  if (slow) usleep(100000);
 }
 
 static int opened(int directory, const char *name, int flags, mode_t mode) {
@@ -181,8 +226,11 @@ ssize_t write(int fd, const void *data, size_t length) {
   char path[PATH_MAX];
   const char *below = of_fd(fd, path);
   if (!below) return REAL(write)(fd, data, length);
+  slow_down(&write_slow);
   begin();
-  ssize_t written = refuses_write() ? -1 : REAL(write)(fd, data, length);
+  size_t fits = room(length);
+  ssize_t written = fits || !length ? REAL(write)(fd, data, fits) : -1;
+  if (!fits && length) errno = ENOSPC;
   if (written > 0) record('W', below, lseek(fd, 0, SEEK_CUR) - written, data, written);
   end();
   return written;
@@ -192,8 +240,11 @@ static ssize_t written_at(int fd, const void *data, size_t length, off64_t offse
   char path[PATH_MAX];
   const char *below = of_fd(fd, path);
   if (!below) return REAL(pwrite64)(fd, data, length, offset);
+  slow_down(&write_slow);
   begin();
-  ssize_t written = refuses_write() ? -1 : REAL(pwrite64)(fd, data, length, offset);
+  size_t fits = room(length);
+  ssize_t written = fits || !length ? REAL(pwrite64)(fd, data, fits, offset) : -1;
+  if (!fits && length) errno = ENOSPC;
   if (written > 0) record('W', below, offset, data, written);
   end();
   return written;
@@ -227,6 +278,7 @@ static int synced(int fd, int (*sync)(int)) {
   struct stat found;
   const char *below = of_fd(fd, path);
   if (!below || fstat(fd, &found)) return sync(fd);
+  slow_down(&sync_slow);
   begin();
   int done = refuses_sync() ? -1 : sync(fd);
   if (!done) record(S_ISDIR(found.st_mode) ? 'Y' : 'S', below, 0, NULL, 0);

@@ -505,15 +505,6 @@ impl Field {
         all[all.len() * 99 / 100]
     }
 
-    /// A figure of the process's memory, in KiB, as the system tells it.
-    fn memory_kib(&self, figure: &str) -> u64 {
-        let path = format!("/proc/{}/status", self.gateway.child.id());
-        let status = std::fs::read_to_string(path).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix(figure));
-        let kib = line.unwrap().trim_start_matches(':').trim();
-        kib.trim_end_matches(" kB").parse().unwrap()
-    }
-
     /// Every delivery of a subscription that the log tells of.
     async fn logged(&self, subscription: &str) -> Vec<Value> {
         let query = format!("subscription={subscription}&limit=1000");
@@ -558,14 +549,14 @@ async fn hostile_callbacks_cost_the_others_nothing_and_the_gateway_no_memory() {
     let stand_ins = field.stand_in_for(&enemies).await;
     let before = field.p99_of_messages().await;
     field.pause(&stand_ins).await;
-    let resident = field.memory_kib("VmRSS");
+    let resident = field.gateway.memory_kib("VmRSS");
 
     let mut subscriptions = Vec::new();
     for enemy in &enemies.all {
         subscriptions.push(field.subscribe(&enemy.configuration).await);
     }
     let among = field.p99_of_messages().await;
-    let growth = field.memory_kib("VmHWM").saturating_sub(resident);
+    let growth = field.gateway.memory_kib("VmHWM").saturating_sub(resident);
     println!(
         "{} enemies: p99 {before:?}, among them {among:?}; {resident} KiB, {growth} KiB more",
         enemies.all.len()

@@ -4,8 +4,10 @@
 use std::{
     collections::BTreeSet,
     fs,
+    io::{BufRead as _, BufReader},
     path::Path,
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use hooklog::{
@@ -21,6 +23,21 @@ use crate::{
 
 /// The watermark is the disk's own here: nothing is refused before it refuses.
 const CONFIG: &str = "[log]\nfree_bytes_min = 0\n";
+
+/// How many syncs succeed before one fails, each number in turn.
+const SYNCS: u32 = 12;
+/// How many writes fit before the disk is full, each number in turn.
+const WRITES: u32 = 30;
+/// More writes than a start makes.
+const START_WRITES_MAX: u32 = 500;
+const START_WRITES_STEP: usize = 7;
+const FIRST_WRITES_STEP: usize = 3;
+const PUBLISHERS: usize = 200;
+const MESSAGES_EACH: usize = 15;
+const MESSAGE_BYTES: usize = 64 << 10;
+/// How much more memory the gateway may have: less than four times what all publishers send at once,
+/// and what is kept at hand of the log.
+const GROWTH_MAX_KIB: u64 = 4 * (PUBLISHERS * MESSAGE_BYTES >> 10) as u64 + (112 << 10);
 
 /// A gateway, what it calls, and what it said that it took.
 struct Scene {
@@ -74,22 +91,35 @@ impl Scene {
 
     /// Waits until `/readyz` answers so.
     async fn becomes(&self, status: u16) -> String {
-        loop {
-            let (found, said) = self.ready().await;
-            if found == status {
-                return said;
+        let wait = async {
+            loop {
+                let (found, said) = self.ready().await;
+                if found == status {
+                    return said;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
             }
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-        }
+        };
+        within(&format!("{status} of /readyz"), wait).await
+    }
+
+    /// Kills it, and starts another in its place.
+    async fn start_again(&mut self) {
+        self.gateway.child.kill().unwrap();
+        self.gateway.child.wait().unwrap();
+        self.gateway = start(self.directory.path());
+        self.becomes(200).await;
     }
 
     /// Everything that was taken arrives, and the data directory holds together.
     async fn account(self) {
-        let wanted = self.accepted.clone();
-        let mut seen = 0;
-        while !wanted.is_subset(&delivered(&self.callback)) {
-            seen = self.callback.wait_for(seen + 1).await.len();
-        }
+        let arrive = async {
+            let mut seen = 0;
+            while !self.accepted.is_subset(&delivered(&self.callback)) {
+                seen = self.callback.wait_for(seen + 1).await.len();
+            }
+        };
+        within("what was accepted", arrive).await;
         let gateway = self.gateway;
         let ended = tokio::task::spawn_blocking(|| gateway.terminate());
         assert!(ended.await.unwrap().0.success());
@@ -102,11 +132,22 @@ impl Scene {
     }
 }
 
+/// What is waited for, which has long to come.
+async fn within<T>(what: &str, waiting: impl Future<Output = T>) -> T {
+    let waited = tokio::time::timeout(Duration::from_secs(60), waiting);
+    waited.await.unwrap_or_else(|_| panic!("no {what}"))
+}
+
 fn start(directory: &Path) -> Process {
+    Process::try_start(command(directory)).unwrap()
+}
+
+/// A start over a disk that fails as files in `faults` say.
+fn command(directory: &Path) -> Command {
     let data = directory.join("data");
     let mut command = Process::command(&data, CONFIG);
     disk::put_between(&mut command, &data, &directory.join("faults"));
-    Process::try_start(command).unwrap()
+    command
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -123,12 +164,148 @@ async fn g10_after_a_failed_sync_nothing_is_taken_before_a_restart_and_nothing_t
     let said = scene.becomes(503).await;
     assert!(said.contains("start the gateway again"), "{said}");
     assert!(!scene.publish().await, "taken though a sync had failed");
-    scene.gateway.child.kill().unwrap();
-    scene.gateway.child.wait().unwrap();
-    scene.gateway = start(scene.directory.path());
-    scene.becomes(200).await;
+    scene.start_again().await;
     assert!(scene.publish().await);
     scene.account().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn g10_whichever_sync_fails_it_is_told_and_nothing_taken_is_lost() {
+    let mut scene = Scene::set_up().await;
+    for succeed in 0..SYNCS {
+        let fault = scene.fault("sync-once");
+        fs::write(&fault, succeed.to_string()).unwrap();
+        // Views are synced too, and may find it first.
+        let fails = async {
+            while scene.publish().await {
+                if !fault.exists() {
+                    fs::write(&fault, "").unwrap();
+                }
+            }
+        };
+        within("failure of a sync", fails).await;
+        let _ = fs::remove_file(&fault);
+        let (status, said) = scene.ready().await;
+        assert_eq!(status, 503, "after {succeed} syncs: {said}");
+        assert!(said.contains("start the gateway again"), "{said}");
+        scene.start_again().await;
+        assert!(scene.publish().await);
+    }
+    scene.account().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_is_full_at_any_write_is_told_and_goes_on_by_itself_when_there_is_room() {
+    let mut scene = Scene::set_up().await;
+    for fit in 0..WRITES {
+        fs::write(scene.fault("write"), fit.to_string()).unwrap();
+        let refused = async { while scene.publish().await {} };
+        within("refusal of a message", refused).await;
+        let (status, said) = scene.ready().await;
+        assert_eq!(status, 503, "after {fit} writes: {said}");
+        assert!(said.contains("no room"), "{said}");
+        fs::remove_file(scene.fault("write")).unwrap();
+        scene.becomes(200).await;
+        assert!(scene.publish().await, "there is room after {fit} writes");
+    }
+    scene.account().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_whose_disk_is_full_at_any_write_says_so_or_serves_and_harms_nothing() {
+    let mut scene = Scene::set_up().await;
+    let (mut refused, mut served) = (0, 0);
+    for fit in (0..START_WRITES_MAX).step_by(START_WRITES_STEP) {
+        assert!(scene.publish().await);
+        scene.gateway.child.kill().unwrap();
+        scene.gateway.child.wait().unwrap();
+        fs::write(scene.fault("write"), fit.to_string()).unwrap();
+        let mut starting = command(scene.directory.path());
+        let mut child = starting.stderr(Stdio::piped()).spawn().unwrap();
+        let mut says = String::new();
+        let mut lines = BufReader::new(child.stdout.take().unwrap());
+        lines.read_line(&mut says).unwrap();
+        if says.is_empty() {
+            let ended = child.wait_with_output().unwrap();
+            let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+            assert!(matches!(ended.status.code(), Some(1 | 78)), "{ended:?}");
+            assert!(said.contains("error: "), "after {fit} writes: {said}");
+            assert!(said.to_lowercase().contains("no space"), "{said}");
+            assert!(!said.contains("panicked"), "{said}");
+            refused += 1;
+        } else {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            served += 1;
+        }
+        fs::remove_file(scene.fault("write")).unwrap();
+        scene.gateway = start(scene.directory.path());
+        scene.becomes(200).await;
+        if served > 0 {
+            break;
+        }
+    }
+    println!("{refused} starts refused");
+    assert!(served > 0, "not after {START_WRITES_MAX} writes");
+    scene.account().await;
+}
+
+#[test]
+fn a_first_start_whose_disk_is_full_at_any_write_leaves_a_directory_that_can_be_begun_again() {
+    for fit in (0..START_WRITES_MAX).step_by(FIRST_WRITES_STEP) {
+        let directory = tempfile::tempdir().unwrap();
+        let faults = directory.path().join("faults");
+        fs::create_dir(&faults).unwrap();
+        fs::write(faults.join("write"), fit.to_string()).unwrap();
+        // What waits for a write waits when it fails.
+        fs::write(faults.join("write-slow"), fit.to_string()).unwrap();
+        let served = Process::try_start(command(directory.path()));
+        let is_served = served.is_ok();
+        served.map_or_else(
+            |status| assert!(matches!(status.code(), Some(1 | 78)), "{status}"),
+            Process::kill,
+        );
+        fs::remove_dir_all(&faults).unwrap();
+        start(directory.path()).kill();
+        if is_served {
+            return;
+        }
+    }
+    panic!("not served after {START_WRITES_MAX} writes");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_publishers_on_a_slow_disk_are_answered_or_refused_and_memory_stays() {
+    let scene = Scene::set_up().await;
+    fs::write(scene.fault("sync-slow"), "").unwrap();
+    let before = scene.gateway.memory_kib("VmRSS");
+    let path = format!("{}/v1/apis/{}/messages", scene.gateway.url, scene.api);
+    let body = json!({"content": "x".repeat(MESSAGE_BYTES)});
+    let publishers = (0..PUBLISHERS).map(|_| {
+        let (client, path, body) = (scene.client.clone(), path.clone(), body.clone());
+        tokio::spawn(async move {
+            let mut taken = Vec::new();
+            for _ in 0..MESSAGES_EACH {
+                let answer = client.post(path.clone(), &body).await;
+                taken.extend(answer.map(|answer| answer["id"].as_str().unwrap().to_owned()));
+            }
+            taken
+        })
+    });
+    let mut accepted = BTreeSet::new();
+    for publisher in publishers.collect::<Vec<_>>() {
+        accepted.extend(within("answers", publisher).await.unwrap());
+    }
+    let growth = scene.gateway.memory_kib("VmHWM").saturating_sub(before);
+    println!(
+        "{} of {} taken, {growth} KiB more",
+        accepted.len(),
+        PUBLISHERS * MESSAGES_EACH
+    );
+    assert!(growth < GROWTH_MAX_KIB, "{growth} KiB more");
+    assert!(!accepted.is_empty());
+    fs::remove_file(scene.fault("sync-slow")).unwrap();
+    Scene { accepted, ..scene }.account().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -71,6 +71,15 @@ impl Process {
         (self.child.wait().unwrap(), began.elapsed())
     }
 
+    /// A figure of its memory, in KiB, as the system tells it.
+    pub(crate) fn memory_kib(&self, figure: &str) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(figure));
+        let kib = line.unwrap().trim_start_matches(':').trim();
+        kib.trim_end_matches(" kB").parse().unwrap()
+    }
+
     pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();

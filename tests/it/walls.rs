@@ -115,7 +115,7 @@ const ROOMS: &[(&str, &[&str])] = &[
 
 /// Crates that could be swapped, and where alone they are seen.
 const CRATES: &[(&str, &[&str])] = &[
-    ("sled", &["log/sled_storage", "projection/sled_store"]),
+    ("sled", &["log/sled_", "projection/sled_store"]),
     ("actix", &["actor/"]),
     ("actix_rt", &["actor/"]),
     ("actix_web", &["http/server"]),
