@@ -25,6 +25,9 @@ pub const APPEND_BYTES_MAX: usize = 16 << 20;
 /// A segment is sealed at so many index rows, one for each stream of each commit. Opening a log scans
 /// them, at some two microseconds each.
 const SEGMENT_INDEX_ROWS_MAX: u64 = 200_000;
+/// How much more a segment takes, as a part of its largest size, before one that could not be begun
+/// behind it is tried again.
+const SEGMENT_REFUSED_PART: u64 = 16;
 
 /// Where a stream must stand for an append to be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,6 +163,10 @@ struct Active {
     store: Arc<dyn SegmentStore>,
     bytes: u64,
     index_rows: u64,
+    /// Nothing is written behind a damaged page.
+    is_damaged: bool,
+    /// It is sealed when it holds so many bytes: the segment behind it could not be begun before.
+    sealed_from_bytes: u64,
 }
 
 /// The writer of a log. One per log; it owns what is written next.
@@ -250,14 +257,14 @@ impl LogCore {
                 if mode != OpenMode::ReadOnly {
                     store.sync()?;
                 }
-                // Nothing more is written behind a damaged page.
-                let bytes = if sound { bytes } else { u64::MAX };
                 self.active = Some(Active {
                     first,
                     created,
                     store,
                     bytes,
                     index_rows,
+                    is_damaged: !sound,
+                    sealed_from_bytes: 0,
                 });
             }
         }
@@ -470,7 +477,9 @@ impl LogCore {
             let old = now.since(active.created) >= self.options.segment_age_max;
             let large = active.bytes >= self.options.segment_bytes_max
                 || active.index_rows >= SEGMENT_INDEX_ROWS_MAX;
-            if active.first == next || !(old || large) {
+            let due = (old || large) && active.bytes >= active.sealed_from_bytes;
+            let due = due || active.is_damaged;
+            if active.first == next || !due {
                 return Ok(());
             }
             // What fails behind this touches nothing that was written.
@@ -481,7 +490,19 @@ impl LogCore {
             self.record(next.previous());
             KillPoint::Seal.pass();
         }
-        self.begin_segment(next, now, Vec::new())?;
+        if let Err(error) = self.begin_segment(next, now, Vec::new()) {
+            let sound = self.active.as_mut().filter(|active| !active.is_damaged);
+            return match (&error, sound) {
+                (StorageError::Full { .. }, _) | (_, None) => Err(error),
+                // Too many open files, or the like: what there is takes more, and it is tried again.
+                (_, Some(active)) => {
+                    tracing::warn!(%error, "no segment can be begun: the newest grows");
+                    let more = self.options.segment_bytes_max / SEGMENT_REFUSED_PART;
+                    active.sealed_from_bytes = active.bytes.saturating_add(more);
+                    Ok(())
+                }
+            };
+        }
         self.record(next.previous());
         self.sync_record();
         Ok(())
@@ -518,6 +539,8 @@ impl LogCore {
             store,
             bytes: 0,
             index_rows: 0,
+            is_damaged: false,
+            sealed_from_bytes: 0,
         });
         Ok(())
     }
