@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use hooklog::{
-    model::{Api, DeliveryMode, FilterVerdict, Moment, Qos, Subscription, Timestamp, Version},
+    model::{
+        Api, ApiState, DeadLetterQueue, DeliveryMode, FilterVerdict, Moment, OnFailure, Qos,
+        Subscription, Timestamp, Version,
+    },
     subscription::{Call, Command, Driver, Job, MessageMeta, Now, SubscriptionState, Time, apply},
 };
 
@@ -167,6 +170,81 @@ fn under_at_most_once_the_rate_is_kept_by_calls_whose_takes_become_durable_toget
     assert_eq!(sent_at.len(), 5, "{sent_at:?}");
     let apart = sent_at.windows(2).map(|pair| pair[1] - pair[0]);
     assert!(apart.min().unwrap() >= 180, "{sent_at:?}");
+}
+
+/// A driver under at-most-once that has asked for the take of its one message.
+fn taking() -> Driver<()> {
+    let mut api = Api::named("orders");
+    api.entrypoint.qos = Qos::AtMostOnce;
+    let mut driver = driver(api, |_| {});
+    driver.plan(&Still, Version::FIRST);
+    driver.offer(metas(1, 1));
+    assert_eq!(asked(driver.plan(&Still, Version::FIRST)), (vec![], 1));
+    driver
+}
+
+#[test]
+fn under_at_most_once_a_message_whose_take_is_on_its_way_at_a_stop_is_called_with_before_it() {
+    let mut driver = taking();
+    driver.drain();
+    assert!(!driver.is_quiet(), "its take is on its way");
+    driver.appended(Version::new(2));
+    assert!(!driver.is_quiet(), "it would be taken for interrupted");
+    let call = sent(driver.plan(&Still, Version::FIRST));
+    assert_eq!(call.message, message(1));
+    let report = Box::new(report(status(200)));
+    driver.ended(&call, report, true, &Still).unwrap();
+    driver.plan(&Still, Version::FIRST);
+    driver.appended(Version::new(3));
+    assert!(driver.is_quiet());
+    assert_eq!(driver.state().counters.delivered, 1);
+}
+
+#[test]
+fn under_at_most_once_a_pause_and_a_stopped_api_leave_no_message_taken_and_not_called_with() {
+    let mut paused = taking();
+    paused.execute(Command::Pause, (), &Still).unwrap();
+    let mut stopped = taking();
+    let mut api = Api::clone(stopped.api());
+    api.state = ApiState::Stopped;
+    stopped.set_api(Arc::new(api), &Still);
+    for driver in [&mut paused, &mut stopped] {
+        driver.appended(Version::new(2));
+        let call = sent(driver.plan(&Still, Version::FIRST));
+        assert_eq!(call.message, message(1));
+    }
+}
+
+#[test]
+fn a_message_that_cannot_be_read_while_another_interrupted_its_subscription_is_not_forgotten() {
+    let mut api = Api::named("orders");
+    api.entrypoint.dlq = DeadLetterQueue::None;
+    api.entrypoint.on_failure = OnFailure::Interrupt;
+    let mut driver = driver(api, |_| {});
+    let head = Version::new(2);
+    driver.plan(&Still, head);
+    driver.offer(metas(1, 2));
+    let calls: Vec<_> = driver
+        .plan(&Still, head)
+        .into_iter()
+        .filter_map(|job| match job {
+            Job::Send(call) => Some(call),
+            _ => None,
+        })
+        .collect();
+    let [first, second] = calls.as_slice() else {
+        panic!("two calls: {calls:?}");
+    };
+    let lost = |driver: &mut Driver<()>, call: &Call| {
+        let why = "its page is damaged".to_owned();
+        driver.unsendable(call, why, &Still).unwrap();
+    };
+    lost(&mut driver, first);
+    assert!(!driver.state().is_running());
+    lost(&mut driver, second);
+    driver.execute(Command::ResumeFailure, (), &Still).unwrap();
+    let again: Vec<_> = asked(driver.plan(&Still, head)).0;
+    assert_eq!(again, [1, 2]);
 }
 
 #[test]

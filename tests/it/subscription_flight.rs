@@ -26,6 +26,8 @@ struct Bench {
     flight: Flight,
     now: Now,
     head: u64,
+    /// Most messages that a read brings.
+    read_max: usize,
     key: fn(u64) -> Option<String>,
     accepted_at: fn(u64) -> Timestamp,
     sent: Vec<(u64, bool)>,
@@ -44,6 +46,7 @@ fn bench(subscription: Subscription, policy: Policy) -> Bench {
             elapsed: Duration::ZERO,
         },
         head: HEAD,
+        read_max: usize::MAX,
         key: |_| None,
         accepted_at: |_| Timestamp::EPOCH,
         sent: Vec::new(),
@@ -88,7 +91,8 @@ impl Bench {
                     Action::Wake { after } if !worked => return Some(after),
                     Action::Wake { .. } => {}
                     Action::Read { after, limit } => {
-                        let last = self.head.min(after.get() + limit as u64);
+                        let limit = limit.min(self.read_max) as u64;
+                        let last = self.head.min(after.get() + limit);
                         self.offer(after.get() + 1, last);
                         worked = true;
                     }
@@ -276,6 +280,29 @@ fn after_a_crash_what_has_no_outcome_is_sent_again_and_keys_still_hold() {
         bench.sent(),
         [2, 6, 8, 10, 12],
         "1 waits for its retry, and 3 for 1"
+    );
+}
+
+#[test]
+fn keys_that_a_short_read_did_not_bring_are_asked_for_again() {
+    let keyed = Subscription {
+        delivery_mode: DeliveryMode::Keyed,
+        ..subscription()
+    };
+    let mut bench = bench(keyed, policy(Retry::default()));
+    bench.key = |version| Some((version % 2).to_string());
+    bench.rest();
+    assert_eq!(bench.sent(), [1, 2]);
+    bench.end(1, status(500));
+    bench.end(2, status(500));
+    bench.flight = Flight::new();
+    // Messages are large, and come one at a time.
+    bench.read_max = 1;
+    bench.rest();
+    assert_eq!(
+        bench.sent(),
+        [0; 0],
+        "each is behind one that waits for its retry"
     );
 }
 

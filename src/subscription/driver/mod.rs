@@ -112,6 +112,8 @@ pub struct Driver<R> {
     /// to do: most subscriptions stand still most of the time.
     policy: OnceCell<Arc<Policy>>,
     draining: bool,
+    /// An append came to nothing: what is applied may not be in the log.
+    failed: bool,
 }
 
 impl<R> Driver<R> {
@@ -131,6 +133,7 @@ impl<R> Driver<R> {
             api,
             policy: OnceCell::new(),
             draining: false,
+            failed: false,
         };
         // What has nothing to settle is refused nothing.
         let _ = driver.record(Command::RecoverInterrupted, time);
@@ -186,7 +189,8 @@ impl<R> Driver<R> {
         self.state.has_ended() && self.is_quiet()
     }
 
-    /// Begins nothing more. What is under way ends, and is recorded.
+    /// Begins nothing more. What is under way ends, and is recorded; a call whose take is asked for
+    /// is under way.
     pub fn drain(&mut self) {
         self.draining = true;
     }
@@ -224,6 +228,16 @@ impl<R> Driver<R> {
                 break;
             }
         }
+        if !self.failed && (self.draining || self.api.state != ApiState::Started) {
+            let policy = Arc::clone(self.policy());
+            let begun = self.flight.next_of_begun(&self.state, &policy, time.now());
+            for action in begun {
+                match action {
+                    Action::Wake { after } => wake = Some(after),
+                    other => jobs.extend(self.job(other)),
+                }
+            }
+        }
         self.append_next(&mut jobs);
         jobs.extend(wake.map(|after| Job::Wake { after }));
         if jobs.is_empty() && self.is_quiet() && self.flight.ahead() == 0 {
@@ -233,7 +247,10 @@ impl<R> Driver<R> {
     }
 
     fn may_plan(&self) -> bool {
-        !self.draining && self.outbox.has_room() && self.api.state == ApiState::Started
+        !self.failed
+            && !self.draining
+            && self.outbox.has_room()
+            && self.api.state == ApiState::Started
     }
 
     fn job(&self, action: Action) -> Option<Job<R>> {
@@ -336,7 +353,8 @@ impl<R> Driver<R> {
             report,
             entry: self.api.analytics.entry(sampled),
         };
-        self.conclude(call, command, time)
+        let decided = decide(&self.state, command, &call.policy, &time.moment());
+        self.conclude(call, decided, time)
     }
 
     /// A call was not made before its deadline: its message is given up. Of a subscription that does
@@ -358,17 +376,21 @@ impl<R> Driver<R> {
             message: call.message,
             detail,
         };
-        self.conclude(call, command, time)
+        let decided = decide(&self.state, command, &call.policy, &time.moment());
+        if decided.as_ref().is_ok_and(Vec::is_empty) {
+            self.flight.not_made(call.message.version);
+            return Ok(());
+        }
+        self.conclude(call, decided, time)
     }
 
-    /// A call ends under the policy it began with.
+    /// A call ends, as was decided under the policy it began with.
     fn conclude(
         &mut self,
         call: &Call,
-        command: Command,
+        decided: Result<Vec<SubscriptionEvent>, Rejection>,
         time: &impl Time,
     ) -> Result<(), Rejection> {
-        let decided = decide(&self.state, command, &call.policy, &time.moment());
         self.flight.ended(call.message.version);
         let events = decided.as_ref().map_or(0, Vec::len);
         if events == 0 {
@@ -420,7 +442,7 @@ impl<R> Driver<R> {
     /// The append that was asked for is not in the log, or may not be: only the log knows what
     /// this subscription is now, so this driver is of no more use. Gives who waited.
     pub fn append_failed(&mut self) -> Vec<R> {
-        self.draining = true;
+        self.failed = true;
         self.outbox.fail()
     }
 

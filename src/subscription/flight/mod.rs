@@ -322,9 +322,10 @@ impl Flight {
         sent.map(|(version, _)| *version).collect()
     }
 
-    /// Whether no call has begun and no dead letter is on its way.
+    /// Whether no call has begun or is about to, and no dead letter is on its way. A take that is
+    /// on record and not followed by its call would be taken for an interrupted one.
     pub fn is_quiet(&self) -> bool {
-        self.forwarding.is_none() && self.calls.values().all(|call| call.stage != Stage::Sent)
+        self.forwarding.is_none() && self.calls.is_empty()
     }
 
     /// Whether any message is being called with, or is about to be.
@@ -371,6 +372,20 @@ impl Flight {
         if !actions.iter().any(|a| matches!(a, Action::Record(_))) {
             actions.extend(wake.map(|after| Action::Wake { after }));
         }
+        actions
+    }
+
+    /// As [`next`](Self::next), of one that begins nothing more: a call whose take is on record has
+    /// begun, and is made.
+    pub fn next_of_begun(
+        &mut self,
+        state: &SubscriptionState,
+        policy: &Policy,
+        now: Now,
+    ) -> Vec<Action> {
+        self.drop_refused_takes(state);
+        let (mut actions, wake) = Plan::new(self, state, policy, now, Version::ZERO).begun();
+        actions.extend(wake.map(|after| Action::Wake { after }));
         actions
     }
 
@@ -435,9 +450,12 @@ impl Flight {
         }
     }
 
-    /// A message that retention has cut is held by no key.
+    /// A message that retention has cut is held by no key. What lies behind the last that came was
+    /// not read, and is asked for again.
     fn learn_keys(&mut self, reading: Reading, messages: Vec<MessageMeta>) {
-        for place in 1..=reading.limit as u64 {
+        let end = reading.after.plus(reading.limit as u64);
+        let last = messages.last().map_or(end, |meta| meta.message.version);
+        for place in 1..=last.min(end).distance_from(reading.after) {
             self.keys.insert(reading.after.plus(place), None);
         }
         for meta in messages {

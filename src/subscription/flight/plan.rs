@@ -61,7 +61,15 @@ impl<'a> Plan<'a> {
         self.forward();
         if self.delivers() {
             self.deliver();
+        } else {
+            self.send_taken();
         }
+        (self.actions, self.wake)
+    }
+
+    /// The calls that have begun already, and how long to wait for the next of them.
+    pub(super) fn begun(mut self) -> (Vec<Action>, Option<Duration>) {
+        self.send_taken();
         (self.actions, self.wake)
     }
 
