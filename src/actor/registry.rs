@@ -121,6 +121,12 @@ impl Group {
         Arc::clone(&self.api.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    fn members(&self) -> Vec<SubscriptionId> {
+        let members = self.members.lock();
+        let members = members.unwrap_or_else(PoisonError::into_inner);
+        members.iter().copied().collect()
+    }
+
     /// The last version of its messages that may be read.
     pub(super) fn head(&self) -> Version {
         Version::new(self.head.load(Ordering::Acquire))
@@ -186,6 +192,23 @@ impl Registry {
         };
         *group.api.write().unwrap_or_else(PoisonError::into_inner) = api;
         self.wake_group(&group);
+    }
+
+    /// Whether it has an actor: also one that is over may, until nothing of it is left to do.
+    pub fn runs(&self, id: SubscriptionId) -> bool {
+        self.entries().contains_key(&id)
+    }
+
+    /// A subscription of this API whose dead letters are still to be forwarded.
+    pub async fn forwards_of(&self, id: ApiId) -> Option<SubscriptionId> {
+        let members = self.group(id)?.members();
+        for member in members {
+            let shown = self.inspect(member).await;
+            if shown.is_ok_and(|shown| !shown.state.forwards.is_empty()) {
+                return Some(member);
+            }
+        }
+        None
     }
 
     /// Forgets an API. Its subscriptions must have been closed.
@@ -330,13 +353,7 @@ impl Registry {
     }
 
     fn wake_group(&self, group: &Group) {
-        let members: Vec<SubscriptionId> = group
-            .members
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-            .copied()
-            .collect();
+        let members = group.members();
         let entries = self.entries();
         for entry in members.iter().filter_map(|id| entries.get(id)) {
             if entry.signal.mark() {

@@ -26,7 +26,7 @@ use crate::{
     },
     model::{
         AttemptReport, DeadLetterQueue, DeliveryId, Event, MessageRef, Position, SubscriptionEvent,
-        SubscriptionId, Version,
+        SubscriptionId, Timestamp, Version,
     },
     subscription::{
         Call, Command, Driver, Effect, Job, MessageMeta, READ_AHEAD, SubscriptionState,
@@ -38,7 +38,7 @@ use crate::{
 const MAILBOX_MESSAGES: usize = 16;
 /// Most bytes of messages that were read ahead, but for one message.
 const BODIES_BYTES_MAX: usize = 64 * 1024;
-/// Wait before an append is tried again that the log had no room for.
+/// Wait before an append is tried again that the log had no room for, or refused.
 const FULL_PAUSE: Duration = Duration::from_secs(1);
 /// Wait before something is read again that could not be read just now.
 const READ_PAUSE: Duration = Duration::from_secs(1);
@@ -264,7 +264,8 @@ impl SubscriptionActor {
         let filter = self.filter.of(definition.and_then(|s| s.filter.as_ref()));
         let cached = match (cached, &filter) {
             (Some(events), None) => {
-                let metas = events.iter().filter_map(|e| meta_of(e)).collect();
+                let now = self.shared.clock.now();
+                let metas = events.iter().filter_map(|e| meta_of(e, now)).collect();
                 self.offer(events, metas);
                 return true;
             }
@@ -274,11 +275,12 @@ impl SubscriptionActor {
         let busy = self.shared.activity.begin();
         let shared = Arc::clone(&self.shared);
         let read = async move {
+            let clock = Arc::clone(&shared.clock);
             let (events, busy) = match cached {
                 Some(events) => (events, busy),
                 None => read_messages(shared, stream, after, limit, busy).await?,
             };
-            let metas = judge(filter.as_ref(), &events).await;
+            let metas = judge(filter.as_ref(), &events, clock.now()).await;
             Some((events, metas, busy))
         };
         ctx.spawn(read.into_actor(self).map(move |read, actor, ctx| {
@@ -436,7 +438,10 @@ impl SubscriptionActor {
             loop {
                 let batch = events.iter().cloned().map(Event::from).collect();
                 match shared.log.append(stream, expected, batch, urgency).await {
-                    Err(AppendError::Full { .. }) => shared.clock.sleep(FULL_PAUSE).await,
+                    // Nothing was written. Who started again would make the same calls again.
+                    Err(AppendError::Full { .. } | AppendError::Refused(_)) => {
+                        shared.clock.sleep(FULL_PAUSE).await;
+                    }
                     answer => return answer,
                 }
             }
@@ -584,10 +589,14 @@ async fn paused(shared: &Shared, busy: Busy) -> Busy {
 
 /// Lets the filter judge messages, and others of this thread have their turn after each: a filter
 /// is bounded, and a read may bring many messages.
-async fn judge(filter: Option<&Filter>, events: &[Arc<RecordedEvent>]) -> Vec<MessageMeta> {
+async fn judge(
+    filter: Option<&Filter>,
+    events: &[Arc<RecordedEvent>],
+    now: Timestamp,
+) -> Vec<MessageMeta> {
     let mut metas = Vec::with_capacity(events.len());
     for recorded in events {
-        let Some(mut meta) = meta_of(recorded) else {
+        let Some(mut meta) = meta_of(recorded, now) else {
             continue;
         };
         if let (Some(filter), Some(published)) = (filter, recorded.event.as_published()) {
@@ -606,7 +615,9 @@ fn bytes_of(recorded: &RecordedEvent) -> usize {
     BESIDE_CONTENT + published.map_or(0, |published| published.content.len())
 }
 
-fn meta_of(recorded: &RecordedEvent) -> Option<MessageMeta> {
+/// The dates of a log never go back: after a clock that was ahead was set right, they stand still
+/// until it gets there. Deadlines do not wait for that.
+fn meta_of(recorded: &RecordedEvent, now: Timestamp) -> Option<MessageMeta> {
     let published = recorded.event.as_published()?;
     let RecordedEvent {
         version,
@@ -614,7 +625,8 @@ fn meta_of(recorded: &RecordedEvent) -> Option<MessageMeta> {
         time,
         ..
     } = *recorded;
-    Some(MessageMeta::of(published, version, position, time))
+    let accepted_at = time.min(now);
+    Some(MessageMeta::of(published, version, position, accepted_at))
 }
 
 impl Actor for SubscriptionActor {

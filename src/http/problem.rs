@@ -231,6 +231,7 @@ impl From<ControlError> for Problem {
             | ControlError::UnknownJob(_)
             | ControlError::UnknownDelivery(_) => Self::new(Kind::NotFound, text),
             ControlError::InUse { .. }
+            | ControlError::Forwards { .. }
             | ControlError::IsDeadLetterQueue { .. }
             | ControlError::JobStatus { .. } => Self::new(Kind::Conflict, text),
             ControlError::Changed { .. } => Self::new(Kind::Changed, text),

@@ -393,7 +393,15 @@ impl Handle {
             if recovered.damaged.contains(&id) {
                 let cause = FailureCause::DamagedHistory;
                 let interrupt = inner.registry.interrupt(&mut state, version, cause);
-                version = inner.sources.tasks().block_on(interrupt)?;
+                match inner.sources.tasks().block_on(interrupt) {
+                    Ok(interrupted) => version = interrupted,
+                    // The log is full or its end is damaged too: it is served as far as it goes.
+                    Err(error) => {
+                        tracing::error!(subscription = %id, %error,
+                            "its history is damaged, and that cannot be put on record: it stands still");
+                        continue;
+                    }
+                }
             }
             inner.registry.spawn(state, version);
         }

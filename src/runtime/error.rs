@@ -102,6 +102,17 @@ pub enum ControlError {
         /// By whom.
         by: SubscriptionId,
     },
+    /// Dead letters of a subscription that is over are on their way.
+    #[error(
+        "dead letters of subscription {by}, which is closed, wait to be forwarded; discard them \
+        first, or have their target take them"
+    )]
+    Forwards {
+        /// The API.
+        api: ApiId,
+        /// The subscription.
+        by: SubscriptionId,
+    },
     /// Dead letters of another API go to it.
     #[error("dead letters of API {by} go to API {api}; give {by} another dead letter queue first")]
     IsDeadLetterQueue {

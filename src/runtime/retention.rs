@@ -476,6 +476,11 @@ fn needed(
     next: &mut NextMessages<'_>,
 ) -> Result<Option<Holder>, ReadError> {
     let subscription = state.id;
+    // What was left of one whose API is deleted comes to no end any more: nothing runs it.
+    let api = state.subscription.as_ref().map(|definition| definition.api);
+    if api.is_some_and(|api| !recovered.apis.contains_key(&api)) {
+        return Ok(None);
+    }
     let open = state.open.values().map(|open| open.message.position);
     let open = open.map(|from| (from, HolderKind::OpenDelivery { subscription }));
     let forwards = state.forwards.values();

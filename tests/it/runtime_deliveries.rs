@@ -448,6 +448,56 @@ async fn a_closed_subscription_is_in_nobodys_way_also_after_a_restart() {
     test.shutdown().await;
 }
 
+/// A subscription that is closed, with a dead letter that its queue does not take.
+async fn closed_with_a_dead_letter(test: &TestRuntime) -> (ApiId, DeliveryRow) {
+    let mut api = Api::named("orders");
+    let url = "https://dlq.example.com/".parse().unwrap();
+    api.entrypoint.dlq = DeadLetterQueue::Http { url };
+    let (api, subscription) = subscribed(test, api).await;
+    test.transport().answer(|_| FakeAnswer::Status(400));
+    publish(test, api, 1).await;
+    test.settle().await;
+    test.handle().close(subscription).await.unwrap();
+    test.settle().await;
+    (api, rows(test, api)[0].clone())
+}
+
+#[tokio::test]
+async fn a_dead_letter_of_a_closed_subscription_can_be_discarded_and_its_api_deleted_then() {
+    let data = tempfile::tempdir().unwrap();
+    let test = TestRuntime::start(data.path(), 7).await.unwrap();
+    let (api, letter) = closed_with_a_dead_letter(&test).await;
+    let test = test.crash_and_reopen().await.unwrap();
+    let refused = test.handle().delete_api(api).await.unwrap_err();
+    assert!(
+        refused.to_string().contains("wait to be forwarded"),
+        "{refused}"
+    );
+    test.handle().discard(letter.id).await.unwrap();
+    test.settle().await;
+    test.handle().delete_api(api).await.unwrap();
+    test.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_message_is_given_up_in_time_after_a_clock_that_was_ahead_was_set_right() {
+    let data = tempfile::tempdir().unwrap();
+    let test = TestRuntime::start(data.path(), 7).await.unwrap();
+    let mut api = Api::named("orders");
+    api.entrypoint.retry.deadline_seconds = Some(60);
+    let (api, _) = subscribed(&test, api).await;
+    test.transport().answer(|_| FakeAnswer::Status(500));
+    let now = test.clock().now();
+    test.clock().set_wall(now.plus(DAY));
+    publish(&test, api, 1).await;
+    test.clock().set_wall(now);
+    publish(&test, api, 1).await;
+    test.run_until_idle(Duration::from_mins(5)).await;
+    let given_up = DeliveryOutcome::DeadLettered;
+    assert_eq!(outcomes(&test, api), [given_up, given_up]);
+    test.shutdown().await;
+}
+
 #[tokio::test]
 async fn of_a_stopped_api_what_was_accepted_waits() {
     let data = tempfile::tempdir().unwrap();

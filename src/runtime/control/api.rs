@@ -42,8 +42,9 @@ impl Handle {
             offsets: HashMap::new(),
         });
         let run = self.0.as_run(&shared);
+        // First: a message that a source brings at once wakes nobody who is not known.
+        self.0.registry.add_api(Arc::clone(&run), Version::ZERO);
         self.0.sources.update(&run, intake.clone());
-        self.0.registry.add_api(run, Version::ZERO);
         let entry = ApiEntry {
             api: shared,
             version,
@@ -169,6 +170,9 @@ impl Handle {
         }
         if let Some(by) = self.0.directory.sends_dead_letters_to(id) {
             return Err(ControlError::IsDeadLetterQueue { api: id, by });
+        }
+        if let Some(by) = self.0.registry.forwards_of(id).await {
+            return Err(ControlError::Forwards { api: id, by });
         }
         let expected = ExpectedVersion::Exact(entry.version);
         self.append(StreamId::api(id), expected, ApiDeleted {})

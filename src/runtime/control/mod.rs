@@ -42,7 +42,12 @@ impl Handle {
         id: SubscriptionId,
         command: Command,
     ) -> Result<Position, ControlError> {
-        self.0.directory.owner(id)?;
+        // A subscription that is over leaves the directory at once, and may have dead letters on
+        // their way for as long as their target is gone.
+        let may_be_over = matches!(command, Command::Discard { .. }) && self.0.registry.runs(id);
+        if !may_be_over {
+            self.0.directory.owner(id)?;
+        }
         if let Command::Redeliver { message, .. } = &command
             && self.0.retention.is_forgotten(message)
         {
