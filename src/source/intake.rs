@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Most messages in one batch.
-const BATCH_MESSAGES_MAX: usize = 1_000;
+pub(crate) const BATCH_MESSAGES_MAX: usize = 1_000;
 
 /// A message was accepted and is durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]

@@ -9,6 +9,7 @@ mod mock;
 
 use futures_util::future::BoxFuture;
 
+pub(crate) use self::intake::BATCH_MESSAGES_MAX;
 pub use self::{
     intake::{Intake, IntakeOptions, PublishError, Receipt},
     mock::Mock,

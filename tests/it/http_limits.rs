@@ -83,6 +83,41 @@ async fn a_batch_holds_a_thousand_messages() {
 }
 
 #[tokio::test]
+async fn of_a_batch_nothing_is_read_behind_the_first_message_that_is_too_many() {
+    let data = tempfile::tempdir().unwrap();
+    let (served, api) = with_api(data.path()).await;
+    let path = format!("/v1/apis/{api}/messages");
+    let head = served.test.handle().log().head();
+    let one = r#"{"text":"m"}"#;
+    let messages = vec![one; 1_001];
+    let lines = messages.join("\n");
+    for (content_type, batch) in [
+        ("application/json", format!("[{}]", messages.join(","))),
+        (
+            "application/json",
+            format!("[{},no json", messages.join(",")),
+        ),
+        ("application/x-ndjson", lines.clone()),
+        ("application/x-ndjson", format!("\n{lines}\nno json")),
+        ("application/x-ndjson", format!("no json\n{lines}")),
+    ] {
+        for key in [None, Some("k")] {
+            let ask = served.ask("POST", &path).body(content_type, batch.clone());
+            let ask = match key {
+                Some(key) => ask.header("idempotency-key", key),
+                None => ask,
+            };
+            let problem = ask.send().await.problem(422);
+            let detail = problem["detail"].as_str().unwrap();
+            assert!(detail.contains("at most 1000 are allowed"), "{detail}");
+            assert_eq!(problem["errors"][0]["pointer"], "");
+        }
+    }
+    assert_eq!(served.test.handle().log().head(), head);
+    served.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_page_holds_a_thousand_rows_wherever_there_are_pages() {
     let data = tempfile::tempdir().unwrap();
     let (served, api) = with_api(data.path()).await;

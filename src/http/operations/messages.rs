@@ -1,10 +1,15 @@
 //! Publishing messages.
 
+use std::fmt;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error as _, SeqAccess, Visitor},
+};
 use serde_json::value::RawValue;
 
 use super::super::{
@@ -15,7 +20,7 @@ use super::super::{
 };
 use crate::{
     model::{ApiId, Header, Invalid, MESSAGE_BYTES_MAX, Message, MessageId, Permission, Position},
-    source::Receipt,
+    source::{BATCH_MESSAGES_MAX, Receipt},
 };
 
 /// Most bytes of one request: a batch, or a message of 1 MiB in base64.
@@ -98,6 +103,37 @@ struct Envelope {
     /// Bytes, in base64.
     #[serde(default)]
     base64: Option<String>,
+}
+
+/// The envelopes of a batch. One message too many ends the reading: a body holds millions that are
+/// empty, and each takes far more room than its two bytes.
+struct Batch(Vec<Envelope>);
+
+impl<'de> Deserialize<'de> for Batch {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Envelopes;
+
+        impl<'de> Visitor<'de> for Envelopes {
+            type Value = Batch;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a sequence")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut batch: A) -> Result<Batch, A::Error> {
+                let mut envelopes = Vec::new();
+                while let Some(envelope) = batch.next_element()? {
+                    if envelopes.len() == BATCH_MESSAGES_MAX {
+                        return Err(A::Error::custom(too_many()));
+                    }
+                    envelopes.push(envelope);
+                }
+                Ok(Batch(envelopes))
+            }
+        }
+
+        deserializer.deserialize_seq(Envelopes)
+    }
 }
 
 fn envelopes(generator: &mut SchemaGenerator) -> Schema {
@@ -229,7 +265,7 @@ impl Attributes {
 fn enveloped(body: &[u8]) -> Result<(Vec<Message>, bool), Problem> {
     let first = body.iter().find(|byte| !byte.is_ascii_whitespace());
     if first == Some(&b'[') {
-        let envelopes: Vec<Envelope> = call::json(body)?;
+        let Batch(envelopes) = call::json(body)?;
         let indexed = envelopes.into_iter().enumerate();
         let messages = indexed.map(|(index, envelope)| {
             let under = |invalid: Invalid| Problem::from(invalid.under(&format!("/{index}")));
@@ -244,6 +280,9 @@ fn enveloped(body: &[u8]) -> Result<(Vec<Message>, bool), Problem> {
 fn lines(body: &[u8]) -> Result<Vec<Message>, Problem> {
     let lines = body.split(|byte| *byte == b'\n').enumerate();
     let filled = lines.filter(|(_, line)| !line.iter().all(u8::is_ascii_whitespace));
+    if filled.clone().nth(BATCH_MESSAGES_MAX).is_some() {
+        return Err(Problem::field("", too_many()));
+    }
     let messages = filled.map(|(index, line)| {
         let at_line = |problem: Problem| problem.at(&format!("line {}", index + 1));
         let envelope: Envelope = call::json(line).map_err(at_line)?;
@@ -252,6 +291,10 @@ fn lines(body: &[u8]) -> Result<Vec<Message>, Problem> {
             .map_err(|invalid| at_line(invalid.into()))
     });
     some(messages.collect::<Result<_, _>>()?)
+}
+
+fn too_many() -> String {
+    format!("holds too many messages, at most {BATCH_MESSAGES_MAX} are allowed")
 }
 
 fn some(messages: Vec<Message>) -> Result<Vec<Message>, Problem> {
