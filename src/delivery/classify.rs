@@ -5,7 +5,10 @@ use std::{error::Error, io};
 use hyper_util::client::legacy::Error as CallError;
 use rustix::io::Errno;
 
-use super::{Blocked, clients::ClientError, connect::TooSlow, probe::Stage, resolve::LookupError};
+use super::{
+    Blocked, clients::ClientError, connect::TooSlow, probe::Stage, resolve::LookupError,
+    stream::TooMuch,
+};
 use crate::model::{AttemptError, ErrorClass};
 
 /// Longest detail of an error, in bytes: parts of it may be chosen by the callback.
@@ -51,6 +54,9 @@ fn class_of(error: &CallError, stage: Stage) -> ErrorClass {
         || (stage == Stage::Handshaking && error.is_connect())
     {
         ErrorClass::Tls
+    } else if found(<dyn Error>::is::<TooMuch>) {
+        // It may have come before the request went out, which then looks like no connection.
+        ErrorClass::Protocol
     } else if error.is_connect() {
         // A peer that takes a connection and resets it may be faster than our look at it.
         if found(is_reset) {

@@ -24,7 +24,7 @@ use super::{
     probe::Probe,
     proxy::{self, Upstream},
     resolve::{Guarded, LookupError, Lookups},
-    stream::Stream,
+    stream::{Bounded, Stream},
     target,
 };
 use crate::clock::SharedClock;
@@ -108,7 +108,8 @@ impl Route {
             return Ok(Stream::plain(tcp.into_inner(), to_proxy));
         };
         probe.handshaking();
-        let tls = tls.connect(name, tcp.into_inner()).await?;
+        let tcp = Bounded::below_tls(tcp.into_inner());
+        let tls = tls.connect(name, tcp).await?;
         Ok(Stream::tls(tls))
     }
 

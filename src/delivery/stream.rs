@@ -28,6 +28,11 @@ pub(super) const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// call of the thread.
 const ANSWER_BYTES_MAX: usize = 2 * (HEAD_BYTES_MAX + RESPONSE_BYTES_MAX);
 
+/// Most bytes that are read below TLS after a request, or before the first: a handshake, or an answer
+/// and what its records add. Without it session tickets without end, of which nothing arrives above
+/// TLS, would keep the thread busy for as long as they come, also on a connection that is idle.
+const RECORDS_BYTES_MAX: usize = 2 * ANSWER_BYTES_MAX;
+
 /// A connection that requests can go over.
 pub(super) enum Stream {
     /// Without TLS. Requests to an HTTP proxy name the whole URL.
@@ -36,29 +41,44 @@ pub(super) enum Stream {
         to_proxy: bool,
     },
     /// With TLS, to the callback itself.
-    Tls(Box<TokioIo<Bounded<TlsStream<TcpStream>>>>),
+    Tls(Box<TokioIo<Bounded<TlsStream<Bounded<TcpStream>>>>>),
 }
 
 impl Stream {
     /// A connection without TLS, to the callback or to an HTTP proxy that takes requests itself.
     pub(super) fn plain(tcp: TcpStream, to_proxy: bool) -> Self {
         Self::Plain {
-            tcp: TokioIo::new(Bounded::new(tcp)),
+            tcp: TokioIo::new(Bounded::new(tcp, ANSWER_BYTES_MAX)),
             to_proxy,
         }
     }
 
     /// A connection with TLS.
-    pub(super) fn tls(tls: TlsStream<TcpStream>) -> Self {
-        Self::Tls(Box::new(TokioIo::new(Bounded::new(tls))))
+    pub(super) fn tls(tls: TlsStream<Bounded<TcpStream>>) -> Self {
+        Self::Tls(Box::new(TokioIo::new(Bounded::new(tls, ANSWER_BYTES_MAX))))
     }
 
     /// The connection below.
     pub(super) fn tcp(&self) -> &TcpStream {
         match self {
             Self::Plain { tcp, .. } => &tcp.inner().io,
-            Self::Tls(tls) => tls.inner().io.get_ref().0,
+            Self::Tls(tls) => &tls.inner().io.get_ref().0.io,
         }
+    }
+
+    /// What was sent begins a new answer. What TLS sends by itself does not: a flood may ask for it.
+    fn sent(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if matches!(written, Poll::Ready(Ok(1..))) {
+            match self {
+                Self::Plain { tcp, .. } => tcp.inner_mut().came = 0,
+                Self::Tls(tls) => {
+                    let tls = tls.inner_mut();
+                    tls.came = 0;
+                    tls.io.get_mut().0.came = 0;
+                }
+            }
+        }
+        written
     }
 }
 
@@ -88,10 +108,12 @@ impl rt::Write for Stream {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
+        let this = self.get_mut();
+        let written = match this {
             Self::Plain { tcp, .. } => Pin::new(tcp).poll_write(context, bytes),
             Self::Tls(tls) => Pin::new(tls).poll_write(context, bytes),
-        }
+        };
+        this.sent(written)
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -120,36 +142,41 @@ impl rt::Write for Stream {
         context: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
+        let this = self.get_mut();
+        let written = match this {
             Self::Plain { tcp, .. } => Pin::new(tcp).poll_write_vectored(context, parts),
             Self::Tls(tls) => Pin::new(tls).poll_write_vectored(context, parts),
-        }
+        };
+        this.sent(written)
     }
 }
 
 /// A connection that fails once more has come over it than any answer needs.
 pub(super) struct Bounded<T> {
     io: T,
-    /// Bytes that came since the last were sent.
+    /// Most bytes that may come for one request.
+    max: usize,
+    /// Bytes that came since the last of a request were sent.
     came: usize,
 }
 
 /// More came than any answer needs.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
-#[error("more than {ANSWER_BYTES_MAX} bytes came for one request")]
-struct TooMuch;
+#[error("more than {max} bytes came for one request")]
+pub(super) struct TooMuch {
+    max: usize,
+}
+
+impl Bounded<TcpStream> {
+    /// What TLS reads from.
+    pub(super) const fn below_tls(tcp: TcpStream) -> Self {
+        Self::new(tcp, RECORDS_BYTES_MAX)
+    }
+}
 
 impl<T> Bounded<T> {
-    const fn new(io: T) -> Self {
-        Self { io, came: 0 }
-    }
-
-    /// What was sent begins a new answer.
-    fn sent(&mut self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if matches!(written, Poll::Ready(Ok(1..))) {
-            self.came = 0;
-        }
-        written
+    const fn new(io: T, max: usize) -> Self {
+        Self { io, max, came: 0 }
     }
 }
 
@@ -160,8 +187,9 @@ impl<T: AsyncRead + Unpin> AsyncRead for Bounded<T> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.came > ANSWER_BYTES_MAX {
-            let error = io::Error::new(io::ErrorKind::InvalidData, TooMuch);
+        if this.came > this.max {
+            let error = TooMuch { max: this.max };
+            let error = io::Error::new(io::ErrorKind::InvalidData, error);
             return Poll::Ready(Err(error));
         }
         let before = buffer.filled().len();
@@ -177,9 +205,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Bounded<T> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let written = Pin::new(&mut this.io).poll_write(context, bytes);
-        this.sent(written)
+        Pin::new(&mut self.get_mut().io).poll_write(context, bytes)
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -199,8 +225,6 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Bounded<T> {
         context: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let written = Pin::new(&mut this.io).poll_write_vectored(context, parts);
-        this.sent(written)
+        Pin::new(&mut self.get_mut().io).poll_write_vectored(context, parts)
     }
 }

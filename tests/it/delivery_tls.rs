@@ -3,8 +3,11 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use hooklog::{
-    delivery::Transport as _,
-    model::{AttemptReport, Auth, ErrorClass, Fault, OAuth2, Policy, ProxyKind, Secret, Ssl},
+    delivery::{RESPONSE_BYTES_MAX, Transport as _},
+    model::{
+        AttemptReport, AttemptResult, Auth, ErrorClass, Fault, OAuth2, Policy, ProxyKind, Secret,
+        Ssl,
+    },
 };
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd,
@@ -12,15 +15,22 @@ use rcgen::{
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional},
     net::TcpStream,
+    sync::mpsc,
+    time::timeout,
 };
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{
-        RootCertStore, ServerConfig,
-        crypto::ring,
+        ConnectionTrafficSecrets, ContentType, ProtocolVersion, RootCertStore, ServerConfig,
+        SupportedCipherSuite,
+        crypto::{
+            cipher::{OutboundChunks, OutboundPlainMessage},
+            ring,
+        },
         pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer},
         server::WebPkiClientVerifier,
     },
+    server::TlsStream,
 };
 
 use crate::{
@@ -75,11 +85,8 @@ impl Identity {
     }
 }
 
-/// An https callback with this identity; it wants a client certificate of `clients` when given.
-pub(crate) async fn serve(
-    identity: &Identity,
-    clients: Option<CertificateDer<'static>>,
-) -> Hostile {
+/// How a server with this identity speaks; it wants a client certificate of `clients` when given.
+fn config(identity: &Identity, clients: Option<CertificateDer<'static>>) -> ServerConfig {
     let provider = Arc::new(ring::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -94,9 +101,23 @@ pub(crate) async fn serve(
         }
     };
     let (chain, key) = identity.chain();
-    let acceptor = TlsAcceptor::from(Arc::new(builder.with_single_cert(chain, key).unwrap()));
+    builder.with_single_cert(chain, key).unwrap()
+}
+
+/// An https callback with this identity; it wants a client certificate of `clients` when given.
+pub(crate) async fn serve(
+    identity: &Identity,
+    clients: Option<CertificateDer<'static>>,
+) -> Hostile {
+    let config = config(identity, clients);
+    repeating(config, "HTTP/1.1 204 No Content\r\n\r\n".to_owned()).await
+}
+
+/// An https callback that answers each request with this.
+async fn repeating(config: ServerConfig, answer: String) -> Hostile {
+    let acceptor = TlsAcceptor::from(Arc::new(config));
     Hostile::start(move |stream| {
-        let acceptor = acceptor.clone();
+        let (acceptor, answer) = (acceptor.clone(), answer.clone());
         async move {
             let Ok(mut stream) = acceptor.accept(stream).await else {
                 return;
@@ -107,12 +128,90 @@ pub(crate) async fn serve(
                 if head.is_empty() {
                     return;
                 }
-                let answer = "HTTP/1.1 204 No Content\r\n\r\n";
                 stream.write_all(answer.as_bytes()).await.unwrap();
             }
         }
     })
     .await
+}
+
+/// Well below the limits of a call that is told none.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a pouring server has to give.
+const OFFERED: usize = 128 << 20;
+
+/// What of it may leave: what is read, and what the system holds on either side of a connection.
+const LEFT_MAX: usize = 32 << 20;
+
+/// A session ticket, of which a server may send as many as it likes whenever it likes.
+fn ticket() -> Vec<u8> {
+    let ticket = [7; 8_000];
+    // Lifetime and what is added to the age, a nonce of a byte, the ticket, no extension.
+    let mut body = vec![0, 0, 14, 16, 0, 0, 0, 0, 1, 0];
+    body.extend(u16::try_from(ticket.len()).unwrap().to_be_bytes());
+    body.extend(ticket);
+    body.extend([0, 0]);
+    let mut message = u32::try_from(body.len()).unwrap().to_be_bytes();
+    message[0] = 4;
+    [&message[..], &body].concat()
+}
+
+/// Sends tickets for as long as they are taken; gives how many bytes left.
+async fn pour_tickets(stream: TlsStream<TcpStream>) -> usize {
+    let (mut tcp, connection) = stream.into_inner();
+    let Some(SupportedCipherSuite::Tls13(suite)) = connection.negotiated_cipher_suite() else {
+        panic!("it is TLS 1.3");
+    };
+    let (mut sequence, secrets) = connection.dangerous_extract_secrets().unwrap().tx;
+    let (ConnectionTrafficSecrets::Aes128Gcm { key, iv }
+    | ConnectionTrafficSecrets::Aes256Gcm { key, iv }
+    | ConnectionTrafficSecrets::Chacha20Poly1305 { key, iv }) = secrets
+    else {
+        panic!("there are no others");
+    };
+    let mut encrypter = suite.aead_alg.encrypter(key, iv);
+    let ticket = ticket();
+    let mut poured = 0;
+    while poured < OFFERED {
+        let plain = OutboundPlainMessage {
+            typ: ContentType::Handshake,
+            version: ProtocolVersion::TLSv1_2,
+            payload: OutboundChunks::Single(&ticket),
+        };
+        let record = encrypter.encrypt(plain, sequence).unwrap().encode();
+        if tcp.write_all(&record).await.is_err() {
+            break;
+        }
+        sequence += 1;
+        poured += record.len();
+    }
+    poured
+}
+
+/// An https callback that answers a request with this, or does not even wait for one, and goes on
+/// with tickets. Tells how many bytes of them left once no more are taken.
+async fn pouring(
+    identity: &Identity,
+    answer: Option<&'static str>,
+) -> (Hostile, mpsc::Receiver<usize>) {
+    let mut config = config(identity, None);
+    config.enable_secret_extraction = true;
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let (told, heard) = mpsc::channel(1);
+    let server = Hostile::start(move |stream| {
+        let (acceptor, told) = (acceptor.clone(), told.clone());
+        async move {
+            let mut stream = acceptor.accept(stream).await.unwrap();
+            if let Some(answer) = answer {
+                read_request(&mut stream).await;
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                stream.flush().await.unwrap();
+            }
+            told.send(pour_tickets(stream).await).await.unwrap();
+        }
+    });
+    (server.await, heard)
 }
 
 async fn call(server: &Hostile, ssl: Ssl) -> AttemptReport {
@@ -406,4 +505,52 @@ async fn a_handshake_that_stalls_or_breaks_off_is_told_apart() {
         class(&call(&closing, Ssl::default()).await),
         ErrorClass::Tls
     );
+}
+
+#[tokio::test]
+async fn of_tickets_without_end_no_more_is_read_than_an_answer_may_hold() {
+    let authority = authority();
+    let identity = Identity::issued(&authority, "127.0.0.1", false);
+    let answer = "HTTP/1.1 204 No Content\r\n\r\n";
+    for (what, answer, expected) in [
+        ("before the request", None, Err(ErrorClass::Protocol)),
+        ("instead of an answer", Some(""), Err(ErrorClass::Protocol)),
+        ("on an idle connection", Some(answer), Ok(204)),
+    ] {
+        let (server, mut poured) = pouring(&identity, answer).await;
+        let policy = Policy {
+            ssl: trusting(&authority),
+            ..policy(&format!("https://{}/", server.address()))
+        };
+        let transport = transport();
+        let report = timeout(PATIENCE, transport.send(request(policy))).await;
+        let result = match report.expect(what).result {
+            AttemptResult::Responded { status, .. } => Ok(status),
+            AttemptResult::Failed(error) => Err(error.class),
+        };
+        assert_eq!(result, expected, "{what}");
+        let poured = timeout(PATIENCE, poured.recv()).await.expect(what).unwrap();
+        assert!(poured < LEFT_MAX, "{what}: {poured}");
+        assert_eq!(server.connections(), 1, "{what}");
+    }
+}
+
+#[tokio::test]
+async fn each_answer_over_tls_is_measured_by_itself() {
+    let authority = authority();
+    let identity = Identity::issued(&authority, "127.0.0.1", false);
+    let body = "a".repeat(RESPONSE_BYTES_MAX);
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+    let server = repeating(config(&identity, None), head + &body).await;
+    let transport = transport();
+    for _ in 0..20 {
+        let policy = Policy {
+            ssl: trusting(&authority),
+            ..policy(&format!("https://{}/", server.address()))
+        };
+        let report = transport.send(request(policy)).await;
+        assert_eq!(report.result.status(), 200);
+        assert!(!report.captured.unwrap().response.body.unwrap().truncated);
+    }
+    assert_eq!(server.connections(), 1);
 }
