@@ -292,15 +292,16 @@ impl EventLog {
         read_async(self.view(), after, limit).await
     }
 
-    /// [`read_stream`](Self::read_stream) for async code.
+    /// [`read_stream`](Self::read_stream) for async code, ending earlier where the events are large.
     pub async fn read_stream_async(
         &self,
         stream: StreamId,
         after: Version,
-        limit: usize,
+        limit: impl Into<ReadLimit>,
     ) -> Result<Vec<Arc<RecordedEvent>>, ReadError> {
-        if let Some(events) = self.cached_stream(stream, after, limit) {
-            return Ok(events);
+        let limit = limit.into();
+        if let Some(events) = self.cached_stream(stream, after, limit.events) {
+            return Ok(limit.cut(events));
         }
         let view = Arc::clone(self.view());
         let reading = spawn_blocking(move || view.read_stream(stream, after, limit));
@@ -402,10 +403,11 @@ impl std::fmt::Debug for EventLog {
 pub(crate) async fn read_async(
     view: &Arc<View>,
     after: Position,
-    limit: usize,
+    limit: impl Into<ReadLimit>,
 ) -> Result<Vec<Arc<RecordedEvent>>, ReadError> {
-    if let Some(events) = view.cached(after, limit) {
-        return Ok(events);
+    let limit = limit.into();
+    if let Some(events) = view.cached(after, limit.events) {
+        return Ok(limit.cut(events));
     }
     let view = Arc::clone(view);
     let reading = spawn_blocking(move || view.read(after, limit));

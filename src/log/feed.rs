@@ -10,10 +10,15 @@ use tokio::sync::watch;
 
 use crate::model::{EventType, Position};
 
-use super::{ReadError, RecordedEvent, StreamId, StreamKind, event_log::read_async, view::View};
+use super::{
+    ReadError, ReadLimit, RecordedEvent, StreamId, StreamKind, event_log::read_async, view::View,
+};
 
-/// Events read at once: about a page under load.
-const READ_EVENTS: usize = 256;
+/// What is read at once: about a page under load, and few events where they are large.
+const READ: ReadLimit = ReadLimit {
+    events: 256,
+    bytes: 2 << 20,
+};
 
 /// Where a feed begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,7 +130,7 @@ impl Feed {
             }
             // Seen before the read, so that what comes after the read wakes the wait below.
             self.head.mark_unchanged();
-            let events = read_async(&self.view, self.read, READ_EVENTS).await?;
+            let events = read_async(&self.view, self.read, READ).await?;
             if events.is_empty() {
                 self.wait().await?;
             } else {
@@ -141,7 +146,7 @@ impl Feed {
             if let Some(item) = self.pop() {
                 return Ok(Some(item));
             }
-            let events = self.view.read(self.read, READ_EVENTS)?;
+            let events = self.view.read(self.read, READ)?;
             if events.is_empty() {
                 return Ok(None);
             }

@@ -40,6 +40,14 @@ impl ReadLimit {
         }
         self.events == 0 || self.bytes == 0
     }
+
+    /// What there is room for of these.
+    pub(crate) fn cut(mut self, mut events: Events) -> Events {
+        if let Some(last) = events.iter().position(|event| self.spend(event)) {
+            events.truncate(last + 1);
+        }
+        events
+    }
 }
 
 impl View {
@@ -54,11 +62,8 @@ impl View {
             return Err(ReadError::Closed);
         }
         let mut limit = limit.into();
-        if let Some(mut events) = self.cached(after, limit.events) {
-            if let Some(last) = events.iter().position(|event| limit.spend(event)) {
-                events.truncate(last + 1);
-            }
-            return Ok(events);
+        if let Some(events) = self.cached(after, limit.events) {
+            return Ok(limit.cut(events));
         }
         let head = self.head();
         let mut next = after.next();
@@ -92,18 +97,19 @@ impl View {
         Ok(events)
     }
 
-    /// Up to `limit` visible events of a stream after version `after`.
+    /// Visible events of a stream after version `after`, up to a limit.
     pub(crate) fn read_stream(
         &self,
         stream: StreamId,
         after: Version,
-        limit: usize,
+        limit: impl Into<ReadLimit>,
     ) -> Result<Events, ReadError> {
         if self.is_closed() {
             return Err(ReadError::Closed);
         }
-        if let Some(events) = self.cached_stream(stream, after, limit) {
-            return Ok(events);
+        let mut limit = limit.into();
+        if let Some(events) = self.cached_stream(stream, after, limit.events) {
+            return Ok(limit.cut(events));
         }
         let head = self.stream_version(stream);
         let mut place = StreamPlace {
@@ -113,10 +119,16 @@ impl View {
             segment: self.segment_of_version(stream, after.next())?,
         };
         let mut events = Vec::new();
-        while events.len() < limit && place.next <= head {
+        while limit.events > 0 && place.next <= head {
             match place.step() {
                 Ok(Step::Events(more)) => {
-                    events.extend(more.into_iter().take(limit - events.len()));
+                    for event in more {
+                        let is_last = limit.spend(&event);
+                        events.push(event);
+                        if is_last {
+                            return Ok(events);
+                        }
+                    }
                 }
                 Ok(Step::Damaged(_)) if !events.is_empty() => break,
                 Ok(Step::Damaged(reason)) => return Err(place.damaged(after, head, reason)?),

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{ControlError, Handle};
 use crate::{
-    log::{ReadError, RecordedEvent, StreamId},
+    log::{ReadError, ReadLimit, RecordedEvent, StreamId},
     model::{
         Api, ApiState, ConsumerStatus, DeliveryId, Event, EventType, FilterReason, MessageId,
         MessagePublished, MessageRef, Position, Subscription, SubscriptionEvent, SubscriptionId,
@@ -20,8 +20,11 @@ use crate::{
 
 /// Most events of a subscription that are looked at.
 const EVENTS_MAX: usize = 100_000;
-/// Events read at a time.
-const PAGE_EVENTS: usize = 2_048;
+/// What is read at a time: few events where each holds a mebibyte.
+const PAGE: ReadLimit = ReadLimit {
+    events: 2_048,
+    bytes: 8 << 20,
+};
 
 /// How a message stands with a subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
@@ -89,7 +92,7 @@ impl Handle {
         let row = row.ok_or(ControlError::UnknownSubscription(subscription))?;
         let api = self.api(row.state.definition.api)?;
         let published = self.find_message(&api, message, subscription).await?;
-        let (events, is_cut) = self.after(subscription, published.position).await?;
+        // Before the events: what it does not know of yet, they tell.
         let state = match self.inspect(subscription).await {
             Ok(inspection) => inspection.state,
             // It is over: what stands in the view is all there is.
@@ -105,7 +108,9 @@ impl Handle {
             state: &state,
             at: self.now(),
         };
-        Ok(tell(&published, &events, &now, is_cut))
+        let mut account = Account::begin(&published, now);
+        let is_cut = self.read_into(&mut account, subscription).await?;
+        Ok(account.end(is_cut))
     }
 
     /// Finds a message by its id. The ids that the gateway gives begin with their time, so it is
@@ -160,31 +165,36 @@ impl Handle {
     ) -> Result<Vec<Arc<RecordedEvent>>, ReadError> {
         let log = &self.0.log;
         loop {
-            match log.read_stream_async(stream, after, PAGE_EVENTS).await {
+            match log.read_stream_async(stream, after, PAGE).await {
                 Ok(events) => return Ok(events),
                 Err(error) => after = error.stream_goes_on_after().ok_or(error)?,
             }
         }
     }
 
-    /// The events of a subscription behind a position, and whether there are more.
-    async fn after(
+    /// Takes in the events of a subscription behind the message. True when there are more than are
+    /// looked at.
+    async fn read_into(
         &self,
+        account: &mut Account<'_>,
         id: SubscriptionId,
-        position: Position,
-    ) -> Result<(Vec<Arc<RecordedEvent>>, bool), ControlError> {
+    ) -> Result<bool, ControlError> {
         let stream = StreamId::subscription(id);
+        let position = account.message.position;
         let mut after = self.version_before(stream, position).await?;
-        let mut found = Vec::new();
-        while found.len() < EVENTS_MAX {
+        let mut looked_at = 0;
+        while looked_at < EVENTS_MAX {
             let events = self.read_on(stream, after).await?;
             let Some(last) = events.last() else {
-                return Ok((found, false));
+                return Ok(false);
             };
             after = last.version;
-            found.extend(events);
+            looked_at += events.len();
+            for event in &events {
+                account.take(event);
+            }
         }
-        Ok((found, true))
+        Ok(true)
     }
 }
 
@@ -208,42 +218,59 @@ fn time_of(id: MessageId) -> Option<Timestamp> {
     ))
 }
 
-fn tell(
-    message: &RecordedEvent,
-    events: &[Arc<RecordedEvent>],
-    now: &Now<'_>,
-    is_cut: bool,
-) -> Explanation {
-    let id = published(message).map_or(MessageId::nil(), |published| published.id);
-    let reference = MessageRef {
-        version: message.version,
-        position: message.position,
-        id,
-        accepted_at: message.time,
-    };
-    let mut steps = vec![step(message, "accepted from its publisher".to_owned())];
-    let (mut standing, mut because) = (None, String::new());
-    for event in events {
-        let Some(told) = of_event(event, message, now) else {
-            continue;
-        };
-        steps.push(step(event, told.text));
-        if let Some((reached, why)) = told.reached {
-            standing = reached;
-            because = why;
+/// What became of a message, as far as it is read. It keeps what is told of events, not the events:
+/// they are many, and may be large.
+struct Account<'a> {
+    message: &'a RecordedEvent,
+    now: Now<'a>,
+    steps: Vec<Step>,
+    standing: Option<Standing>,
+    because: String,
+}
+
+impl<'a> Account<'a> {
+    fn begin(message: &'a RecordedEvent, now: Now<'a>) -> Self {
+        Self {
+            message,
+            now,
+            steps: vec![step(message, "accepted from its publisher".to_owned())],
+            standing: None,
+            because: String::new(),
         }
     }
-    let (standing, because) = match standing {
-        Some(standing) => (standing, because),
-        None => waits(message, now),
-    };
-    Explanation {
-        message: reference,
-        subscription: now.state.id,
-        standing,
-        because,
-        steps,
-        is_cut,
+
+    /// Takes in the next event, if it is about the message.
+    fn take(&mut self, event: &RecordedEvent) {
+        let Some(told) = of_event(event, self.message, &self.now) else {
+            return;
+        };
+        self.steps.push(step(event, told.text));
+        if let Some((reached, why)) = told.reached {
+            self.standing = reached;
+            self.because = why;
+        }
+    }
+
+    fn end(self, is_cut: bool) -> Explanation {
+        let message = self.message;
+        let id = published(message).map_or(MessageId::nil(), |published| published.id);
+        let (standing, because) = match self.standing {
+            Some(standing) => (standing, self.because),
+            None => waits(message, &self.now),
+        };
+        Explanation {
+            message: MessageRef {
+                version: message.version,
+                position: message.position,
+                id,
+                accepted_at: message.time,
+            },
+            subscription: self.now.state.id,
+            standing,
+            because,
+            steps: self.steps,
+            is_cut,
+        }
     }
 }
 

@@ -70,6 +70,25 @@ async fn every_step_of_a_delivery_is_told_with_its_event() {
 }
 
 #[tokio::test]
+async fn a_message_is_found_behind_more_large_ones_than_are_read_at_a_time() {
+    let data = tempfile::tempdir().unwrap();
+    let test = TestRuntime::start(data.path(), 1).await.unwrap();
+    let handle = test.handle();
+    let (api, subscription) = subscribed(&test, |to| to.filtered("type == 'b'")).await;
+    let large = "a".repeat(1 << 20);
+    for _ in 0..12 {
+        handle.publish(api, Message::text(&*large)).await.unwrap();
+    }
+    let last = handle.publish(api, Message::text("a")).await.unwrap();
+    test.settle().await;
+    let told = handle.explain(last.id(), subscription).await.unwrap();
+    assert_eq!(told.standing, Standing::Filtered);
+    assert_eq!(told.message.position, last.position());
+    drop(handle);
+    test.shutdown().await;
+}
+
+#[tokio::test]
 async fn what_is_not_delivered_says_why() {
     let data = tempfile::tempdir().unwrap();
     let test = TestRuntime::start(data.path(), 1).await.unwrap();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hooklog::{
     http::TimeLimits,
-    model::{Api, ApiId, Role},
+    model::{Api, ApiId, Role, Token},
     testing::TestRuntime,
 };
 use serde_json::json;
@@ -114,6 +114,82 @@ async fn of_a_batch_nothing_is_read_behind_the_first_message_that_is_too_many() 
         }
     }
     assert_eq!(served.test.handle().log().head(), head);
+    served.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_page_of_large_events_is_short_and_what_follows_is_on_the_next() {
+    const MESSAGES: usize = 12;
+    let data = tempfile::tempdir().unwrap();
+    let (served, api) = with_api(data.path()).await;
+    for _ in 0..MESSAGES {
+        assert_eq!(publish(&served, api, vec![0; MIB]).await.status, 202);
+    }
+    let mut from = 1;
+    let mut found = Vec::new();
+    loop {
+        let path = format!("/v1/events?type=message.published&limit=1000&from={from}");
+        let page = served.get(path).await.json();
+        let events = page["events"].as_array().unwrap();
+        let next = page["next"].as_u64().unwrap();
+        if events.is_empty() && next == from {
+            break;
+        }
+        assert!(events.len() <= 8, "{} of a mebibyte", events.len());
+        found.extend(
+            events
+                .iter()
+                .map(|event| event["position"].as_u64().unwrap()),
+        );
+        from = next;
+    }
+    assert!(found.is_sorted_by(|a, b| a < b), "{found:?}");
+    assert_eq!(found.len(), MESSAGES);
+    served.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_page_of_the_console_with_large_events_is_short_and_what_follows_is_on_the_next() {
+    const MESSAGES: usize = 12;
+    let data = tempfile::tempdir().unwrap();
+    let (served, api) = with_api(data.path()).await;
+    for _ in 0..MESSAGES {
+        assert_eq!(publish(&served, api, vec![0; MIB]).await.status, 202);
+    }
+    let token = Token::named("reader", Role::Viewer);
+    let token = served.test.handle().create_token(token).await.unwrap().0;
+    let sign_in = served.console.sign_in_path(token.id);
+    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+    let entering = client.build().unwrap().get(served.base.clone() + &sign_in);
+    let entered = entering.send().await.unwrap();
+    let cookie = entered.headers()["set-cookie"].to_str().unwrap();
+    let cookie = cookie.split(';').next().unwrap();
+    let read = async |path: &str| {
+        let ask = served.ask("GET", path).token(None);
+        let page = ask.header("cookie", cookie).send().await;
+        assert_eq!(page.status, 200);
+        let rows = page.text.split(r#"scope="row">"#).skip(1);
+        let positions = rows.map(|row| row.split('<').next().unwrap().parse::<u64>().unwrap());
+        let mut positions: Vec<_> = positions.collect();
+        positions.reverse();
+        let later = page.text.split_once(r#"">Later"#).map(|(before, _)| {
+            let link = before.rsplit_once("href=\"").unwrap().1;
+            link.to_owned()
+        });
+        (positions, later)
+    };
+    let head = served.test.handle().log().head().get();
+    let (last, _) = read("/console/events").await;
+    assert!((1..=12).contains(&last.len()), "{last:?}");
+    assert_eq!(last.last(), Some(&head));
+    let mut found = Vec::new();
+    let mut next = Some("/console/events?from=1".to_owned());
+    while let Some(path) = next {
+        let (positions, later) = read(&path).await;
+        found.extend(positions);
+        next = later;
+    }
+    assert_eq!(found, (1..=head).collect::<Vec<_>>());
     served.shutdown().await;
 }
 

@@ -13,7 +13,7 @@ use std::{
 use futures_util::StreamExt;
 use hooklog::{
     log::{
-        EventLog, ExpectedVersion, FeedItem, FeedStart, Filter, LogOptions, ReadError,
+        EventLog, ExpectedVersion, FeedItem, FeedStart, Filter, LogOptions, ReadError, ReadLimit,
         RetentionPolicy, StreamKind, Upcast, Upcaster, Urgency,
     },
     model::{Event, EventType, Position, Timestamp, UnknownEvent, Version},
@@ -103,6 +103,59 @@ async fn g5_a_filtered_feed_reports_progress() {
         feed.next().await.unwrap(),
         FeedItem::Progress(Position::new(300))
     );
+}
+
+#[tokio::test]
+async fn a_read_of_large_events_is_short_and_the_next_goes_on_behind_it() {
+    for tail_cache_bytes in [0, 8 << 20] {
+        let log = memory(LogOptions {
+            tail_cache_bytes,
+            ..options(1 << 20)
+        });
+        for together in [1, 1, 1, 7] {
+            let events = vec![message(1, 1_000); together];
+            let appended = log.append(stream(0), ExpectedVersion::Any, events, Urgency::Now);
+            appended.await.unwrap();
+        }
+        for (bytes, at_most) in [(1, 1), (2_500, 3), (usize::MAX, 10)] {
+            let limit = ReadLimit { events: 100, bytes };
+            let (mut after, mut versions) = (Version::ZERO, Vec::new());
+            loop {
+                let events = log
+                    .read_stream_async(stream(0), after, limit)
+                    .await
+                    .unwrap();
+                let Some(last) = events.last() else { break };
+                assert!(events.len() <= at_most, "{} in {bytes}", events.len());
+                after = last.version;
+                versions.extend(events.iter().map(|event| event.version.get()));
+            }
+            assert_eq!(versions, (1..=10).collect::<Vec<_>>());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_feed_holds_few_events_where_they_are_large() {
+    for tail_cache_bytes in [0, 64 << 20] {
+        let log = memory(LogOptions {
+            tail_cache_bytes,
+            ..options(64 << 20)
+        });
+        for number in 0..12 {
+            let events = vec![message(number, 1 << 20)];
+            let appended = log.append(stream(0), ExpectedVersion::Any, events, Urgency::Now);
+            appended.await.unwrap();
+        }
+        let none = || Filter::all().types([EventType::known("api.created")]);
+        let mut feed = log.follow(FeedStart::Beginning, none());
+        let mut also = log.follow(FeedStart::Beginning, none());
+        for read in 1..=6 {
+            let expected = FeedItem::Progress(Position::new(2 * read));
+            assert_eq!(feed.next_now().unwrap().unwrap(), expected);
+            assert_eq!(also.next().await.unwrap(), expected);
+        }
+    }
 }
 
 #[tokio::test]

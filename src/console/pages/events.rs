@@ -1,6 +1,6 @@
 //! The event log itself, newest first, live.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use maud::{Markup, html};
 
@@ -22,6 +22,8 @@ pub(super) const PAGES: &[Page] = &[shows("/events", run!(list))];
 
 /// Events on a page.
 const PAGE: usize = 100;
+/// Large events end a page earlier: their bodies come to about so many bytes.
+const PAGE_BYTES: usize = 8 << 20;
 /// Most events that are looked at for one page.
 const EXAMINED_MAX: u64 = 20_000;
 
@@ -47,7 +49,7 @@ fn asked(visit: &Visit, invalid: &mut Invalid) -> Filter {
 
 /// Some events, in order, and where they end.
 struct Found {
-    events: Vec<std::sync::Arc<RecordedEvent>>,
+    events: Vec<Arc<RecordedEvent>>,
     next: Position,
     fault: Option<String>,
 }
@@ -133,15 +135,19 @@ fn begins(found: &Found) -> Option<Position> {
 /// Reads a page: the first events, or the last ones.
 fn read(mut feed: crate::log::Feed, is_last: bool) -> Found {
     let begun = feed.position();
-    let mut events = VecDeque::new();
+    let mut events = VecDeque::<Arc<RecordedEvent>>::new();
+    let mut bytes = 0;
     let mut fault = None;
-    while (is_last || events.len() < PAGE) && feed.position().distance_from(begun) < EXAMINED_MAX {
+    while (is_last || (events.len() < PAGE && bytes < PAGE_BYTES))
+        && feed.position().distance_from(begun) < EXAMINED_MAX
+    {
         match feed.next_now() {
             Ok(Some(FeedItem::Event(event))) => {
-                if events.len() == PAGE {
-                    events.pop_front();
-                }
+                bytes += event.weight();
                 events.push_back(event);
+                while is_last && (events.len() > PAGE || (events.len() > 1 && bytes > PAGE_BYTES)) {
+                    bytes -= events.pop_front().map_or(0, |first| first.weight());
+                }
             }
             Ok(Some(FeedItem::Progress(_))) => {}
             Ok(None) => break,
@@ -160,7 +166,7 @@ fn read(mut feed: crate::log::Feed, is_last: bool) -> Found {
     }
 }
 
-fn table(events: &[std::sync::Arc<RecordedEvent>]) -> Markup {
+fn table(events: &[Arc<RecordedEvent>]) -> Markup {
     html! {
         div.table-wrap tabindex="0" {
             table.list.events {

@@ -24,6 +24,8 @@ use crate::{
 
 /// Most events that are looked at for one page.
 const EXAMINED_MAX: usize = 20_000;
+/// A page ends with the event that brings the bodies on it to so many bytes.
+const PAGE_BYTES: usize = 8 << 20;
 /// A comment is sent when nothing else was for so long, so that nobody takes the stream for dead.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
@@ -65,7 +67,7 @@ struct ReadQuery {
     /// Only these types, such as `attempt.failed`, with commas between them.
     #[serde(rename = "type")]
     event_type: Option<String>,
-    /// Most events on the page. Default 100.
+    /// Most events on the page. Default 100. Large events end it earlier: go on with `next`.
     #[schemars(range(min = 1, max = 1000))]
     limit: Option<usize>,
 }
@@ -156,9 +158,13 @@ async fn list(call: &Call) -> Result<Reply, Problem> {
 fn read(mut feed: Feed, limit: usize) -> Result<Page, ReadError> {
     let begun = feed.position();
     let mut events = Vec::new();
-    while events.len() < limit {
+    let mut bytes = 0;
+    while events.len() < limit && bytes < PAGE_BYTES {
         match feed.next_now()? {
-            Some(FeedItem::Event(event)) => events.push(event),
+            Some(FeedItem::Event(event)) => {
+                bytes += event.weight();
+                events.push(event);
+            }
             Some(FeedItem::Progress(_)) => {}
             None => break,
         }
