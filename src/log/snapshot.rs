@@ -48,7 +48,7 @@ pub struct SnapshotStore {
 }
 
 struct Rows {
-    /// `None` when it could not be opened again, and once it is closed.
+    /// `None` after it refused a write, when it could not be opened again, and once it is closed.
     store: Option<Arc<dyn SegmentStore>>,
     /// Where it may be opened again or begun anew; `None` once it is closed.
     path: Option<PathBuf>,
@@ -131,7 +131,8 @@ impl SnapshotStore {
     ) -> Result<(), StorageError> {
         let page = page_hash(log, position).unwrap_or(NO_PAGE);
         let mut rows = self.rows();
-        let saved = rows.change(base, position, page, changed);
+        let opened = rows.open();
+        let saved = opened.and_then(|()| rows.change(base, position, page, changed));
         if matches!(saved, Err(StorageError::Corrupt { .. })) {
             rows.clear()?;
         }
@@ -168,6 +169,7 @@ impl SnapshotStore {
     /// One row, of whatever log the snapshot is; `None` when there is no such row. Blocks.
     pub fn saved_row(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
         let mut rows = self.rows();
+        rows.open()?;
         let row = rows.get(key)?;
         rows.read_bytes += row.as_ref().map_or(0, Vec::len);
         if rows.read_bytes > READ_BYTES_MAX
@@ -181,7 +183,8 @@ impl SnapshotStore {
     /// One row, when the snapshot is of this log; `None` when there is no such row, or it is
     /// damaged. Blocks.
     pub fn row(&self, log: &EventLog, key: &[u8]) -> Result<Option<Vec<u8>>, StorageError> {
-        let rows = self.rows();
+        let mut rows = self.rows();
+        rows.open()?;
         let summary = rows.summary()?;
         if summary.is_none_or(|summary| summary.check(log).is_err()) {
             return Ok(None);
@@ -195,7 +198,7 @@ impl SnapshotStore {
     /// Removes every row where the snapshot is as of `first` or later. Blocks.
     pub fn discard_from(&self, first: Position) -> Result<(), StorageError> {
         let mut rows = self.rows();
-        let summary = match rows.summary() {
+        let summary = match rows.open().and_then(|()| rows.summary()) {
             Err(StorageError::Corrupt { .. }) => None,
             summary => summary?,
         };
@@ -233,7 +236,7 @@ impl Rows {
         self.store.as_deref().ok_or(StorageError::Poisoned)
     }
 
-    /// Opens the store where it could not be opened again before.
+    /// Opens the store where it was let go of, or could not be opened again before.
     fn open(&mut self) -> Result<(), StorageError> {
         if let (None, Some(path)) = (&self.store, &self.path) {
             self.store = Some(Arc::new(SledSegment::open(path, CACHE_BYTES)?));
@@ -284,7 +287,7 @@ impl Rows {
     }
 
     fn change(
-        &self,
+        &mut self,
         base: Position,
         position: Position,
         page: PageHash,
@@ -314,6 +317,15 @@ impl Rows {
             }
         }
         rows.push(Row::put(SUMMARY_KEY.to_vec(), summary.to_row()));
+        let written = self.write(rows);
+        if written.is_err() && self.path.is_some() {
+            // It holds in memory what never came to the disk, and may refuse whatever comes.
+            self.store = None;
+        }
+        written
+    }
+
+    fn write(&self, rows: Vec<Row>) -> Result<(), StorageError> {
         self.store()?.apply(rows)?;
         KillPoint::Snapshot.pass();
         self.store()?.sync()
@@ -455,8 +467,12 @@ mod tests {
 
     use super::*;
     use crate::{
-        log::{Visit, storage::Row},
-        testing::{MemoryStorage, log_conformance::options},
+        log::{ExpectedVersion, StreamId, Visit, storage::Row},
+        model::{ApiId, ApiStarted},
+        testing::{
+            MemoryStorage,
+            log_conformance::{append, options},
+        },
     };
 
     /// Opens, and fails whatever it is asked for.
@@ -509,5 +525,113 @@ mod tests {
             .unwrap();
         let loaded = snapshots.load(&log).unwrap();
         assert_eq!(loaded, Some((Position::ZERO, rows)));
+    }
+
+    /// A disk that refuses: what it was given so far is read in memory.
+    struct Refusing {
+        disk: Arc<dyn SegmentStore>,
+        taken_rows: usize,
+        taken: Mutex<BTreeMap<Vec<u8>, Option<Vec<u8>>>>,
+    }
+
+    impl Refusing {
+        fn refused<T>() -> Result<T, StorageError> {
+            let path = PathBuf::from("snapshots");
+            Err(StorageError::Full { path })
+        }
+    }
+
+    impl SegmentStore for Refusing {
+        fn apply(&self, rows: Vec<Row>) -> Result<(), StorageError> {
+            let is_more = rows.len() > self.taken_rows;
+            let rows = rows.into_iter().take(self.taken_rows);
+            let mut taken = self.taken.lock().unwrap();
+            taken.extend(rows.map(|row| (row.key, row.value)));
+            if is_more {
+                return Self::refused();
+            }
+            Ok(())
+        }
+
+        fn flush(&self) -> Result<(), StorageError> {
+            Self::refused()
+        }
+
+        fn sync(&self) -> Result<(), StorageError> {
+            Self::refused()
+        }
+
+        fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
+            match self.taken.lock().unwrap().get(key) {
+                Some(value) => Ok(value.clone().map(Bytes::from)),
+                None => self.disk.get(key),
+            }
+        }
+
+        fn last_at_or_before(&self, key: &[u8]) -> Result<Option<(Bytes, Bytes)>, StorageError> {
+            self.disk.last_at_or_before(key)
+        }
+
+        fn scan(
+            &self,
+            from: &[u8],
+            until: &[u8],
+            visit: &mut Visit<'_>,
+        ) -> Result<(), StorageError> {
+            self.disk.scan(from, until, visit)
+        }
+    }
+
+    fn log_of_two_events() -> EventLog {
+        let log = EventLog::open_with(Arc::new(MemoryStorage::new()), options(1 << 20)).unwrap();
+        let stream = StreamId::api(ApiId::from_uuid(uuid::Uuid::from_u128(1)));
+        for _ in 0..2 {
+            let events = vec![ApiStarted {}.into()];
+            append(&log, stream, ExpectedVersion::Any, events).unwrap();
+        }
+        log
+    }
+
+    #[test]
+    fn after_a_refused_save_what_is_on_disk_is_believed_and_saved_over() {
+        let log = log_of_two_events();
+        let [first, second] = [1, 2].map(Position::new);
+        let rows = |value: &[u8]| {
+            let keys = [b"a", b"b"].into_iter();
+            keys.map(|key| (key.to_vec(), value.to_vec())).collect()
+        };
+        // In the middle of the rows, and once all were taken and none were synced.
+        for taken_rows in [1, 3] {
+            let data = tempfile::tempdir().unwrap();
+            let snapshots = SnapshotStore::open(data.path()).unwrap();
+            let save = |base, position, value| snapshots.save(&log, base, position, rows(value));
+            save(Position::ZERO, first, b"1").unwrap();
+            let refuse = || {
+                let mut rows = snapshots.rows();
+                let disk = rows.store.take().unwrap();
+                rows.store = Some(Arc::new(Refusing {
+                    disk,
+                    taken_rows,
+                    taken: Mutex::default(),
+                }));
+            };
+            let refused = |saved| assert!(matches!(saved, Err(StorageError::Full { .. })));
+
+            refuse();
+            refused(save(first, second, b"2"));
+            let saved = snapshots.saved_row(b"a").unwrap();
+            assert_eq!(saved.as_deref(), Some(&b"1"[..]));
+            refuse();
+            refused(save(first, second, b"2"));
+            assert_eq!(snapshots.position(&log).unwrap(), Some(first));
+            refuse();
+            refused(save(first, second, b"2"));
+            let row = snapshots.row(&log, b"b").unwrap();
+            assert_eq!(row.as_deref(), Some(&b"1"[..]));
+            refuse();
+            refused(save(first, second, b"2"));
+            save(first, second, b"3").unwrap();
+            assert_eq!(snapshots.load(&log).unwrap(), Some((second, rows(b"3"))));
+        }
     }
 }
