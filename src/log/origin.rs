@@ -47,6 +47,8 @@ pub struct OriginStore {
     current: RwLock<Option<Arc<Origin>>>,
     /// Held while something is changed.
     is_closed: Mutex<bool>,
+    /// [`sync_directory`], but where a test has it fail.
+    sync_directory: fn(&Path) -> Result<(), StorageError>,
 }
 
 /// What stood just before a position.
@@ -88,6 +90,7 @@ impl OriginStore {
             directory,
             current: RwLock::new(current.map(Arc::new)),
             is_closed: Mutex::new(false),
+            sync_directory,
         })
     }
 
@@ -131,20 +134,30 @@ impl OriginStore {
 
     /// Makes a draft the present origin. From here on the log begins at its first position,
     /// over a crash too. Blocks.
+    ///
+    /// It may have become that where this fails, and is then what [`Self::current`] tells; what
+    /// stands below it must not be dropped before [`Self::sync`] succeeds.
     pub fn publish(&self, draft: &OriginDraft) -> Result<Arc<Origin>, StorageError> {
         let _change = self.change()?;
         let manifest = draft.write_manifest()?;
         let path = self.directory.join(format!("{:020}", draft.first.get()));
         fs::rename(&draft.path, &path).map_err(|error| StorageError::io(&path, error))?;
-        sync_directory(&self.directory)?;
-        // The directory itself may be as new.
-        if let Some(data) = self.directory.parent() {
-            sync_directory(data)?;
-        }
+        // Whatever fails from here on, this is what a restart finds.
         let origin = Arc::new(Origin { path, manifest });
         let current = self.current.write();
         *current.unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&origin));
+        self.sync()?;
         Ok(origin)
+    }
+
+    /// Makes durable which origin is the present one. Blocks.
+    pub fn sync(&self) -> Result<(), StorageError> {
+        (self.sync_directory)(&self.directory)?;
+        // The directory itself may be as new.
+        match self.directory.parent() {
+            Some(data) => (self.sync_directory)(data),
+            None => Ok(()),
+        }
     }
 
     /// Removes drafts of cuts that were not made, and origins before the present one. Blocks.
@@ -156,8 +169,11 @@ impl OriginStore {
         for ((), path) in drafts {
             remove(&path)?;
         }
+        let Some(current) = self.current() else {
+            return Ok(());
+        };
         let mut origins = whole(&self.directory)?;
-        origins.pop();
+        origins.retain(|(first, _)| *first < current.first().get());
         origins.iter().try_for_each(|(_, path)| remove(path))
     }
 }
@@ -408,14 +424,18 @@ fn sync_directory(path: &Path) -> Result<(), StorageError> {
 mod tests {
     use super::*;
 
-    fn write(store: &OriginStore, first: u64, rows: &[(&[u8], &[u8])]) -> Arc<Origin> {
+    fn draft(store: &OriginStore, first: u64, rows: &[(&[u8], &[u8])]) -> Arc<OriginDraft> {
         let draft = store.draft(Position::new(first)).unwrap();
         let mut section = draft.section("things-1").unwrap();
         for (key, value) in rows {
             section.push(key, value).unwrap();
         }
         section.finish().unwrap();
-        store.publish(&draft).unwrap()
+        draft
+    }
+
+    fn write(store: &OriginStore, first: u64, rows: &[(&[u8], &[u8])]) -> Arc<Origin> {
+        store.publish(&draft(store, first, rows)).unwrap()
     }
 
     fn read(origin: &Origin) -> Result<Vec<KeyAndValue>, StorageError> {
@@ -440,6 +460,28 @@ mod tests {
         store.tidy().unwrap();
         let left = fs::read_dir(data.path().join(ORIGIN_DIRECTORY)).unwrap();
         assert_eq!(left.count(), 1);
+    }
+
+    #[test]
+    fn an_origin_that_took_its_place_is_the_present_one_though_a_sync_failed() {
+        let data = tempfile::tempdir().unwrap();
+        let mut store = OriginStore::open(data.path()).unwrap();
+        write(&store, 5, &[(b"a", b"1")]);
+        store.sync_directory = |path| Err(StorageError::io(path, io::Error::other("told to fail")));
+        let next = draft(&store, 9, &[(b"a", b"2")]);
+        assert!(store.publish(&next).is_err());
+        assert!(store.sync().is_err());
+        store.sync_directory = sync_directory;
+        store.sync().unwrap();
+        store.tidy().unwrap();
+
+        let told = store.current().unwrap();
+        assert_eq!(told.first().get(), 9);
+        assert_eq!(read(&told).unwrap(), [(b"a".to_vec(), b"2".to_vec())]);
+        let found = OriginStore::open(data.path()).unwrap().current().unwrap();
+        assert_eq!(found.first(), told.first());
+        let left = fs::read_dir(data.path().join(ORIGIN_DIRECTORY)).unwrap();
+        assert_eq!(left.count(), 1, "the one before it is gone");
     }
 
     #[test]

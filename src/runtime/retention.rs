@@ -395,7 +395,13 @@ impl Handle {
         let origins = Arc::clone(&self.0.retention.origins);
         if let Some(origin) = origins.current() {
             let (log, now, first) = (self.0.log.clone(), self.0.clock.now(), origin.first());
-            let dropped = spawn_blocking(move || drop_below(&log, first, now)).await;
+            let cut = Arc::clone(&origins);
+            let dropped = spawn_blocking(move || {
+                // Where that failed as it was published, a loss of power would take it back.
+                cut.sync()?;
+                drop_below(&log, first, now)
+            });
+            let dropped = dropped.await;
             joined(dropped)?;
             self.0.projections.forget(first).await;
         }
