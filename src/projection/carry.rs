@@ -71,7 +71,7 @@ impl Engine {
 
     fn begin_carry(&self, order: CarryOrder) -> Result<Carrying, ()> {
         let generation = CARRIED_GENERATION + CARRIED.fetch_add(1, Ordering::Relaxed);
-        match self.place.fresh(generation, false) {
+        match self.place.fresh(generation, Checkpoint::default()) {
             Ok(opened) => Ok(Carrying {
                 store: opened.store,
                 checkpoint: opened.checkpoint,

@@ -262,7 +262,7 @@ impl Engine {
             return;
         }
         self.forgot = self.shared.history.begins();
-        match self.place.fresh(self.generation + 1, false) {
+        match self.place.fresh(self.generation + 1, Checkpoint::default()) {
             Ok(opened) => {
                 self.beside = Some(Rebuild {
                     store: opened.store,
@@ -336,7 +336,8 @@ impl Engine {
     /// The rows are behind the cut: others begin with what was carried over it.
     fn begin_anew(&mut self, origin: &Origin) -> Result<(), Trouble> {
         let old = self.generation;
-        let fresh = self.place.fresh(self.newest_generation() + 1, true);
+        let empty = Checkpoint::serving(self.checkpoint.mended_at);
+        let fresh = self.place.fresh(self.newest_generation() + 1, empty);
         let mut opened = fresh.map_err(|error| RowError::Io(error.to_string()))?;
         let (projection, empty) = (self.projection.as_ref(), opened.checkpoint);
         opened.checkpoint = fill(projection, opened.store.as_mut(), origin, empty)?;
@@ -404,7 +405,11 @@ impl Engine {
             let opened = self.place.reopen(self.generation)?;
             *live = opened.store;
             self.shared.changed();
-            self.checkpoint = opened.checkpoint;
+            self.checkpoint = Checkpoint {
+                // What the store tells may be as of before this log was known.
+                mended_at: self.checkpoint.mended_at,
+                ..opened.checkpoint
+            };
         }
         self.stale = false;
         self.unflushed_since = None;
@@ -491,9 +496,9 @@ impl Engine {
         if self.refusals == 0 {
             tracing::warn!(projection = self.projection.name(), %error, "rows are built again");
         }
-        self.shared.met_damage();
+        let begun = Checkpoint::serving(self.shared.met_damage());
         let old = self.generation;
-        match self.place.fresh(self.newest_generation() + 1, true) {
+        match self.place.fresh(self.newest_generation() + 1, begun) {
             Ok(opened) => {
                 self.repairs += 1;
                 self.repaired_at = now;
@@ -646,7 +651,7 @@ mod tests {
     use crate::{
         clock::SystemClock,
         projection::{
-            SharedHistory,
+            Projection, Row, SharedHistory, View,
             deliveries::Deliveries,
             store::{Changes, Direction, Scan},
         },
@@ -677,18 +682,23 @@ mod tests {
         }
     }
 
+    fn place_in(root: &std::path::Path) -> Place {
+        Place::Disk {
+            root: root.to_owned(),
+            name: "deliveries",
+            version: 1,
+        }
+    }
+
     /// An engine with nothing folded in this directory, over a store that is made of its own, and the
     /// log that it is to fold.
     fn set_up(
         root: &std::path::Path,
         over: impl Fn(Box<dyn RowStore>) -> Box<dyn RowStore>,
     ) -> (Engine, SharedHistory) {
-        let place = Place::Disk {
-            root: root.to_owned(),
-            name: "deliveries",
-            version: 1,
-        };
-        let mut opened = place.fresh(1, true).expect("a directory of its own");
+        let place = place_in(root);
+        let begun = Checkpoint::serving(Position::ZERO);
+        let mut opened = place.fresh(1, begun).expect("a directory of its own");
         opened.store = over(opened.store);
         let events = generate(1, &HistoryOptions::default());
         let history: SharedHistory = Arc::new(MemoryHistory::new(events));
@@ -701,6 +711,92 @@ mod tests {
             SystemClock::shared(),
         );
         (engine, history)
+    }
+
+    /// An engine over what a start finds in this directory.
+    fn started<P: Projection + Default>(root: &std::path::Path, history: &SharedHistory) -> Engine {
+        let place = place_in(root);
+        let opened = place.open().expect("rows or none");
+        let opened = place
+            .within(opened, history.tip())
+            .expect("rows of this log");
+        Engine::new(
+            Box::new(P::default()),
+            place,
+            opened,
+            OnBadEvent::Halt,
+            Arc::clone(history),
+            SystemClock::shared(),
+        )
+    }
+
+    fn view<P: Projection>(engine: &Engine) -> View<P> {
+        View::new(Arc::clone(&engine.shared), SystemClock::shared())
+    }
+
+    /// Every row, as a view answers it.
+    fn answer<P: Projection>(engine: &Engine) -> Result<Vec<Row>, ViewError> {
+        view::<P>(engine).range(Vec::new()..vec![u8::MAX; 64], usize::MAX)
+    }
+
+    fn is_mending(answer: &Result<Vec<Row>, ViewError>) -> bool {
+        matches!(answer, Err(ViewError::Mending { .. }))
+    }
+
+    #[test]
+    fn rows_found_damaged_at_a_start_answer_once_they_have_caught_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut engine, history) = set_up(directory.path(), |store| store);
+        while engine.step() {}
+        let before = answer::<Deliveries>(&engine).unwrap();
+        engine.flush().unwrap();
+        drop(engine);
+        let database = directory.path().join("deliveries-1/1/db");
+        let length = std::fs::metadata(&database).unwrap().len();
+        let damage = vec![0x55; usize::try_from(length).unwrap()];
+        std::fs::write(&database, damage).unwrap();
+
+        let mut engine = started::<Deliveries>(directory.path(), &history);
+        assert_eq!(engine.checkpoint.position, Position::ZERO);
+        assert!(is_mending(&answer::<Deliveries>(&engine)));
+        // A start that was killed before it knew the log leaves no rows that answer either.
+        drop(engine);
+        drop(place_in(directory.path()).open().unwrap());
+        engine = started::<Deliveries>(directory.path(), &history);
+        assert!(is_mending(&answer::<Deliveries>(&engine)));
+        while engine.step() {}
+        assert_eq!(answer::<Deliveries>(&engine).unwrap(), before);
+        engine.reopen().unwrap();
+        assert!(engine.checkpoint.mended_at <= history.tip());
+    }
+
+    #[test]
+    fn rows_half_built_again_at_a_kill_answer_after_it_once_they_are_as_far_as_they_were() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut engine, history) = set_up(directory.path(), |store| store);
+        while engine.step() {}
+        let before = answer::<Deliveries>(&engine).unwrap();
+        engine.shared.met_damage();
+        engine.batch_events = 2;
+        assert!(engine.step(), "they are begun again");
+        assert!(engine.step(), "a part of them is folded");
+        engine.flush().unwrap();
+        let half = engine.checkpoint.position;
+        assert!(Position::ZERO < half && half < history.tip());
+        drop(engine);
+
+        for _ in 0..2 {
+            let engine = started::<Deliveries>(directory.path(), &history);
+            assert_eq!(engine.checkpoint.position, half);
+            assert!(is_mending(&answer::<Deliveries>(&engine)));
+        }
+        let mut engine = started::<Deliveries>(directory.path(), &history);
+        while engine.step() {}
+        assert_eq!(answer::<Deliveries>(&engine).unwrap(), before);
+        engine.flush().unwrap();
+        drop(engine);
+        let engine = started::<Deliveries>(directory.path(), &history);
+        assert_eq!(answer::<Deliveries>(&engine).unwrap(), before);
     }
 
     #[test]

@@ -50,14 +50,16 @@ impl Opened {
 
 impl Place {
     /// These rows as those of a log that ends here: an empty generation where they are another's.
-    pub(super) fn within(&self, opened: Opened, tip: Position) -> Result<Opened, StartError> {
+    pub(super) fn within(&self, mut opened: Opened, tip: Position) -> Result<Opened, StartError> {
         if opened.checkpoint.position <= tip {
+            // No rows of this log were further, whatever became of them.
+            opened.checkpoint.mended_at = opened.checkpoint.mended_at.min(tip);
             return Ok(opened);
         }
         // Rows ahead of the log are rows of another log.
         let foreign = opened.generation;
         drop(opened);
-        let opened = self.fresh(foreign + 1, true)?;
+        let opened = self.fresh(foreign + 1, Checkpoint::serving(Position::ZERO))?;
         self.remove(foreign);
         Ok(opened)
     }
@@ -82,8 +84,9 @@ impl Place {
         Ok(None)
     }
 
-    /// Opens the live generation, or an empty one when there is none or it is damaged. Every other
-    /// generation is deleted.
+    /// Opens the live generation, or an empty one when there is none or it is damaged; such a one
+    /// answers nothing before [`Self::within`] has told it of the log. Every other generation is
+    /// deleted.
     pub(super) fn open(&self) -> Result<Opened, StartError> {
         let Some(directory) = self.directory() else {
             return Ok(Opened::empty_in_memory());
@@ -108,17 +111,30 @@ impl Place {
                 remove(&path).map_err(failed)?;
             }
         }
-        match live {
-            Some(opened) => Ok(opened),
-            None => self.fresh(highest + 1, true),
+        if let Some(opened) = live {
+            return Ok(opened);
         }
+        // There were others, and how far they were nobody knows any more.
+        let is_lost = highest > 0;
+        let mended_at = if is_lost {
+            Position::MAX
+        } else {
+            Position::ZERO
+        };
+        self.fresh(highest + 1, Checkpoint::serving(mended_at))
     }
 
-    /// An empty generation; one that is not `ready` is forgotten by a restart. What stands in its
-    /// place is deleted first: folded over, those rows would count every event twice.
-    pub(super) fn fresh(&self, generation: u64, ready: bool) -> Result<Opened, StartError> {
+    /// An empty generation that begins with this checkpoint; one that is not `ready` is forgotten
+    /// by a restart. What stands in its place is deleted first: folded over, those rows would count
+    /// every event twice.
+    pub(super) fn fresh(
+        &self,
+        generation: u64,
+        checkpoint: Checkpoint,
+    ) -> Result<Opened, StartError> {
         let Some(directory) = self.directory() else {
             return Ok(Opened {
+                checkpoint,
                 generation,
                 ..Opened::empty_in_memory()
             });
@@ -132,10 +148,6 @@ impl Place {
             path: path.clone(),
             source,
         })?;
-        let checkpoint = Checkpoint {
-            ready,
-            ..Checkpoint::default()
-        };
         store
             .commit(checkpoint.as_change())
             .and_then(|()| store.flush())

@@ -177,7 +177,9 @@ pub fn stored_view<P: Projection>(
 ) -> Result<Option<View<P>>, StartError> {
     let place = Storage::Directory(directory.to_owned()).place::<P>();
     let opened = place.look()?;
-    Ok(opened.map(|opened| {
+    Ok(opened.map(|mut opened| {
+        // Also those that are half built again are rows of where they are.
+        opened.checkpoint.mended_at = Position::ZERO;
         let shared = Shared::new(P::NAME, opened.store, opened.checkpoint, history);
         View::new(Arc::new(shared), clock)
     }))

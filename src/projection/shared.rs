@@ -107,6 +107,7 @@ impl Shared {
             // Where that is damaged the rest shows it.
             begins: checkpoint::begins(store.as_ref()).unwrap_or(Position::FIRST),
             kept_past: Position::ZERO,
+            mended_at: checkpoint.mended_at,
             ..Progress::default()
         };
         Self {
@@ -170,12 +171,16 @@ impl Shared {
     }
 
     /// Damage was met: nothing is answered from these rows any more, and the thread builds others.
-    /// Called while nobody can put others in their place, so that it is of these.
-    pub(super) fn met_damage(&self) {
+    /// Called while nobody can put others in their place, so that it is of these. Says how far those
+    /// have to come before they answer.
+    pub(super) fn met_damage(&self) -> Position {
+        let mut mended_at = Position::ZERO;
         self.progress.send_modify(|progress| {
             progress.is_damaged = true;
             progress.mended_at = progress.mended_at.max(progress.position);
+            mended_at = progress.mended_at;
         });
+        mended_at
     }
 
     /// Whether damage was met in the rows.
