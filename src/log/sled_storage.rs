@@ -687,6 +687,10 @@ fn guard<T>(path: &Path, work: impl FnOnce() -> sled::Result<T>) -> Result<T, St
             io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData => {
                 StorageError::corrupt(what(), error.to_string())
             }
+            // A file that the store names is missing; of one that was removed all are.
+            io::ErrorKind::NotFound if path.join("db").is_file() => {
+                StorageError::corrupt(what(), format!("a file is missing: {error}"))
+            }
             _ => StorageError::io(path, error),
         }),
         Ok(Err(error)) => Err(StorageError::corrupt(what(), error.to_string())),
@@ -830,5 +834,20 @@ mod tests {
             let refused = StorageError::io(path, kind.into());
             assert!(matches!(refused, StorageError::Full { .. }), "{refused}");
         }
+    }
+
+    #[test]
+    fn a_file_that_a_store_misses_is_damage_and_a_refusal_names_the_store() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path();
+        let met = |kind: io::ErrorKind| guard(path, || Err::<(), _>(sled::Error::Io(kind.into())));
+        let removed = met(io::ErrorKind::NotFound).unwrap_err();
+        assert!(matches!(removed, StorageError::Io { .. }), "{removed}");
+        fs::write(path.join("db"), "").unwrap();
+        let missed = met(io::ErrorKind::NotFound).unwrap_err();
+        assert!(matches!(missed, StorageError::Corrupt { .. }), "{missed}");
+        let refused = met(io::ErrorKind::PermissionDenied).unwrap_err();
+        assert!(matches!(refused, StorageError::Io { .. }), "{refused}");
+        assert!(refused.to_string().contains(&path.display().to_string()));
     }
 }

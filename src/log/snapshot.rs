@@ -634,4 +634,41 @@ mod tests {
             assert_eq!(snapshots.load(&log).unwrap(), Some((second, rows(b"3"))));
         }
     }
+
+    #[test]
+    fn a_snapshot_whose_large_nodes_are_gone_or_cut_off_is_begun_anew() {
+        let log = log_of_two_events();
+        let large = |number: u8| {
+            let value = (0..96 << 10).map(|at: u32| at.to_le_bytes()[usize::from(number % 2)]);
+            (vec![number], value.collect())
+        };
+        let rows: SnapshotRows = (0..20).map(large).collect();
+        let [first, second] = [1, 2].map(Position::new);
+        let spoil: [fn(&Path); 2] = [
+            |blob| fs::remove_file(blob).unwrap(),
+            |blob| fs::write(blob, "").unwrap(),
+        ];
+        for spoil in spoil {
+            let data = tempfile::tempdir().unwrap();
+            let snapshots = SnapshotStore::open(data.path()).unwrap();
+            let none = Position::ZERO;
+            snapshots.save(&log, none, first, rows.clone()).unwrap();
+            snapshots.close();
+            // From then on it opens without a look into most of them.
+            for _ in 0..2 {
+                SnapshotStore::open(data.path()).unwrap().close();
+            }
+            let blobs = data.path().join(SNAPSHOT_DIRECTORY).join("blobs");
+            let blobs: Vec<_> = fs::read_dir(blobs).unwrap().collect();
+            assert!(!blobs.is_empty());
+            for blob in blobs {
+                spoil(&blob.unwrap().path());
+            }
+            let snapshots = SnapshotStore::open(data.path()).unwrap();
+            assert_eq!(snapshots.load(&log).unwrap(), None);
+            snapshots.save(&log, none, second, rows.clone()).unwrap();
+            let loaded = snapshots.load(&log).unwrap();
+            assert_eq!(loaded, Some((second, rows.clone())));
+        }
+    }
 }

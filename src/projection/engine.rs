@@ -650,8 +650,9 @@ mod tests {
     use super::*;
     use crate::{
         clock::SystemClock,
+        log::RecordedEvent,
         projection::{
-            Projection, Row, SharedHistory, View,
+            Projection, Row, Rows, SharedHistory, View,
             deliveries::Deliveries,
             store::{Changes, Direction, Scan},
         },
@@ -797,6 +798,73 @@ mod tests {
         drop(engine);
         let engine = started::<Deliveries>(directory.path(), &history);
         assert_eq!(answer::<Deliveries>(&engine).unwrap(), before);
+    }
+
+    /// A row for each event, of which two make a node that sled keeps in a file of its own.
+    #[derive(Default)]
+    struct Large;
+
+    impl Projection for Large {
+        const NAME: &'static str = "deliveries";
+        const VERSION: u32 = 1;
+
+        fn project(&self, rows: &mut Rows<'_>, event: &RecordedEvent) -> Result<(), ProjectError> {
+            let position = event.position.get();
+            rows.put(
+                position.to_be_bytes().to_vec(),
+                vec![position.to_le_bytes()[0]; 96 << 10],
+            );
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn rows_whose_large_nodes_are_gone_or_cut_off_are_built_again() {
+        let gone: fn(&std::path::Path) = |node| std::fs::remove_file(node).unwrap();
+        let cut_off: fn(&std::path::Path) = |node| std::fs::write(node, "").unwrap();
+        let events = generate(1, &HistoryOptions::default());
+        let events = events.into_iter().take(40).collect();
+        let history: SharedHistory = Arc::new(MemoryHistory::new(events));
+        for (spoil, is_met_at_a_start) in [
+            (gone, true),
+            (gone, false),
+            (cut_off, true),
+            (cut_off, false),
+        ] {
+            let directory = tempfile::tempdir().unwrap();
+            let start = || started::<Large>(directory.path(), &history);
+            let mut engine = start();
+            while engine.step() {}
+            let before = answer::<Large>(&engine).unwrap();
+            engine.flush().unwrap();
+            drop(engine);
+            // From then on it opens without a look into most of them.
+            drop(start());
+            drop(start());
+            let spoil_all = || {
+                let nodes = directory.path().join("deliveries-1/1/blobs");
+                let nodes: Vec<_> = std::fs::read_dir(nodes).unwrap().collect();
+                assert!(nodes.len() > 2);
+                for node in nodes {
+                    spoil(&node.unwrap().path());
+                }
+            };
+
+            let mut engine = if is_met_at_a_start {
+                spoil_all();
+                start()
+            } else {
+                let engine = start();
+                spoil_all();
+                engine
+            };
+            let is_begun_anew = engine.checkpoint.position == Position::ZERO;
+            assert_eq!(is_begun_anew, is_met_at_a_start);
+            assert!(answer::<Large>(&engine).is_err());
+            while engine.step() {}
+            assert_eq!(engine.shared.phase(), Phase::Running);
+            assert_eq!(answer::<Large>(&engine).unwrap(), before);
+        }
     }
 
     #[test]

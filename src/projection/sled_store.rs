@@ -1,6 +1,7 @@
 //! The store on disk: one sled database per projection. The only file of this room that sees sled.
 
 use std::{
+    io,
     ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
@@ -129,10 +130,68 @@ fn is_locked(reason: &str) -> bool {
 fn isolated<T>(call: impl FnOnce() -> Result<T, sled::Error>) -> Result<T, RowError> {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(sled::Error::Io(error))) if error.kind() != std::io::ErrorKind::InvalidData => {
+        Ok(Err(sled::Error::Io(error))) if !is_of_damage(&error) => {
             Err(RowError::Io(error.to_string()))
         }
         Ok(Err(error)) => Err(RowError::Damaged(error.to_string())),
         Err(panic) => Err(RowError::Damaged(super::panic_text(panic.as_ref()))),
+    }
+}
+
+/// Reads of files that are cut off, overwritten or missing end in these. sled makes the directory
+/// itself, so a missing file is one that it has made and names.
+fn is_of_damage(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidData, NotFound, UnexpectedEof};
+    matches!(error.kind(), InvalidData | NotFound | UnexpectedEof)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn large_nodes_that_are_gone_or_cut_off_are_damage() {
+        let spoil: [fn(&Path); 2] = [
+            |blob| fs::remove_file(blob).unwrap(),
+            |blob| fs::write(blob, "").unwrap(),
+        ];
+        for spoil in spoil {
+            let directory = tempfile::tempdir().unwrap();
+            let mut store = SledStore::open(directory.path()).unwrap();
+            for number in 0..20_u8 {
+                let large = Some(vec![number; 96 << 10]);
+                store
+                    .commit(Changes::from([(vec![number], large)]))
+                    .unwrap();
+            }
+            store.flush().unwrap();
+            drop(store);
+            // From then on it opens without a look into most of them.
+            for _ in 0..2 {
+                drop(SledStore::open(directory.path()).unwrap());
+            }
+            let blobs = fs::read_dir(directory.path().join("blobs")).unwrap();
+            let blobs: Vec<_> = blobs.collect();
+            assert!(!blobs.is_empty());
+            for blob in blobs {
+                spoil(&blob.unwrap().path());
+            }
+            let read = SledStore::open(directory.path()).and_then(|store| {
+                let mut rows = store.scan(Vec::new()..vec![u8::MAX], Direction::Up);
+                rows.try_for_each(|row| row.map(drop))
+            });
+            let damage = read.unwrap_err();
+            assert!(damage.is_damage(), "{damage}");
+        }
+    }
+
+    #[test]
+    fn what_the_system_refuses_is_no_damage() {
+        for kind in [io::ErrorKind::PermissionDenied, io::ErrorKind::StorageFull] {
+            let refused = isolated(|| Err::<(), _>(sled::Error::Io(kind.into())));
+            assert!(matches!(refused, Err(RowError::Io(_))), "{refused:?}");
+        }
     }
 }
