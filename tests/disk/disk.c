@@ -4,7 +4,7 @@
  *   sync        every sync fails with EIO
  *   sync-once   the next sync fails with EIO, and the file goes
  *   sync-slow   every sync takes a tenth of a second
- *   write-slow  every write takes a tenth of a second
+ *   write-slow  a write that the full disk refuses takes a tenth of a second
  *   write       the disk is full: the first write comes to its half, and none after it
  *
  * A file that holds a number lets so many calls succeed first.
@@ -174,10 +174,12 @@ static int refuses_sync(void) {
 }
 
 static void slow_down(struct fault *fault) {
+  int kept = errno;
   begin();
   int slow = is_due(fault);
   end();
   if (slow) usleep(100000);
+  errno = kept;
 }
 
 static int opened(int directory, const char *name, int flags, mode_t mode) {
@@ -226,13 +228,13 @@ ssize_t write(int fd, const void *data, size_t length) {
   char path[PATH_MAX];
   const char *below = of_fd(fd, path);
   if (!below) return REAL(write)(fd, data, length);
-  slow_down(&write_slow);
   begin();
   size_t fits = room(length);
   ssize_t written = fits || !length ? REAL(write)(fd, data, fits) : -1;
   if (!fits && length) errno = ENOSPC;
   if (written > 0) record('W', below, lseek(fd, 0, SEEK_CUR) - written, data, written);
   end();
+  if (written < 0) slow_down(&write_slow);
   return written;
 }
 
@@ -240,13 +242,13 @@ static ssize_t written_at(int fd, const void *data, size_t length, off64_t offse
   char path[PATH_MAX];
   const char *below = of_fd(fd, path);
   if (!below) return REAL(pwrite64)(fd, data, length, offset);
-  slow_down(&write_slow);
   begin();
   size_t fits = room(length);
   ssize_t written = fits || !length ? REAL(pwrite64)(fd, data, fits, offset) : -1;
   if (!fits && length) errno = ENOSPC;
   if (written > 0) record('W', below, offset, data, written);
   end();
+  if (written < 0) slow_down(&write_slow);
   return written;
 }
 

@@ -258,7 +258,7 @@ fn a_first_start_whose_disk_is_full_at_any_write_leaves_a_directory_that_can_be_
         fs::create_dir(&faults).unwrap();
         fs::write(faults.join("write"), fit.to_string()).unwrap();
         // What waits for a write waits when it fails.
-        fs::write(faults.join("write-slow"), fit.to_string()).unwrap();
+        fs::write(faults.join("write-slow"), "").unwrap();
         let served = Process::try_start(command(directory.path()));
         let is_served = served.is_ok();
         served.map_or_else(
