@@ -22,8 +22,9 @@ const IDLE_MAX: Duration = Duration::from_mins(30);
 const LIFE_MAX: Duration = Duration::from_hours(12);
 /// How long a link signs in.
 const TICKET_LIFE: Duration = Duration::from_hours(1);
-/// Most sessions at a time; the one that was longest without a request goes first.
-const SESSIONS_MAX: usize = 1_000;
+/// Most sessions of a token at a time; of those, the one that was longest without a request goes
+/// first. So nobody who may sign in can sign out others.
+const SESSIONS_MAX: usize = 20;
 /// Most streams that a session has open at a time.
 pub(super) const STREAMS_MAX: usize = 16;
 /// Most links that were made and not used.
@@ -101,6 +102,19 @@ struct State {
     failures: HashMap<IpAddr, (Timestamp, u32)>,
 }
 
+impl State {
+    /// Ends a session of this token when it has as many as it may.
+    fn make_room(&mut self, token: TokenId) {
+        let own = self.sessions.iter().filter(|(_, open)| open.token == token);
+        if own.clone().count() < SESSIONS_MAX {
+            return;
+        }
+        let oldest = own.min_by_key(|(_, open)| open.used_at);
+        let oldest = oldest.map(|(key, _)| *key);
+        oldest.map(|key| self.sessions.remove(&key));
+    }
+}
+
 /// Every session.
 #[derive(Default)]
 pub(super) struct Sessions(Mutex<State>);
@@ -142,11 +156,7 @@ impl Sessions {
         };
         let mut state = self.state();
         state.sessions.retain(|_, open| !open.is_over(moment.now));
-        if state.sessions.len() >= SESSIONS_MAX {
-            let oldest = state.sessions.iter().min_by_key(|(_, open)| open.used_at);
-            let oldest = oldest.map(|(key, _)| *key);
-            oldest.map(|key| state.sessions.remove(&key));
-        }
+        state.make_room(token);
         state.sessions.insert(key(&text), session);
         text
     }
@@ -275,6 +285,36 @@ mod tests {
         let signed_in = sessions.find(&cookie, now(1), Use::Seen).unwrap();
         sessions.close(&signed_in);
         assert!(sessions.find(&cookie, now(1), Use::Seen).is_none());
+    }
+
+    #[test]
+    fn a_token_that_signs_in_without_end_ends_its_own_oldest_sessions_and_nobody_elses() {
+        let sessions = Sessions::default();
+        let viewer = TokenId::from_uuid(uuid::Uuid::from_u128(2));
+        let admins = sessions.open(token(), &at(0, 0), &at(0, 0));
+        let open = |number: u128| sessions.open(viewer, &at(1, number), &at(1, number));
+        let cookies: Vec<_> = (1..=1_001).map(open).collect();
+        let now = at(2, 0).now;
+        let is_open = |cookie: &String| sessions.find(cookie, now, Use::Unseen).is_some();
+        assert!(is_open(&admins));
+        assert_eq!(cookies.iter().filter(|cookie| is_open(cookie)).count(), 20);
+    }
+
+    #[test]
+    fn of_a_tokens_sessions_the_one_that_rested_longest_makes_room() {
+        let sessions = Sessions::default();
+        let open = |number: u32| {
+            let moment = at(number.into(), number.into());
+            sessions.open(token(), &moment, &moment)
+        };
+        let cookies: Vec<_> = (0..20).map(open).collect();
+        let now = at(20, 0).now;
+        assert!(sessions.find(&cookies[0], now, Use::Seen).is_some());
+        let newest = open(20);
+        let is_open = |cookie: &String| sessions.find(cookie, now, Use::Unseen).is_some();
+        assert!(is_open(&newest));
+        assert!(!is_open(&cookies[1]));
+        assert_eq!(cookies.iter().filter(|cookie| is_open(cookie)).count(), 19);
     }
 
     #[test]
