@@ -41,8 +41,8 @@ impl Resolve for SystemResolver {
 /// it.
 const QUICK_MAX: usize = 16;
 
-/// Lookups that may run beside them once they have taken [`SLOW_AFTER`]: so many names whose
-/// servers are silent hold up nobody else.
+/// Lookups that may run beside them once they have taken [`SLOW_AFTER`]; one more is given up then:
+/// names whose servers are silent, however many, hold up nobody else.
 const SLOW_MAX: usize = 64;
 
 /// When a lookup makes room for others. Most take some milliseconds.
@@ -61,6 +61,11 @@ pub(super) enum LookupError {
     Empty,
     #[error("more than {NAMES_MAX} names are being looked up")]
     Full,
+    #[error(
+        "no answer within {} s, while {SLOW_MAX} other names are as slow",
+        SLOW_AFTER.as_secs()
+    )]
+    GivenUp,
     #[error("the resolver failed")]
     Lost,
 }
@@ -157,13 +162,12 @@ impl Lookups {
         let found = if let Ok(found) = tokio::time::timeout(SLOW_AFTER, &mut looking).await {
             found
         } else {
-            let _held = match self.slow.try_acquire() {
-                Ok(slow) => {
-                    drop(quick);
-                    slow
-                }
-                Err(_) => quick,
+            let Ok(_slow) = self.slow.try_acquire() else {
+                // In the place of a quick one it would hold up every other name. Its thread is
+                // blocked for as long as the system's resolver tries, some ten seconds.
+                return Err(LookupError::GivenUp);
             };
+            drop(quick);
             looking.await
         };
         match found {
@@ -267,6 +271,24 @@ mod tests {
         let found = lookups.addresses("callback.example.com").await.unwrap();
         assert_eq!(found.len(), 1);
         assert!(began.elapsed() < 6 * SLOW_AFTER, "{:?}", began.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn g12_more_silent_names_than_have_room_are_given_up_and_hold_up_no_other() {
+        let (_, lookups) = lookups();
+        let count = SLOW_MAX + 2 * QUICK_MAX;
+        silent(&lookups, count).await;
+        let last = format!("silent{}.example.com", count - 1);
+        let first = lookups.begin("silent0.example.com").unwrap();
+        let (last, found) = tokio::join!(lookups.addresses(&last), async {
+            // Each of them has had its time.
+            tokio::time::sleep(7 * SLOW_AFTER).await;
+            let within = tokio::time::timeout(SLOW_AFTER, lookups.addresses("callback.example"));
+            within.await.expect("nobody is in its way")
+        });
+        assert_eq!(found.unwrap().len(), 1);
+        assert!(matches!(last, Err(LookupError::GivenUp)), "{last:?}");
+        assert!(first.borrow().is_none(), "who has room waits on");
     }
 
     #[tokio::test(start_paused = true)]
