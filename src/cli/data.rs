@@ -2,6 +2,8 @@
 
 use std::{
     cell::OnceCell,
+    fs,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -189,16 +191,31 @@ struct Scratch(PathBuf);
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
             tracing::warn!(path = %self.0.display(), %error, "a temporary directory stays");
         }
     }
 }
 
-/// Makes a directory that nobody else has, under the system's temporary directory.
+/// Makes a directory that nobody else has or can look into, under the system's temporary directory.
 pub(super) fn temporary_directory(prefix: &str) -> Result<PathBuf, CliError> {
     let name = format!("{prefix}-{}", SystemClock::new().moment().uuid().simple());
     let path = std::env::temp_dir().join(name);
-    std::fs::create_dir(&path)?;
+    fs::DirBuilder::new().mode(0o700).create(&path)?;
     Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_temporary_directory_is_for_its_owner_alone() {
+        let path = temporary_directory("hooklog-test").unwrap();
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        fs::remove_dir(&path).unwrap();
+        assert_eq!(mode & 0o777, 0o700);
+    }
 }

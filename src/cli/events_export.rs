@@ -4,8 +4,9 @@
 
 use std::{
     ffi::OsString,
-    fs::{self, File},
+    fs::{self, OpenOptions},
     io::{self, BufWriter, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -18,7 +19,8 @@ use crate::model::Position;
 
 #[derive(Debug, Args)]
 pub(super) struct ExportArgs {
-    /// The file; one that is there is replaced once the export is whole. - is standard output.
+    /// The file, readable by you alone; one that is there is replaced once the export is whole. - is
+    /// standard output.
     file: PathBuf,
     #[command(flatten)]
     place: PlaceArgs,
@@ -81,7 +83,15 @@ fn write_file(path: &Path, source: &mut Source) -> Result<Range, CliError> {
 
 fn write_partial(path: &Path, source: &mut Source) -> Result<Range, CliError> {
     let failed = |error| unwritable(path, &error);
-    let mut file = BufWriter::new(File::create(path).map_err(failed)?);
+    // One that a killed export left may be open to others. It may not even be there.
+    let _ = fs::remove_file(path);
+    // Messages are in it.
+    let file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path);
+    let mut file = BufWriter::new(file.map_err(failed)?);
     let range = copy(source, |event| writeln!(file, "{}", event.get()))?;
     let file = file
         .into_inner()

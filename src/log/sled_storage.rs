@@ -11,7 +11,7 @@ use std::{
     io,
     os::unix::{
         ffi::OsStrExt,
-        fs::{DirBuilderExt, FileExt},
+        fs::{DirBuilderExt, FileExt, PermissionsExt},
     },
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
@@ -76,12 +76,15 @@ pub struct DirectoryStorage {
 }
 
 impl DirectoryStorage {
-    /// Takes a data directory; makes it when its parent exists. Segments may use `cache_bytes` of
-    /// memory each.
+    /// Takes a data directory; makes it when its parent exists, for its owner alone. Segments may use
+    /// `cache_bytes` of memory each.
     pub fn open(data: &Path, cache_bytes: u64) -> Result<Self, OpenError> {
-        match fs::create_dir(data) {
+        // What is below it is as safe as it is: the store makes files that all may read.
+        match fs::DirBuilder::new().mode(0o700).create(data) {
             Ok(()) => sync_parent(data),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                warn_when_open_to_others(data);
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let path = data.parent().unwrap_or(data).to_owned();
                 return Err(OpenError::Missing { path });
@@ -257,6 +260,17 @@ fn hold(data: &Path, file: File) -> Result<File, StorageError> {
     Err(StorageError::Locked {
         path: data.to_owned(),
     })
+}
+
+fn warn_when_open_to_others(data: &Path) {
+    let metadata = fs::metadata(data);
+    if metadata.is_ok_and(|found| found.is_dir() && found.permissions().mode() & 0o077 != 0) {
+        tracing::warn!(
+            path = %data.display(),
+            "the data directory is open to other users, who can read messages there; close it with \
+             `chmod 700`"
+        );
+    }
 }
 
 /// Makes a directory that was made durable under its name. Where the directory above cannot be

@@ -1,6 +1,6 @@
 //! Folding without a gateway: the views as they were, and for tools. Nothing has an effect (G7).
 
-use std::{fs, io, path::Path, sync::Arc};
+use std::{fs, io, os::unix::fs::DirBuilderExt as _, path::Path, sync::Arc};
 
 use super::{
     OnBadEvent, Phase, Projection, SharedHistory, StartError, Storage, View, ViewError,
@@ -141,7 +141,8 @@ impl Folding<'_> {
 }
 
 /// Copies the rows of a projection out of the directory of a gateway that is not running, so that
-/// a tool can open them: to open a store is to write to it. Whether there are any.
+/// a tool can open them: to open a store is to write to it. Whether there are any. The directories
+/// that it makes are for their owner alone.
 pub fn copy_rows<P: Projection>(from: &Path, to: &Path) -> io::Result<bool> {
     let name = format!("{}-{}", P::NAME, P::VERSION);
     if !from.join(&name).is_dir() {
@@ -152,7 +153,10 @@ pub fn copy_rows<P: Projection>(from: &Path, to: &Path) -> io::Result<bool> {
 }
 
 fn copy_directory(from: &Path, to: &Path) -> io::Result<()> {
-    fs::create_dir_all(to)?;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
         let target = to.join(entry.file_name());

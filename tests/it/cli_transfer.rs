@@ -1,8 +1,8 @@
 //! Events on their way from one data directory to another.
 
-use std::{fs, path::Path};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
-use crate::support::process::{Process, free_port};
+use crate::support::process::{Process, free_port, shell};
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
@@ -104,6 +104,44 @@ fn an_export_without_its_beginning_keeps_its_positions() {
     assert_eq!(events[0]["position"], 7);
     let verified = gateway.json(&["verify", "--data", "copy"]);
     assert_eq!(verified[0]["problems"], serde_json::json!([]));
+}
+
+/// Serves in a shell that lets everybody read what it makes.
+const OPEN: &str = "sh -c 'umask 022 && exec hooklog serve' 2>told";
+const WARNED: &str = "the data directory is open to other users";
+
+#[test]
+fn what_holds_messages_is_made_for_its_owner_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    Process::start(directory.path(), OPEN).terminate();
+    let path = |name: &str| directory.path().join(name);
+    // A killed export has left this.
+    fs::write(path("all.partial"), "half").unwrap();
+    fs::set_permissions(path("all.partial"), fs::Permissions::from_mode(0o644)).unwrap();
+    let carry = "umask 022 && hooklog events export all --data data \
+                 && hooklog events import all --data copy";
+    let carried = shell(directory.path()).args(["-c", carry]).output();
+    assert!(carried.as_ref().unwrap().status.success(), "{carried:?}");
+    for (name, expected) in [("data", 0o700), ("all", 0o600), ("copy", 0o700)] {
+        let mode = fs::metadata(path(name)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, expected, "{name}: {mode:o}");
+    }
+    let told = fs::read_to_string(path("told")).unwrap();
+    assert!(!told.contains(WARNED), "{told}");
+}
+
+#[test]
+fn a_data_directory_that_others_can_look_into_is_warned_of_with_what_to_do() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    fs::create_dir(&data).unwrap();
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o750)).unwrap();
+    Process::start(directory.path(), OPEN).terminate();
+    let told = fs::read_to_string(directory.path().join("told")).unwrap();
+    assert!(
+        told.contains(WARNED) && told.contains("chmod 700"),
+        "{told}"
+    );
 }
 
 #[test]
