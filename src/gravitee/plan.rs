@@ -15,7 +15,10 @@ use super::{
     subscription::subscription,
     text::{self, ReadError},
 };
-use crate::model::{Api, ApiId, Application, ApplicationId, Auth, Secret, SecretId, Subscription};
+use crate::model::{
+    Api, ApiId, Application, ApplicationId, Auth, CallbackUrl, CustomHeader, DeadLetterQueue,
+    Secret, SecretId, Subscription,
+};
 
 /// The application of subscriptions that name none.
 const NAMELESS: &str = "gravitee import";
@@ -333,7 +336,13 @@ struct ShownApi<'a> {
 impl Serialize for PlannedApi {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut api = self.api.clone();
-        if let Some(proxy) = &mut api.entrypoint.proxy {
+        let entrypoint = &mut api.entrypoint;
+        entrypoint.callback_url.iter_mut().for_each(redact);
+        entrypoint.headers.iter_mut().for_each(hide_header);
+        if let DeadLetterQueue::Http { url } = &mut entrypoint.dlq {
+            redact(url);
+        }
+        if let Some(proxy) = &mut entrypoint.proxy {
             proxy.password.iter_mut().for_each(hide);
         }
         let shown = ShownApi {
@@ -360,12 +369,20 @@ impl Serialize for PlannedSubscription {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut subscription = self.subscription.clone();
         let configuration = &mut subscription.configuration;
+        configuration.callback_url.iter_mut().for_each(redact);
+        configuration.headers.iter_mut().for_each(hide_header);
         match &mut configuration.auth {
             Auth::None => {}
             Auth::Basic { password, .. } => hide(password),
             Auth::Token { value } => hide(value),
-            Auth::Oauth2(oauth2) => hide(&mut oauth2.client_secret),
-            Auth::JwtProfileOauth2(profile) => hide(&mut profile.key_content),
+            Auth::Oauth2(oauth2) => {
+                redact(&mut oauth2.endpoint);
+                hide(&mut oauth2.client_secret);
+            }
+            Auth::JwtProfileOauth2(profile) => {
+                redact(&mut profile.endpoint);
+                hide(&mut profile.key_content);
+            }
         }
         configuration.ssl.key_store.iter_mut().for_each(hide);
         let shown = ShownSubscription {
@@ -381,6 +398,16 @@ impl Serialize for PlannedSubscription {
 /// Puts an id that no secret has in the place of a secret.
 fn hide(secret: &mut Secret) {
     *secret = Secret::Sealed(SecretId::from_uuid(Uuid::nil()));
+}
+
+fn hide_header(header: &mut CustomHeader) {
+    if header.is_secret() {
+        hide(&mut header.value);
+    }
+}
+
+fn redact(url: &mut CallbackUrl) {
+    *url = url.redacted();
 }
 
 fn shown<T: Serialize, E: ser::Error>(thing: &T) -> Result<Value, E> {

@@ -216,8 +216,9 @@ impl fmt::Display for CallbackUrl {
 }
 
 impl fmt::Debug for CallbackUrl {
+    /// Without what is secret: settings are debugged before they are sealed.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
+        fmt::Debug::fmt(&self.redacted().0, f)
     }
 }
 

@@ -6,8 +6,8 @@ use hooklog::{
     gravitee::{Change, Note, NoteKind, Plan, apply},
     log::{FeedItem, FeedStart, Filter},
     model::{
-        Api, ApiState, Auth, ConsumerConfiguration, CustomHeader, DeadLetterQueue, Header,
-        HttpOptions, JwtAlgorithm, Logging, LoggingParts, Message, MockSource, OnFailure,
+        Api, ApiState, Auth, CallbackUrl, ConsumerConfiguration, CustomHeader, DeadLetterQueue,
+        Header, HttpOptions, JwtAlgorithm, Logging, LoggingParts, Message, MockSource, OnFailure,
         ProxyKind, Qos, Retry, RetryOption, RetryStrategy, Sampling, Secret, Source, Subscription,
         SubscriptionStatus,
     },
@@ -637,18 +637,45 @@ fn a_subscription_that_could_never_call_anybody_is_not_imported() {
 
 #[test]
 fn no_secret_shows_in_a_plan_its_notes_or_its_errors() {
-    let plan = Plan::of([("a", ORDERS), ("b", CLUSTER)]).unwrap();
+    let mut plan = Plan::of([("a", ORDERS), ("b", CLUSTER)]).unwrap();
+    // What no definition sets, or none of these.
+    let url = |name: &str| {
+        let url = format!("https://{name}.example.com/?a=1&sig=canary-{name}");
+        url.parse::<CallbackUrl>().unwrap()
+    };
+    let header = |name: &str| CustomHeader::new(name, format!("canary-{name}"));
+    let entrypoint = &mut plan.apis[0].api.entrypoint;
+    entrypoint.callback_url = Some(url("default"));
+    entrypoint.dlq = DeadLetterQueue::Http { url: url("dlq") };
+    entrypoint.headers.push(header("x-api-key"));
+    for planned in &mut plan.subscriptions {
+        let configuration = &mut planned.subscription.configuration;
+        configuration.headers.push(header("authorization"));
+        if let Auth::Oauth2(oauth2) = &mut configuration.auth {
+            oauth2.endpoint = url("endpoint");
+        }
+    }
     let shown = serde_json::to_string(&plan).unwrap();
     let debugged = format!("{plan:?}");
-    for canary in ["proxy", "basic", "token", "client", "store", "password"] {
+    for canary in [
+        "proxy", "basic", "token", "client", "store", "password", "query",
+    ] {
         let canary = format!("canary-{canary}");
         assert!(ORDERS.contains(&canary) || CLUSTER.contains(&canary));
-        assert!(
-            !shown.contains(&canary) && !debugged.contains(&canary),
-            "{canary}"
-        );
     }
-    assert_eq!(shown.matches("[hidden]").count(), 4);
+    for text in [&shown, &debugged] {
+        assert!(!text.contains("canary"), "{text}");
+    }
+    let subscriptions = plan.subscriptions.len();
+    assert_eq!(shown.matches("[hidden]").count(), 4 + 1 + subscriptions);
+    for redacted in [
+        "https://default.example.com/?a=1&sig=[redacted]",
+        "https://dlq.example.com/?a=1&sig=[redacted]",
+        "https://endpoint.example.com/?a=1&sig=[redacted]",
+        "https://shop.example.com/hooks/orders?token=[redacted]",
+    ] {
+        assert!(shown.contains(redacted), "{redacted}: {shown}");
+    }
 }
 
 #[test]
@@ -825,6 +852,53 @@ fn the_command_imports_into_a_data_directory_without_delivering() {
     );
     assert_eq!(count("subscription.paused"), 2);
     assert_eq!(count("message.published"), 0);
+}
+
+#[test]
+fn the_command_tells_programs_what_it_imports_with_no_secret_in_a_header_or_a_query() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("subscriptions.json");
+    let mut api = definition(|_| {});
+    api["listeners"][0]["entrypoints"][0]["configuration"] =
+        json!({"headers": [{"name": "Authorization", "value": "canary"}]});
+    let envelope = json!({"api": api, "subscriptions": [{
+        "id": "s", "application": "a",
+        "consumerConfiguration": {
+            "entrypointId": "webhook",
+            "entrypointConfiguration": {
+                "callbackUrl": "https://example.com/?token=canary",
+                "headers": [{"name": "X-Api-Key", "value": "canary"}],
+            },
+        },
+    }]});
+    std::fs::write(&file, envelope.to_string()).unwrap();
+    let args = [file.to_str().unwrap(), "--output", "json"];
+    let (status, said, told) = import(&directory.path().join("data"), &args);
+    assert_eq!(status, Some(0), "{said}{told}");
+    assert!(
+        !said.contains("canary") && !told.contains("canary"),
+        "{said}{told}"
+    );
+    let lines = said
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let lines: Vec<_> = lines.collect();
+    let subscription = lines
+        .iter()
+        .find_map(|line| line.get("subscription"))
+        .unwrap();
+    let configuration = &subscription["configuration"];
+    assert_eq!(
+        configuration["callbackUrl"],
+        "https://example.com/?token=[redacted]"
+    );
+    assert_eq!(
+        configuration["headers"],
+        json!([{"name": "X-Api-Key", "value": "[hidden]"}])
+    );
+    let done = lines.iter().filter_map(|line| line.get("done"));
+    let changes: Vec<_> = done.map(|done| &done["change"]).collect();
+    assert_eq!(changes, ["created"; 3], "{said}");
 }
 
 #[test]
