@@ -95,8 +95,7 @@ impl Wire {
         })
     }
 
-    /// Sends the request and reads the response to its end, or to a limit. Ends within the connect
-    /// and read time together.
+    /// Sends the request and reads the response to its end, or to a limit. Ends within these limits.
     ///
     /// Once its head is there the other side has answered, and its status decides: a body that
     /// stalls or breaks is cut where it stood. To call that "no response" would send the message
@@ -104,12 +103,11 @@ impl Wire {
     pub(super) async fn exchange(
         &self,
         prepared: Prepared,
-        http: HttpOptions,
+        limits: Limits,
         keep_body: bool,
     ) -> Result<Answer, AttemptError> {
         let clock = &self.shared.clock;
         let began = clock.elapsed();
-        let limits = Limits::from_now(http);
         let probe = Probe::new(Arc::clone(clock));
         let sending = Arc::clone(&probe).follow(self.head(prepared, &probe));
         let response = limits
@@ -187,18 +185,36 @@ async fn read_body(
 }
 
 /// The time limits of a call: the read time, counted from the connection, which itself has at most
-/// the connect time.
-struct Limits {
+/// the connect time. The calls that an attempt is made of end by one total.
+#[derive(Clone, Copy)]
+pub(super) struct Limits {
     http: HttpOptions,
     began: Instant,
+    ends: Instant,
 }
 
 impl Limits {
-    fn from_now(http: HttpOptions) -> Self {
+    /// Those of an attempt that begins now.
+    pub(super) fn from_now(http: HttpOptions) -> Self {
+        let began = Instant::now();
         Self {
             http,
-            began: Instant::now(),
+            began,
+            ends: began + http.total_timeout(),
         }
+    }
+
+    /// Those of a call of the same attempt that begins now.
+    pub(super) fn again(self) -> Self {
+        Self {
+            began: Instant::now(),
+            ..self
+        }
+    }
+
+    /// Waits for what others may wait for too; `None` when the total was up before.
+    pub(super) async fn wait<T>(&self, what: impl Future<Output = T>) -> Option<T> {
+        tokio::time::timeout_at(self.ends, what).await.ok()
     }
 
     /// Runs `part` of the call; `None` when its time was up before. A part that is ready at once,
@@ -223,17 +239,21 @@ impl Limits {
 
     fn until(&self, probe: &Probe) -> Instant {
         let read = Duration::from_millis(self.http.read_timeout_ms);
-        let total = self.began + self.http.total_timeout();
         let marks = probe.marks();
         match marks.connected_at {
-            Some(connected) => (connected + read).min(total),
-            None if marks.dialling() => total,
-            None => self.began + read,
+            Some(connected) => (connected + read).min(self.ends),
+            None if marks.dialling() => self.ends,
+            None => (self.began + read).min(self.ends),
         }
     }
 
-    fn spent(&self) -> AttemptError {
-        let limit = self.http.read_timeout_ms;
+    /// The error of an attempt whose time was up.
+    pub(super) fn spent(&self) -> AttemptError {
+        let limit = if Instant::now() < self.ends {
+            self.http.read_timeout_ms.into()
+        } else {
+            self.http.total_timeout().as_millis()
+        };
         let detail = format!("no response within {limit} ms");
         AttemptError::new(ErrorClass::Timeout, detail)
     }

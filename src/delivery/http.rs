@@ -15,7 +15,7 @@ use super::{
     capture::Capture,
     clients::Connection,
     cloud_events::Payload,
-    exchange::{Answer, Wire},
+    exchange::{Answer, Limits, Wire},
     request, retry_after,
     target::Target,
     tls,
@@ -187,7 +187,8 @@ impl HttpTransport {
         }
     }
 
-    /// Makes the call; once more, with a new token, when the callback does not accept the token.
+    /// Makes the call; once more, with a new token, when the callback does not accept the token. All
+    /// of it has the total time of one call.
     async fn call(
         &self,
         request: &AttemptRequest,
@@ -195,24 +196,25 @@ impl HttpTransport {
     ) -> Result<Answer, AttemptError> {
         let policy = &*request.policy;
         let target = &*self.target(request)?;
+        let limits = Limits::from_now(policy.http);
         if policy.auth.token_endpoint().is_none() {
             let credentials = auth::authorize(&policy.auth, &*self.shared.secrets)?;
             return self
-                .call_as(request, target, credentials.as_ref(), capture)
+                .call_as(request, target, credentials.as_ref(), limits, capture)
                 .await;
         }
-        let token = self.tokens.get(request).await?;
-        let first = self.call_as(request, target, Some(token.header()), capture);
+        let token = self.tokens.get(request, limits).await?;
+        let first = self.call_as(request, target, Some(token.header()), limits, capture);
         let answer = first.await?;
         if answer.status != http::StatusCode::UNAUTHORIZED {
             return Ok(answer);
         }
-        let token = self.tokens.renewed(request, &token).await;
+        let token = self.tokens.renewed(request, &token, limits).await;
         let token = token.map_err(|error| {
             let detail = format!("the callback answered 401, and then {}", error.detail);
             AttemptError::new(error.class, detail)
         })?;
-        self.call_as(request, target, Some(token.header()), capture)
+        self.call_as(request, target, Some(token.header()), limits, capture)
             .await
     }
 
@@ -245,6 +247,7 @@ impl HttpTransport {
         request: &AttemptRequest,
         target: &Target,
         credentials: Option<&HeaderValue>,
+        limits: Limits,
         capture: &mut Capture<'_>,
     ) -> Result<Answer, AttemptError> {
         let policy = &*request.policy;
@@ -264,7 +267,8 @@ impl HttpTransport {
             .prepare(connection, method, target, headers, body)?;
         capture.request(prepared.headers(), &payload.body);
         let keep_body = capture.keeps_response_body();
-        self.wire.exchange(prepared, policy.http, keep_body).await
+        let limits = limits.again();
+        self.wire.exchange(prepared, limits, keep_body).await
     }
 
     fn responded(&self, answer: Answer, capture: &mut Capture<'_>) -> AttemptResult {

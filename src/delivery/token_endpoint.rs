@@ -16,7 +16,7 @@ use super::{
     assertion, auth,
     capture::Body,
     clients::Connection,
-    exchange::{Answer, Wire},
+    exchange::{Answer, Limits, Wire},
     http::Shared,
     request,
     target::Target,
@@ -134,12 +134,13 @@ async fn post(
     request::complete(&mut headers, &target, form.as_bytes());
     let body = Bytes::from_owner(form);
     let prepared = wire.prepare(connection, Method::POST, &target, headers, body)?;
-    wire.exchange(prepared, policy.http, true).await
+    let limits = Limits::from_now(policy.http);
+    wire.exchange(prepared, limits, true).await
 }
 
 /// What it means for a call that its token endpoint was not reached: the callback was not called,
 /// so it is never the callback's fault.
-fn of_endpoint(error: AttemptError) -> AttemptError {
+pub(super) fn of_endpoint(error: AttemptError) -> AttemptError {
     let AttemptError { class, detail } = error;
     match class {
         ErrorClass::Blocked | ErrorClass::Internal => {

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::{
     AttemptRequest, auth,
-    exchange::Wire,
+    exchange::{Limits, Wire},
     http::Shared,
     token_endpoint::{self, Issued},
 };
@@ -160,25 +160,37 @@ impl Tokens {
     }
 
     /// A token for this call: the one that is kept, or a new one.
-    pub(super) async fn get(self: &Arc<Self>, request: &AttemptRequest) -> Got {
-        self.other_than(None, request).await
+    pub(super) async fn get(self: &Arc<Self>, request: &AttemptRequest, limits: Limits) -> Got {
+        self.other_than(None, request, limits).await
     }
 
     /// A token in place of one that the callback did not accept. Of all calls that it was not
     /// accepted of, the first gets a new one and the others take that.
-    pub(super) async fn renewed(self: &Arc<Self>, request: &AttemptRequest, old: &Token) -> Got {
-        self.other_than(Some(old.number), request).await
+    pub(super) async fn renewed(
+        self: &Arc<Self>,
+        request: &AttemptRequest,
+        old: &Token,
+        limits: Limits,
+    ) -> Got {
+        self.other_than(Some(old.number), request, limits).await
     }
 
-    /// Giving up leaves the request to others that wait for it; it ends by its time limits.
-    async fn other_than(self: &Arc<Self>, refused: Option<u64>, request: &AttemptRequest) -> Got {
+    /// Giving up, as an attempt does whose total is up, leaves the request to others that wait for
+    /// it; it ends by its own time limits.
+    async fn other_than(
+        self: &Arc<Self>,
+        refused: Option<u64>,
+        request: &AttemptRequest,
+        limits: Limits,
+    ) -> Got {
         let mut answer = match self.find(refused, request) {
             Found::Token(token) => return Ok(token),
             Found::Asking(answer) => answer,
         };
-        match answer.wait_for(Option::is_some).await {
-            Ok(got) => got.clone().unwrap_or_else(|| Err(lost())),
-            Err(_) => Err(lost()),
+        match limits.wait(answer.wait_for(Option::is_some)).await {
+            Some(Ok(got)) => got.clone().unwrap_or_else(|| Err(lost())),
+            Some(Err(_)) => Err(lost()),
+            None => Err(token_endpoint::of_endpoint(limits.spent())),
         }
     }
 

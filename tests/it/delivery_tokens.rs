@@ -17,8 +17,8 @@ use hooklog::{
     clock::SystemClock,
     delivery::{Egress, HttpTransport, Resolve, Transport as _},
     model::{
-        AttemptReport, AttemptResult, Auth, ErrorClass, Fault, JwtAlgorithm, JwtClaim, JwtProfile,
-        OAuth2, Policy, Proxy, ProxyKind, Secret, SubscriptionId, Timestamp,
+        AttemptReport, AttemptResult, Auth, ErrorClass, Fault, HttpOptions, JwtAlgorithm, JwtClaim,
+        JwtProfile, OAuth2, Policy, Proxy, ProxyKind, Secret, SubscriptionId, Timestamp,
     },
     testing::{
         ManualClock,
@@ -490,6 +490,69 @@ async fn a_call_that_is_given_up_at_a_mute_token_endpoint_does_not_hold_up_the_n
         assert!(self::told(&report).contains("timeout"));
     }
     assert!(mute.connections() >= 2, "what was given up came to its end");
+}
+
+/// A callback that refuses `canary-1` in an answer that comes to no end, and answers other tokens so.
+async fn refusing_slowly(others: &'static str) -> Hostile {
+    let refusal = "HTTP/1.1 401 Unauthorized\r\ncontent-length: 90\r\n\r\n";
+    Hostile::start(move |mut stream| async move {
+        let is_refused = read_request(&mut stream).await.contains("canary-1");
+        let answer = if is_refused { refusal } else { others };
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        drop(stream.read_u8().await);
+    })
+    .await
+}
+
+/// Calls this callback with a token of this endpoint, under limits such that no two that take the
+/// read time fit into the total.
+fn slow(callback: &Hostile, endpoint: &CallbackServer) -> Policy {
+    Policy {
+        auth: Auth::Oauth2(oauth2(endpoint.url("/token").as_str())),
+        http: HttpOptions {
+            read_timeout_ms: 1_000,
+            ..BRIEF
+        },
+        ..policy(&callback.url())
+    }
+}
+
+#[tokio::test]
+async fn the_total_timeout_ends_an_attempt_of_several_calls() {
+    let endpoint = endpoint(3_600).await;
+    let callback = refusing_slowly("").await;
+    let policy = slow(&callback, &endpoint);
+    let report = transport().send(request(policy)).await;
+    let AttemptResult::Failed(error) = &report.result else {
+        panic!("it fails: {report:?}");
+    };
+    assert_eq!(error.to_string(), "timeout: no response within 1200 ms");
+    assert!(report.timings.total_us < 2_000_000, "{report:?}");
+    assert_eq!((endpoint.count(), callback.connections()), (2, 2));
+}
+
+#[tokio::test]
+async fn the_total_timeout_ends_the_wait_for_a_token_and_leaves_it_to_those_who_come() {
+    let answers = [token("canary-1", 3_600), token("canary-2", 3_600).held()];
+    let endpoint = CallbackServer::scripted(SystemClock::shared(), answers)
+        .await
+        .unwrap();
+    let callback = refusing_slowly(PROTECTED).await;
+    let transport = transport();
+    let policy = slow(&callback, &endpoint);
+    let report = transport.send(request(policy.clone())).await;
+    assert_eq!(
+        told(&report),
+        "the callback answered 401, and then token endpoint: timeout: no response within 1200 ms"
+    );
+    assert!(report.timings.total_us < 2_000_000, "{report:?}");
+    let next = transport.send(request(policy));
+    let (report, ()) = tokio::join!(next, async {
+        endpoint.wait_for(2).await;
+        endpoint.release();
+    });
+    assert_eq!(report.result.status(), 200, "{report:?}");
+    assert_eq!(endpoint.count(), 2);
 }
 
 fn jwt_profile(endpoint: &CallbackServer) -> JwtProfile {
