@@ -1,6 +1,8 @@
 //! How many calls may be under way at a time, over all subscriptions: each takes a connection, and
 //! with it memory and a file.
 
+use std::time::Duration;
+
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::subscription::circuit::Circuit;
@@ -12,38 +14,76 @@ pub const CALLS_MAX: usize = 2_048;
 const DOUBTFUL_FAILURES: u32 = 3;
 /// The share of all slots that such calls have.
 const DOUBTFUL_SHARE: usize = 8;
+/// A callback that took so long for its last call, whatever it answered, may take as long again:
+/// however many there are, half of the other slots are not for them.
+const SLOW: Duration = Duration::from_secs(1);
+
+/// What is to be expected of a callback.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Expected {
+    /// It answers soon.
+    Quick,
+    /// It answers, and takes its time.
+    Slow,
+    /// It may well not answer.
+    Doubtful,
+}
+
+impl Expected {
+    /// Of a callback with this circuit whose last call took so long.
+    pub(super) fn of(circuit: &Circuit, last_took: Duration) -> Self {
+        if circuit.is_open() || circuit.failures() >= DOUBTFUL_FAILURES {
+            Self::Doubtful
+        } else if last_took >= SLOW {
+            Self::Slow
+        } else {
+            Self::Quick
+        }
+    }
+}
 
 /// Slots for calls, given in the order in which they were asked for.
 pub(super) struct Slots {
     sound: Semaphore,
+    /// Which of the sound ones slow calls may have. Taken first.
+    slow: Semaphore,
     doubtful: Semaphore,
+}
+
+/// A slot, until it is dropped.
+pub(super) struct Slot<'a> {
+    _of_slow: Option<SemaphorePermit<'a>>,
+    _slot: SemaphorePermit<'a>,
 }
 
 impl Slots {
     pub(super) fn new(calls_max: usize) -> Self {
         let calls_max = calls_max.min(Semaphore::MAX_PERMITS);
         let doubtful = (calls_max / DOUBTFUL_SHARE).max(1);
+        let sound = calls_max.saturating_sub(doubtful).max(1);
         Self {
-            sound: Semaphore::new(calls_max.saturating_sub(doubtful).max(1)),
+            sound: Semaphore::new(sound),
+            slow: Semaphore::new((sound / 2).max(1)),
             doubtful: Semaphore::new(doubtful),
         }
     }
 
-    /// Waits for a slot to call what is thought of like this.
-    pub(super) async fn take(&self, doubtful: bool) -> Option<SemaphorePermit<'_>> {
-        let slots = if doubtful {
-            &self.doubtful
-        } else {
-            &self.sound
-        };
+    /// Waits for a slot to call a callback of which this is expected.
+    pub(super) async fn take(&self, expected: Expected) -> Option<Slot<'_>> {
         // They are never closed.
-        slots.acquire().await.ok()
+        let of_slow = match expected {
+            Expected::Slow => Some(self.slow.acquire().await.ok()?),
+            Expected::Quick | Expected::Doubtful => None,
+        };
+        let slots = match expected {
+            Expected::Quick | Expected::Slow => &self.sound,
+            Expected::Doubtful => &self.doubtful,
+        };
+        Some(Slot {
+            _of_slow: of_slow,
+            _slot: slots.acquire().await.ok()?,
+        })
     }
-}
-
-/// Whether a callback with this circuit may well not answer.
-pub(super) const fn is_doubtful(circuit: &Circuit) -> bool {
-    circuit.is_open() || circuit.failures() >= DOUBTFUL_FAILURES
 }
 
 #[cfg(test)]
@@ -52,30 +92,52 @@ mod tests {
 
     use super::*;
 
+    /// All the slots that there are now for such calls.
+    fn all(slots: &Slots, expected: Expected) -> Vec<Option<Slot<'_>>> {
+        std::iter::from_fn(|| slots.take(expected).now_or_never()).collect()
+    }
+
     #[test]
     fn doubtful_calls_take_no_slot_of_the_others() {
         let slots = Slots::new(16);
-        let doubtful: Vec<_> = std::iter::from_fn(|| slots.take(true).now_or_never()).collect();
+        let doubtful = all(&slots, Expected::Doubtful);
         assert_eq!(doubtful.len(), 2);
-        let sound: Vec<_> = std::iter::from_fn(|| slots.take(false).now_or_never()).collect();
-        assert_eq!(sound.len(), 14);
+        let quick = all(&slots, Expected::Quick);
+        assert_eq!(quick.len(), 14);
         drop(doubtful);
-        assert!(slots.take(true).now_or_never().is_some());
-        assert!(slots.take(false).now_or_never().is_none());
+        assert!(slots.take(Expected::Doubtful).now_or_never().is_some());
+        assert!(slots.take(Expected::Quick).now_or_never().is_none());
+    }
+
+    #[test]
+    fn g12_slow_calls_leave_half_of_the_slots_to_quick_ones() {
+        let slots = Slots::new(16);
+        let slow = all(&slots, Expected::Slow);
+        assert_eq!(slow.len(), 7);
+        assert_eq!(all(&slots, Expected::Quick).len(), 7);
+        drop(slow);
+        assert_eq!(all(&slots, Expected::Quick).len(), 14);
+        assert_eq!(all(&slots, Expected::Slow).len(), 7);
     }
 
     #[test]
     fn one_slot_of_each_kind_is_the_least_and_no_number_is_too_large() {
         for calls_max in [0, usize::MAX] {
-            let slots = Slots::new(calls_max);
-            assert!(slots.take(true).now_or_never().is_some());
-            assert!(slots.take(false).now_or_never().is_some());
+            for expected in [Expected::Quick, Expected::Slow, Expected::Doubtful] {
+                let slots = Slots::new(calls_max);
+                assert!(slots.take(expected).now_or_never().is_some());
+            }
         }
     }
 
     #[test]
-    fn three_failures_in_a_row_are_doubtful() {
-        assert!(!is_doubtful(&Circuit::Closed { failures: 2 }));
-        assert!(is_doubtful(&Circuit::Closed { failures: 3 }));
+    fn three_failures_in_a_row_are_doubtful_and_a_long_call_is_slow() {
+        let of = |failures, last_ms| {
+            let circuit = Circuit::Closed { failures };
+            Expected::of(&circuit, Duration::from_millis(last_ms))
+        };
+        assert_eq!(of(2, 999), Expected::Quick);
+        assert_eq!(of(2, 1_000), Expected::Slow);
+        assert_eq!(of(3, 1), Expected::Doubtful);
     }
 }

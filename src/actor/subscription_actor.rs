@@ -13,7 +13,7 @@ use super::{
     DeadLetter,
     registry::{ExecuteError, Group, Inspection, Shared},
     signal::Signal,
-    slots::is_doubtful,
+    slots::Expected,
     time::ClockTime,
 };
 use crate::{
@@ -76,6 +76,8 @@ pub(super) struct SubscriptionActor {
     filter: FilterCache,
     timer: Option<Timer>,
     draining: Vec<oneshot::Sender<()>>,
+    /// How long the last call took.
+    last_took: Duration,
     /// Why the log takes nothing more. Then nothing is begun, for nothing could be recorded.
     stuck: Option<Box<AppendError>>,
     stopped_in_order: bool,
@@ -157,6 +159,7 @@ impl SubscriptionActor {
             filter: FilterCache::default(),
             timer: None,
             draining: Vec::new(),
+            last_took: Duration::ZERO,
             stuck,
             stopped_in_order: false,
             starting: Some(seed.starting),
@@ -337,9 +340,9 @@ impl SubscriptionActor {
         let (api, subscription) = (self.driver.api().id, self.id);
         let identifies = self.driver.api().entrypoint.gravitee_client_identifier;
         let made = call.clone();
-        let doubtful = is_doubtful(&self.driver.state().circuit);
+        let expected = Expected::of(&self.driver.state().circuit, self.last_took);
         let send = async move {
-            let _slot = shared.slots.take(doubtful).await;
+            let _slot = shared.slots.take(expected).await;
             let (recorded, busy) = match body {
                 Some(recorded) => (Ok(recorded), busy),
                 None => read_message(&shared, made.message.position, busy).await,
@@ -385,7 +388,10 @@ impl SubscriptionActor {
     fn ended(&mut self, call: &Call, ended: Ended, ctx: &mut Context<Self>) {
         let time = ClockTime(self.shared.clock.as_ref());
         let recorded = match ended {
-            Ended::Made { report, sampled } => self.driver.ended(call, report, sampled, &time),
+            Ended::Made { report, sampled } => {
+                self.last_took = Duration::from_micros(report.timings.total_us.into());
+                self.driver.ended(call, report, sampled, &time)
+            }
             Ended::Unsendable(detail) => {
                 tracing::error!(subscription = %self.id, message = %call.message.id, %detail, "a message cannot be sent");
                 self.driver.unsendable(call, detail, &time)

@@ -348,7 +348,7 @@ impl Builder {
         forwards.connect(&inner);
         let handle = Handle(inner);
         KillPoint::Resume.pass();
-        handle.resume(recovered)?;
+        handle.resume(recovered);
         let snapshotter = Snapshotter::start(saver)?;
         handle.start_retention();
         Ok(Runtime {
@@ -360,7 +360,7 @@ impl Builder {
 
 impl Handle {
     /// Brings what was recovered to life: after this, calls are made.
-    fn resume(&self, recovered: Recovered) -> Result<(), StartError> {
+    fn resume(&self, recovered: Recovered) {
         let inner = &self.0;
         let intakes: HashMap<_, _> = recovered
             .apis
@@ -412,7 +412,6 @@ impl Handle {
             inner.sources.update(&api, entry.intake);
         }
         self.resume_jobs(recovered.jobs);
-        Ok(())
     }
 }
 

@@ -37,7 +37,7 @@ const MESSAGES_EACH: usize = 15;
 const MESSAGE_BYTES: usize = 64 << 10;
 /// How much more memory the gateway may have: less than four times what all publishers send at once,
 /// and what is kept at hand of the log.
-const GROWTH_MAX_KIB: u64 = 4 * (PUBLISHERS * MESSAGE_BYTES >> 10) as u64 + (112 << 10);
+const GROWTH_MAX_KIB: u64 = ((4 * PUBLISHERS * MESSAGE_BYTES) >> 10) as u64 + (112 << 10);
 
 /// A gateway, what it calls, and what it said that it took.
 struct Scene {
