@@ -44,6 +44,9 @@ const REPAIRS_WITHIN: Duration = Duration::from_hours(1);
 const RETRY_PAUSE: Duration = Duration::from_millis(100);
 /// The longest such pause: rows move again well within 5 s of there being room.
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(2);
+/// Until it has caught up after a start, rows are flushed so many times as often: a process that lives
+/// shortly again and again would never get on.
+const CATCHING_UP_PART: u32 = 10;
 
 /// The state of the thread.
 pub(super) struct Engine {
@@ -249,7 +252,12 @@ impl Engine {
     fn flush_due(&self) -> Option<Duration> {
         let since = self.unflushed_since.filter(|_| !self.stale)?;
         let past = self.clock.elapsed().saturating_sub(since);
-        Some(self.rhythm.flush_every.saturating_sub(past))
+        let every = if self.caught_up_once {
+            self.rhythm.flush_every
+        } else {
+            self.rhythm.flush_every / CATCHING_UP_PART
+        };
+        Some(every.saturating_sub(past))
     }
 
     fn take_orders(&mut self) {
@@ -315,7 +323,11 @@ impl Engine {
             return Ok(true);
         }
         if batch.reached <= position {
-            self.caught_up();
+            if !self.caught_up_once {
+                self.caught_up();
+                // What a start had to fold again is not left to the next.
+                self.flush()?;
+            }
             return Ok(false);
         }
         self.last_events = batch.events.len();
@@ -372,6 +384,9 @@ impl Engine {
         self.checkpoint = folded.checkpoint;
         self.shared.reached(self.checkpoint);
         if let Some(bad) = folded.halted {
+            // Further the rows that were lost had not come either.
+            self.checkpoint.mended_at = self.checkpoint.mended_at.min(self.checkpoint.position);
+            self.shared.mended_at_most(self.checkpoint.position);
             self.halt(bad.position, bad.reason);
         }
         Ok(())
@@ -873,9 +888,9 @@ mod tests {
         let (mut engine, history) = set_up(directory.path(), |store| store);
         engine.replayed_bytes_max = 1;
         assert!(!engine.is_long(), "nothing was written");
-        while engine.step() {}
+        assert!(engine.step());
         assert!(!engine.is_long(), "they are in memory alone");
-        engine.flush().unwrap();
+        while engine.step() {}
         assert!(engine.is_long());
         let rows = |engine: &Engine| {
             let store = engine.shared.read();
@@ -888,6 +903,20 @@ mod tests {
         assert_eq!(rows(&engine), before);
         assert_eq!(engine.checkpoint.position, history.tip());
         assert_eq!(engine.shared.phase(), Phase::Running);
+    }
+
+    #[test]
+    fn what_was_folded_at_a_start_is_not_folded_again_by_the_next_however_soon_it_is_killed() {
+        let directory = tempfile::tempdir().unwrap();
+        let (mut engine, history) = set_up(directory.path(), |store| store);
+        assert!(engine.step());
+        let due = engine.flush_due().expect("rows are in memory alone");
+        assert!(due < engine.rhythm.flush_every, "{due:?}");
+        while engine.step() {}
+        assert_eq!(engine.flush_due(), None);
+        drop(engine);
+        let found = place_in(directory.path()).open().expect("rows");
+        assert_eq!(found.checkpoint.position, history.tip());
     }
 
     #[test]

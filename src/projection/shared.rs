@@ -183,6 +183,12 @@ impl Shared {
         mended_at
     }
 
+    /// The rows come no further than this.
+    pub(super) fn mended_at_most(&self, position: Position) {
+        self.progress
+            .send_modify(|progress| progress.mended_at = progress.mended_at.min(position));
+    }
+
     /// Whether damage was met in the rows.
     pub(super) fn is_damaged(&self) -> bool {
         self.progress.borrow().is_damaged
