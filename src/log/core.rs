@@ -178,6 +178,8 @@ pub struct LogCore {
     last_hash: PageHash,
     last_time: Timestamp,
     unflushed: bool,
+    /// A segment that could not be begun could not be removed either.
+    left_behind: bool,
 }
 
 impl LogCore {
@@ -194,6 +196,7 @@ impl LogCore {
             storage,
             options,
             active: None,
+            left_behind: false,
             last_hash: NO_PAGE,
             last_time: Timestamp::from_millis(i64::MIN),
             unflushed: false,
@@ -491,7 +494,10 @@ impl LogCore {
             KillPoint::Seal.pass();
         }
         if let Err(error) = self.begin_segment(next, now, Vec::new()) {
-            let sound = self.active.as_mut().filter(|active| !active.is_damaged);
+            // What is left of the one that was not begun would stand before what is written next.
+            let left_behind = self.left_behind;
+            let may_grow = |active: &&mut Active| !active.is_damaged && !left_behind;
+            let sound = self.active.as_mut().filter(may_grow);
             return match (&error, sound) {
                 (StorageError::Full { .. }, _) | (_, None) => Err(error),
                 // Too many open files, or the like: what there is takes more, and it is tried again.
@@ -524,11 +530,15 @@ impl LogCore {
         };
         let mut all = segment::header_rows(&header, &heads);
         all.extend(rows);
-        let store = self.make_segment(first, all).inspect_err(|_| {
-            if let Err(error) = self.storage.remove(first) {
-                tracing::warn!(segment = %first, %error, "a segment that was not begun is left behind");
-            }
-        })?;
+        let made = self.make_segment(first, all);
+        self.left_behind = false;
+        if made.is_err()
+            && let Err(error) = self.storage.remove(first)
+        {
+            tracing::warn!(segment = %first, %error, "a segment that was not begun is left behind");
+            self.left_behind = true;
+        }
+        let store = made?;
         let mut segments = self.view.segments_mut();
         segments.firsts.push(first);
         segments.set_active(first, Arc::clone(&store));

@@ -43,6 +43,7 @@ struct Disk {
     fail_syncs: u32,
     fail_applies: u32,
     fail_creates: u32,
+    fail_removes: u32,
     full: bool,
     bytes_free: Option<u64>,
     syncs: u64,
@@ -122,6 +123,11 @@ impl MemoryStorage {
     /// The next `count` batches are refused with an input/output error.
     pub fn fail_applies(&self, count: u32) {
         self.disk().fail_applies = count;
+    }
+
+    /// Lets the next `count` removals of a segment fail.
+    pub fn fail_removes(&self, count: u32) {
+        self.disk().fail_removes = count;
     }
 
     /// The next `count` segments are made and cannot be opened, as with too many open files.
@@ -233,7 +239,12 @@ impl Storage for MemoryStorage {
     }
 
     fn remove(&self, first: Position) -> Result<(), StorageError> {
-        self.disk().segments.remove(&first);
+        let mut disk = self.disk();
+        if count_down(&mut disk.fail_removes) {
+            let error = io::Error::other("failed as the test asked");
+            return Err(StorageError::io(path(), error));
+        }
+        disk.segments.remove(&first);
         Ok(())
     }
 

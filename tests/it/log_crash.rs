@@ -224,6 +224,30 @@ fn while_no_segment_can_be_begun_the_newest_takes_more() {
 }
 
 #[test]
+fn g2_nothing_is_acknowledged_over_a_segment_that_was_not_begun_and_is_left_behind() {
+    let storage = MemoryStorage::new();
+    let log = open(&storage, options(300));
+    storage.fail_creates(u32::MAX);
+    let mut acknowledged = 0;
+    for number in 0..8 {
+        if number == 1 {
+            storage.fail_creates(0);
+        }
+        if number == 5 {
+            storage.fail_creates(1);
+            storage.fail_removes(1);
+        }
+        acknowledged += u64::from(append_one(&log, number).is_ok());
+    }
+    storage.crash();
+    drop(log);
+    let log = open(&storage, options(300));
+    assert_eq!(log.health(), Health::Sound);
+    assert_eq!(log.head(), Position::new(acknowledged));
+    assert_gapless(&log.read(Position::ZERO, usize::MAX).unwrap());
+}
+
+#[test]
 fn g1_a_head_that_readers_have_seen_never_goes_back_in_a_living_process() {
     let storage = MemoryStorage::new();
     let buffered = LogOptions {
