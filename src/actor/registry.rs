@@ -199,16 +199,30 @@ impl Registry {
         self.entries().contains_key(&id)
     }
 
-    /// A subscription of this API whose dead letters are still to be forwarded.
-    pub async fn forwards_of(&self, id: ApiId) -> Option<SubscriptionId> {
-        let members = self.group(id)?.members();
+    /// A subscription of this API whose dead letters are still to be forwarded. Fails while one is
+    /// being started again, which cannot be asked.
+    pub async fn forwards_of(&self, id: ApiId) -> Result<Option<SubscriptionId>, ExecuteError> {
+        let members = self
+            .group(id)
+            .map_or_else(Vec::new, |group| group.members());
         for member in members {
-            let shown = self.inspect(member).await;
-            if shown.is_ok_and(|shown| !shown.state.forwards.is_empty()) {
-                return Some(member);
+            match self.inspect(member).await {
+                Ok(shown) if !shown.state.forwards.is_empty() => return Ok(Some(member)),
+                // It was forgotten meanwhile: it was over.
+                Ok(_) | Err(ExecuteError::NotRunning(_)) => {}
+                Err(_) if self.has_finished(member) => {}
+                Err(error) => return Err(error),
             }
         }
-        None
+        Ok(None)
+    }
+
+    /// Whether it is over, and nothing of it is left to do.
+    fn has_finished(&self, id: SubscriptionId) -> bool {
+        let entries = self.entries();
+        entries
+            .get(&id)
+            .is_none_or(|entry| entry.signal.is_finished())
     }
 
     /// Forgets an API. Its subscriptions must have been closed.

@@ -26,7 +26,7 @@ use crate::{
     },
     model::{
         AttemptReport, DeadLetterQueue, DeliveryId, Event, MessageRef, Position, SubscriptionEvent,
-        SubscriptionId, Timestamp, Version,
+        SubscriptionId, Version,
     },
     subscription::{
         Call, Command, Driver, Effect, Job, MessageMeta, READ_AHEAD, SubscriptionState,
@@ -267,8 +267,7 @@ impl SubscriptionActor {
         let filter = self.filter.of(definition.and_then(|s| s.filter.as_ref()));
         let cached = match (cached, &filter) {
             (Some(events), None) => {
-                let now = self.shared.clock.now();
-                let metas = events.iter().filter_map(|e| meta_of(e, now)).collect();
+                let metas = events.iter().filter_map(|e| meta_of(e)).collect();
                 self.offer(events, metas);
                 return true;
             }
@@ -278,12 +277,11 @@ impl SubscriptionActor {
         let busy = self.shared.activity.begin();
         let shared = Arc::clone(&self.shared);
         let read = async move {
-            let clock = Arc::clone(&shared.clock);
             let (events, busy) = match cached {
                 Some(events) => (events, busy),
                 None => read_messages(shared, stream, after, limit, busy).await?,
             };
-            let metas = judge(filter.as_ref(), &events, clock.now()).await;
+            let metas = judge(filter.as_ref(), &events).await;
             Some((events, metas, busy))
         };
         ctx.spawn(read.into_actor(self).map(move |read, actor, ctx| {
@@ -595,14 +593,10 @@ async fn paused(shared: &Shared, busy: Busy) -> Busy {
 
 /// Lets the filter judge messages, and others of this thread have their turn after each: a filter
 /// is bounded, and a read may bring many messages.
-async fn judge(
-    filter: Option<&Filter>,
-    events: &[Arc<RecordedEvent>],
-    now: Timestamp,
-) -> Vec<MessageMeta> {
+async fn judge(filter: Option<&Filter>, events: &[Arc<RecordedEvent>]) -> Vec<MessageMeta> {
     let mut metas = Vec::with_capacity(events.len());
     for recorded in events {
-        let Some(mut meta) = meta_of(recorded, now) else {
+        let Some(mut meta) = meta_of(recorded) else {
             continue;
         };
         if let (Some(filter), Some(published)) = (filter, recorded.event.as_published()) {
@@ -621,9 +615,7 @@ fn bytes_of(recorded: &RecordedEvent) -> usize {
     BESIDE_CONTENT + published.map_or(0, |published| published.content.len())
 }
 
-/// The dates of a log never go back: after a clock that was ahead was set right, they stand still
-/// until it gets there. Deadlines do not wait for that.
-fn meta_of(recorded: &RecordedEvent, now: Timestamp) -> Option<MessageMeta> {
+fn meta_of(recorded: &RecordedEvent) -> Option<MessageMeta> {
     let published = recorded.event.as_published()?;
     let RecordedEvent {
         version,
@@ -631,8 +623,7 @@ fn meta_of(recorded: &RecordedEvent, now: Timestamp) -> Option<MessageMeta> {
         time,
         ..
     } = *recorded;
-    let accepted_at = time.min(now);
-    Some(MessageMeta::of(published, version, position, accepted_at))
+    Some(MessageMeta::of(published, version, position, time))
 }
 
 impl Actor for SubscriptionActor {

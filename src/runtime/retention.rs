@@ -453,7 +453,14 @@ fn holders(
     };
     let mut found = Vec::new();
     for (id, subscription) in &recovered.subscriptions {
-        let is_damaged = recovered.damaged.contains(id) && !subscription.state.has_ended();
+        // What was left of one whose API is deleted comes to no end any more: nothing runs it.
+        let state = &subscription.state;
+        let api = state.subscription.as_ref().map(|definition| definition.api);
+        let is_orphan = api.is_some_and(|api| !recovered.apis.contains_key(&api));
+        if state.is_over() && is_orphan {
+            continue;
+        }
+        let is_damaged = recovered.damaged.contains(id) && !state.has_ended();
         if recovered.unknown.contains(id) || is_damaged {
             found.push(Holder {
                 kind: HolderKind::UncertainHistory { subscription: *id },
@@ -482,11 +489,6 @@ fn needed(
     next: &mut NextMessages<'_>,
 ) -> Result<Option<Holder>, ReadError> {
     let subscription = state.id;
-    // What was left of one whose API is deleted comes to no end any more: nothing runs it.
-    let api = state.subscription.as_ref().map(|definition| definition.api);
-    if api.is_some_and(|api| !recovered.apis.contains_key(&api)) {
-        return Ok(None);
-    }
     let open = state.open.values().map(|open| open.message.position);
     let open = open.map(|from| (from, HolderKind::OpenDelivery { subscription }));
     let forwards = state.forwards.values();

@@ -310,7 +310,13 @@ fn unsendable(
     let interrupts = matches!(event, SubscriptionEvent::Failed(_));
     // The delivery that interrupted it waits already; this one waits with it.
     if interrupts && state.consumer_status != ConsumerStatus::Started {
-        return Ok(Vec::new());
+        let taken = state.open.get(&message.version);
+        if !taken.is_some_and(|open| open.taken) {
+            return Ok(Vec::new());
+        }
+        // One that was taken is not called with again.
+        let tally = Tally::of(state, message);
+        return Ok(vec![tally.discarded(DiscardReason::Interrupted)]);
     }
     Ok(vec![event])
 }

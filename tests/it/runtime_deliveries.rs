@@ -480,25 +480,6 @@ async fn a_dead_letter_of_a_closed_subscription_can_be_discarded_and_its_api_del
 }
 
 #[tokio::test]
-async fn a_message_is_given_up_in_time_after_a_clock_that_was_ahead_was_set_right() {
-    let data = tempfile::tempdir().unwrap();
-    let test = TestRuntime::start(data.path(), 7).await.unwrap();
-    let mut api = Api::named("orders");
-    api.entrypoint.retry.deadline_seconds = Some(60);
-    let (api, _) = subscribed(&test, api).await;
-    test.transport().answer(|_| FakeAnswer::Status(500));
-    let now = test.clock().now();
-    test.clock().set_wall(now.plus(DAY));
-    publish(&test, api, 1).await;
-    test.clock().set_wall(now);
-    publish(&test, api, 1).await;
-    test.run_until_idle(Duration::from_mins(5)).await;
-    let given_up = DeliveryOutcome::DeadLettered;
-    assert_eq!(outcomes(&test, api), [given_up, given_up]);
-    test.shutdown().await;
-}
-
-#[tokio::test]
 async fn of_a_stopped_api_what_was_accepted_waits() {
     let data = tempfile::tempdir().unwrap();
     let (test, api, subscription) = started(&data).await;

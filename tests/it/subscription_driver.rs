@@ -123,13 +123,17 @@ fn a_call_that_was_not_made_before_its_subscription_ended_leaves_nothing_open() 
     assert_eq!(driver.state().counters.discarded, 1);
 }
 
-/// The call that is to be made.
-fn sent(jobs: Vec<Job<()>>) -> Call {
-    let mut sent = jobs.into_iter().filter_map(|job| match job {
+/// The calls that are to be made.
+fn calls(jobs: Vec<Job<()>>) -> impl Iterator<Item = Call> {
+    jobs.into_iter().filter_map(|job| match job {
         Job::Send(call) => Some(call),
         _ => None,
-    });
-    sent.next().unwrap()
+    })
+}
+
+/// The call that is to be made.
+fn sent(jobs: Vec<Job<()>>) -> Call {
+    calls(jobs).next().unwrap()
 }
 
 #[test]
@@ -224,14 +228,7 @@ fn a_message_that_cannot_be_read_while_another_interrupted_its_subscription_is_n
     let head = Version::new(2);
     driver.plan(&Still, head);
     driver.offer(metas(1, 2));
-    let calls: Vec<_> = driver
-        .plan(&Still, head)
-        .into_iter()
-        .filter_map(|job| match job {
-            Job::Send(call) => Some(call),
-            _ => None,
-        })
-        .collect();
+    let calls: Vec<_> = calls(driver.plan(&Still, head)).collect();
     let [first, second] = calls.as_slice() else {
         panic!("two calls: {calls:?}");
     };
@@ -245,6 +242,28 @@ fn a_message_that_cannot_be_read_while_another_interrupted_its_subscription_is_n
     driver.execute(Command::ResumeFailure, (), &Still).unwrap();
     let again: Vec<_> = asked(driver.plan(&Still, head)).0;
     assert_eq!(again, [1, 2]);
+}
+
+#[test]
+fn under_at_most_once_a_taken_message_that_cannot_be_read_ends_while_its_subscription_is_interrupted()
+ {
+    let mut api = Api::named("orders");
+    api.entrypoint.qos = Qos::AtMostOnce;
+    api.entrypoint.dlq = DeadLetterQueue::None;
+    api.entrypoint.on_failure = OnFailure::Interrupt;
+    let mut driver = driver(api, |_| {});
+    let head = Version::new(2);
+    driver.plan(&Still, head);
+    driver.offer(metas(1, 2));
+    assert_eq!(asked(driver.plan(&Still, head)), (vec![], 2));
+    driver.appended(Version::new(3));
+    for call in calls(driver.plan(&Still, head)) {
+        let why = "its page is damaged".to_owned();
+        driver.unsendable(&call, why, &Still).unwrap();
+    }
+    assert!(!driver.state().is_running());
+    assert_eq!(driver.state().counters.discarded, 1);
+    assert!(!driver.state().open.contains_key(&Version::new(2)));
 }
 
 #[test]

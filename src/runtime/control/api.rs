@@ -171,7 +171,7 @@ impl Handle {
         if let Some(by) = self.0.directory.sends_dead_letters_to(id) {
             return Err(ControlError::IsDeadLetterQueue { api: id, by });
         }
-        if let Some(by) = self.0.registry.forwards_of(id).await {
+        if let Some(by) = self.0.registry.forwards_of(id).await? {
             return Err(ControlError::Forwards { api: id, by });
         }
         let expected = ExpectedVersion::Exact(entry.version);
