@@ -45,6 +45,10 @@ const QUICK_MAX: usize = 16;
 /// names whose servers are silent, however many, hold up nobody else.
 const SLOW_MAX: usize = 64;
 
+/// Lookups that were given up and still block their threads, as long as the system's resolver tries.
+/// With as many, one more keeps its place among the quick ones: threads are for reads of the disk too.
+const GIVEN_UP_MAX: usize = 128;
+
 /// When a lookup makes room for others. Most take some milliseconds.
 const SLOW_AFTER: Duration = Duration::from_secs(1);
 
@@ -79,6 +83,7 @@ pub(super) struct Lookups {
     running: Mutex<HashMap<String, watch::Receiver<Option<Found>>>>,
     quick: Semaphore,
     slow: Semaphore,
+    given_up: Arc<Semaphore>,
 }
 
 impl Lookups {
@@ -89,6 +94,7 @@ impl Lookups {
             running: Mutex::default(),
             quick: Semaphore::new(QUICK_MAX),
             slow: Semaphore::new(SLOW_MAX),
+            given_up: Arc::new(Semaphore::new(GIVEN_UP_MAX)),
         })
     }
 
@@ -163,8 +169,15 @@ impl Lookups {
             found
         } else {
             let Ok(_slow) = self.slow.try_acquire() else {
-                // In the place of a quick one it would hold up every other name. Its thread is
-                // blocked for as long as the system's resolver tries, some ten seconds.
+                // In the place of a quick one it would hold up every other name.
+                if let Ok(given_up) = Arc::clone(&self.given_up).try_acquire_owned() {
+                    tokio::spawn(async move {
+                        let _ = looking.await;
+                        drop(given_up);
+                    });
+                } else {
+                    let _ = looking.await;
+                }
                 return Err(LookupError::GivenUp);
             };
             drop(quick);
@@ -271,6 +284,21 @@ mod tests {
         let found = lookups.addresses("callback.example.com").await.unwrap();
         assert_eq!(found.len(), 1);
         assert!(began.elapsed() < 6 * SLOW_AFTER, "{:?}", began.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_lookups_than_have_room_block_a_thread() {
+        let (_, lookups) = lookups();
+        let most = QUICK_MAX + SLOW_MAX + GIVEN_UP_MAX;
+        silent(&lookups, most + QUICK_MAX).await;
+        tokio::time::sleep(60 * SLOW_AFTER).await;
+        assert_eq!(lookups.given_up.available_permits(), 0);
+        assert_eq!(lookups.slow.available_permits(), 0);
+        assert_eq!(
+            lookups.quick.available_permits(),
+            0,
+            "they keep their places"
+        );
     }
 
     #[tokio::test(start_paused = true)]
