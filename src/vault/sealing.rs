@@ -33,14 +33,9 @@ impl Vault {
         self.seal_all(entrypoint_secrets(entrypoint))
     }
 
-    /// Takes back secrets whose settings were refused. One that cannot be removed is left, of no
-    /// use to anybody, and the error told in the log.
+    /// Takes back secrets whose settings were refused.
     pub fn take_back(&self, sealing: &Sealing) {
-        for id in &sealing.sealed {
-            if let Err(error) = self.remove(*id) {
-                tracing::warn!(%id, %error, "cannot take back a secret");
-            }
-        }
+        self.remove_all(&sealing.sealed);
     }
 
     fn seal_all(&self, found: Vec<Found<'_>>) -> Result<Sealing, VaultError> {

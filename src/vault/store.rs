@@ -4,10 +4,11 @@ use std::{
     collections::HashMap,
     fs, io,
     path::{Path, PathBuf},
-    sync::{PoisonError, RwLock},
+    sync::{Mutex, MutexGuard, PoisonError, RwLock},
 };
 
 use chacha20poly1305::{KeyInit as _, XChaCha20Poly1305};
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use super::{
@@ -84,6 +85,8 @@ pub struct Vault {
     fingerprints: Zeroizing<[u8; 32]>,
     clock: SharedClock,
     revealed: RwLock<HashMap<SecretId, Zeroizing<String>>>,
+    /// What the settings of each owner held before their last change, and hold no more.
+    replaced: Mutex<HashMap<Uuid, Vec<SecretId>>>,
 }
 
 impl Vault {
@@ -118,6 +121,7 @@ impl Vault {
             fingerprints: Zeroizing::new(blake3::derive_key("hooklog fingerprints 1", &**key)),
             clock,
             revealed: RwLock::default(),
+            replaced: Mutex::default(),
         };
         vault.check_key()?;
         Ok(vault)
@@ -170,6 +174,35 @@ impl Vault {
         removed.map_err(|error| VaultError::io("remove a secret", &path, error))
     }
 
+    /// Forgets what an owner's settings held until the change before this one. What they held until
+    /// this one stays: calls under them may be under way. What a process had kept so when it ended
+    /// is left.
+    pub fn replace(&self, owner: Uuid, held_no_more: Vec<SecretId>) {
+        let earlier = self.replaced().insert(owner, held_no_more);
+        self.remove_all(&earlier.unwrap_or_default());
+    }
+
+    /// Forgets what the settings of an owner held that is over, and what they held before.
+    pub fn remove_owner(&self, owner: Uuid, held: &[SecretId]) {
+        let earlier = self.replaced().remove(&owner);
+        self.remove_all(&earlier.unwrap_or_default());
+        self.remove_all(held);
+    }
+
+    /// Removes these. One that cannot be removed is left, of no use to anybody, and the error told in
+    /// the log.
+    pub(super) fn remove_all(&self, ids: &[SecretId]) {
+        for id in ids {
+            if let Err(error) = self.remove(*id) {
+                tracing::warn!(%id, %error, "cannot remove a secret");
+            }
+        }
+    }
+
+    fn replaced(&self) -> MutexGuard<'_, HashMap<Uuid, Vec<SecretId>>> {
+        self.replaced.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn read(&self, id: SecretId) -> Result<Zeroizing<String>, VaultError> {
         let path = self.path_of(id);
         let bytes = match fs::read(&path) {
@@ -187,7 +220,7 @@ impl Vault {
     /// Reads the check file, or writes it where there is none yet.
     fn check_key(&self) -> Result<(), VaultError> {
         let path = self.secrets.join(CHECK_FILE);
-        let nil = SecretId::from_uuid(uuid::Uuid::nil());
+        let nil = SecretId::from_uuid(Uuid::nil());
         match fs::read(&path) {
             Ok(bytes) => match file::decrypt(&self.cipher, nil, &bytes) {
                 Ok(_) => Ok(()),

@@ -1,6 +1,9 @@
 //! Settings that cannot work are refused when they are set.
 
-use std::task::{Context, Waker};
+use std::{
+    task::{Context, Waker},
+    time::Duration,
+};
 
 use hooklog::{
     model::{
@@ -103,6 +106,42 @@ async fn the_secrets_of_refused_settings_are_taken_back() {
     let closed = handle.update_subscription(with_token).await;
     assert!(closed.is_err(), "it is closed");
     assert_eq!(secrets(&data), before);
+    test.shutdown().await;
+}
+
+#[tokio::test]
+async fn secrets_that_were_replaced_and_those_of_closed_subscriptions_are_removed() {
+    let data = tempfile::tempdir().unwrap();
+    let (test, api) = runtime(&data).await;
+    let handle = test.handle();
+    let before = secrets(&data);
+    let token = |value: String| Auth::Token {
+        value: Secret::new(value),
+    };
+    let mut with_token = subscription();
+    with_token.configuration.auth = token("first".to_owned());
+    let kept = handle.subscribe(api, with_token).await.unwrap();
+    for number in 0..5 {
+        let mut changed = kept.clone();
+        changed.configuration.auth = token(format!("another-{number}"));
+        handle.update_subscription(changed).await.unwrap();
+        // Calls under the settings of before may be under way.
+        assert_eq!(secrets(&data), before + 2);
+    }
+    let mut unchanged = handle.subscription(kept.id).await.unwrap();
+    unchanged.configuration.rate_limit_per_second = Some(5);
+    handle.update_subscription(unchanged).await.unwrap();
+    assert_eq!(secrets(&data), before + 1);
+    handle.close(kept.id).await.unwrap();
+    test.settle().await;
+    let gone = async {
+        while secrets(&data) > before {
+            test.clock().advance(Duration::from_secs(10));
+            tokio::task::yield_now().await;
+        }
+    };
+    let gone = tokio::time::timeout(Duration::from_secs(60), gone).await;
+    gone.expect("they are removed");
     test.shutdown().await;
 }
 

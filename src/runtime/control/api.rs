@@ -10,6 +10,7 @@ use crate::{
         Version,
     },
     source::{Intake, IntakeOptions},
+    vault::sealed_in_entrypoint,
 };
 
 impl Handle {
@@ -90,8 +91,11 @@ impl Handle {
         let event = ApiUpdated {
             api: Box::new(api.clone()),
         };
+        let held = sealed_in_entrypoint(&entry.api.entrypoint);
         let changed = self.change_api(entry, event, api.clone()).await;
         self.kept(sealing, changed).await?;
+        let now = sealed_in_entrypoint(&api.entrypoint);
+        self.replaced(*api.id.as_uuid(), held, &now).await;
         Ok(api)
     }
 

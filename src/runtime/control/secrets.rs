@@ -1,14 +1,15 @@
 //! Putting the secrets of settings away before the settings are on record.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::task::spawn_blocking;
+use uuid::Uuid;
 
 use super::{ControlError, Handle, joined};
 use crate::{
     actor::ExecuteError,
     delivery::check_configuration,
-    model::{Api, Invalid, SecretId, Subscription},
+    model::{Api, Invalid, SecretId, Subscription, SubscriptionId},
     vault::{Sealing, sealed_in_entrypoint, sealed_secrets},
 };
 
@@ -71,6 +72,47 @@ impl Handle {
             let _ = spawn_blocking(move || vault.take_back(&sealing)).await;
         }
         outcome
+    }
+}
+
+/// Between two looks whether what was closed is over.
+const ENDED_LOOK: Duration = Duration::from_secs(10);
+
+impl Handle {
+    /// The settings of an owner hold these secrets in the place of those of before.
+    pub(super) async fn replaced(&self, owner: Uuid, before: Vec<SecretId>, now: &[SecretId]) {
+        let held_no_more = before.into_iter().filter(|id| !now.contains(id));
+        let held_no_more = held_no_more.collect();
+        let vault = Arc::clone(&self.0.vault);
+        // It tells what it cannot remove.
+        let _ = spawn_blocking(move || vault.replace(owner, held_no_more)).await;
+    }
+
+    /// The secrets of a subscription that is not over.
+    pub(super) async fn secrets_of(&self, id: SubscriptionId) -> Vec<SecretId> {
+        let shown = self.inspect(id).await.ok();
+        let definition = shown.and_then(|shown| shown.state.subscription);
+        definition.map_or_else(Vec::new, |definition| {
+            sealed_secrets(&definition.configuration)
+        })
+    }
+
+    /// Removes the secrets of a subscription that was closed, once its last calls are over. Those of
+    /// one that was closed shortly before the end of the process are left.
+    pub(super) fn forget_secrets(&self, id: SubscriptionId, held: Vec<SecretId>) {
+        let (weak, clock) = (Arc::downgrade(&self.0), Arc::clone(&self.0.clock));
+        self.0.sources.tasks().spawn(async move {
+            loop {
+                clock.sleep(ENDED_LOOK).await;
+                let Some(inner) = weak.upgrade() else { return };
+                if !inner.registry.runs(id) {
+                    let vault = Arc::clone(&inner.vault);
+                    let owner = *id.as_uuid();
+                    let _ = spawn_blocking(move || vault.remove_owner(owner, &held)).await;
+                    return;
+                }
+            }
+        });
     }
 }
 

@@ -9,6 +9,7 @@ use crate::{
         Subscription, SubscriptionId, Version,
     },
     subscription::{Command, SubscriptionState, apply, decide},
+    vault::sealed_secrets,
 };
 
 impl Handle {
@@ -169,6 +170,10 @@ impl Handle {
         };
         let replaced = self.command(subscription.id, command).await;
         self.kept(sealing, replaced).await?;
+        let sealed = |subscription: &Subscription| sealed_secrets(&subscription.configuration);
+        let held = before.as_deref().map_or_else(Vec::new, sealed);
+        let owner_id = *subscription.id.as_uuid();
+        self.replaced(owner_id, held, &sealed(&subscription)).await;
         let mut things = self.0.directory.write();
         if let Some(known) = things.subscriptions.get_mut(&subscription.id) {
             *known = owner(&subscription);
@@ -223,8 +228,10 @@ impl Handle {
     /// any more; its actor ends once what is in flight has ended.
     async fn end(&self, id: SubscriptionId, command: Command) -> Result<Position, ControlError> {
         self.whole(move |handle| async move {
+            let held = handle.secrets_of(id).await;
             let position = handle.command(id, command).await?;
             handle.0.directory.write().subscriptions.remove(&id);
+            handle.forget_secrets(id, held);
             Ok(position)
         })
         .await
