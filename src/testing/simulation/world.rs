@@ -535,11 +535,11 @@ impl World {
         if flying.len() >= usize::from(driver.policy().max_in_flight) {
             return broken(format!("{} are in flight", flying.len()));
         }
-        if !state.is_running() || node.api.state == ApiState::Stopped {
+        // One that was taken before a pause or an opened circuit has begun: it would be lost otherwise.
+        let taken = state.open.get(&version).is_some_and(|open| open.taken);
+        if !taken && (!state.is_running() || node.api.state == ApiState::Stopped) {
             return broken("it does not run".into());
         }
-        // One that was taken before the circuit opened has begun: it would be lost otherwise.
-        let taken = state.open.get(&version).is_some_and(|open| open.taken);
         if state.circuit.is_open() && !call.probe && !taken {
             return broken("the circuit is open".into());
         }
