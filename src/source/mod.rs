@@ -9,6 +9,7 @@ mod mock;
 
 use futures_util::future::BoxFuture;
 
+#[cfg(feature = "server")]
 pub(crate) use self::intake::BATCH_MESSAGES_MAX;
 pub use self::{
     intake::{Intake, IntakeOptions, PublishError, Receipt},
