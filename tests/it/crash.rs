@@ -51,9 +51,12 @@ const OFTEN: [(&str, u64); 10] = [
 const SELDOM: [(&str, u64); 4] = [("Snapshot", 2), ("Project", 2), ("Cut", 1), ("Origin", 1)];
 /// What survives a process that is killed, each for every second gateway.
 const DURABILITIES: [&str; 2] = ["synced", "flushed"];
-/// How long a process lives that does not come by its place.
+/// How long a process lives that is not killed at a place.
 const LIFE: Duration = Duration::from_millis(700);
-const LONG_LIFE: Duration = Duration::from_millis(2_500);
+/// How long one is given to come by its place, on a slow machine too, and by one that it comes by
+/// seldom.
+const OFTEN_MAX: Duration = Duration::from_secs(10);
+const SELDOM_MAX: Duration = Duration::from_millis(2_500);
 /// Between two batches of a publisher.
 const PAUSE: Duration = Duration::from_millis(5);
 /// How many deliveries may be without their end before more is published.
@@ -512,13 +515,13 @@ fn death(kill: u64, lane: u64, draws: &mut Draws) -> (Death, Duration) {
     let kill = kill + lane * 7;
     let (round, turn) = (kill / turns, usize::try_from(kill % turns).unwrap());
     if let Some((place, passes)) = OFTEN.get(turn) {
-        return (Death::At(place, draws.below(*passes)), LIFE);
+        return (Death::At(place, draws.below(*passes)), OFTEN_MAX);
     }
     match turn - OFTEN.len() {
         0 => {
             let place = usize::try_from(round + lane).unwrap() % SELDOM.len();
             let (place, passes) = SELDOM[place];
-            (Death::At(place, draws.below(passes)), LONG_LIFE)
+            (Death::At(place, draws.below(passes)), SELDOM_MAX)
         }
         1 => (Death::SyncFails, LIFE),
         2 => (Death::DiskFull, LIFE),
