@@ -60,7 +60,7 @@ const SELDOM_MAX: Duration = Duration::from_millis(2_500);
 /// Between two batches of a publisher.
 const PAUSE: Duration = Duration::from_millis(5);
 /// How many deliveries may be without their end before more is published.
-const BEHIND_MAX: f64 = 2_000.0;
+const BEHIND_MAX: usize = 2_000;
 /// Publishers at work at once.
 const PUBLISHERS: usize = 4;
 /// Calls that one subscription has in flight at most.
@@ -146,6 +146,8 @@ struct Accepted {
 struct Ledger {
     life: AtomicU64,
     calls_made: AtomicU64,
+    /// Accepted messages that have not come to their end at a callback, by it and their id.
+    waiting: Mutex<BTreeSet<(&'static str, String)>>,
     calls: Mutex<HashMap<(String, String), Vec<Call>>>,
     /// The ids under which each number came to each callback.
     ids: Mutex<HashMap<(String, u64), BTreeSet<String>>>,
@@ -177,7 +179,25 @@ impl Ledger {
             at: self.calls_made.fetch_add(1, Ordering::SeqCst),
         };
         calls.push(call);
+        if call.is_end()
+            && let Some((path, _)) = CALLBACKS.into_iter().find(|(known, _)| *known == path)
+        {
+            let mut waiting = self.waiting.lock().unwrap();
+            waiting.remove(&(path, message.to_owned()));
+        }
         status
+    }
+
+    /// Notes that this message is owed to each callback which it has not come to.
+    fn owe(&self, message: &str) {
+        let calls = self.calls.lock().unwrap();
+        let mut waiting = self.waiting.lock().unwrap();
+        for (path, _) in CALLBACKS {
+            let calls = calls.get(&(path.to_owned(), message.to_owned()));
+            if !calls.is_some_and(|calls| calls.iter().any(|call| call.is_end())) {
+                waiting.insert((path, message.to_owned()));
+            }
+        }
     }
 
     /// None was called with before the one ahead of it had come to its end, as far as is known where
@@ -265,8 +285,6 @@ struct Bench {
     /// Messages that were accepted, by id.
     accepted: Arc<Mutex<BTreeMap<String, Accepted>>>,
     numbers: Arc<AtomicU64>,
-    /// Whether more waits than should, as the gateway tells.
-    is_behind: Arc<AtomicBool>,
 }
 
 impl Bench {
@@ -325,7 +343,6 @@ impl Bench {
             api,
             accepted: Arc::default(),
             numbers: Arc::default(),
-            is_behind: Arc::default(),
         }
     }
 
@@ -401,10 +418,10 @@ impl Bench {
     fn publisher(&self, url: &str, over: Arc<AtomicBool>) -> impl Future<Output = ()> + use<> {
         let path = format!("{url}/v1/apis/{}/messages", self.api);
         let (client, numbers) = (self.client.clone(), Arc::clone(&self.numbers));
-        let (accepted, is_behind) = (Arc::clone(&self.accepted), Arc::clone(&self.is_behind));
+        let (accepted, ledger) = (Arc::clone(&self.accepted), Arc::clone(&self.ledger));
         async move {
             while !over.load(Ordering::SeqCst) {
-                if is_behind.load(Ordering::SeqCst) {
+                if ledger.waiting.lock().unwrap().len() > BEHIND_MAX {
                     tokio::time::sleep(PAUSE).await;
                     continue;
                 }
@@ -423,6 +440,7 @@ impl Bench {
                 let messages = messages.zip(first..).map(|(message, number)| {
                     let position = message["position"].as_u64().unwrap();
                     let id = message["id"].as_str().unwrap().to_owned();
+                    ledger.owe(&id);
                     (id, Accepted { number, position })
                 });
                 accepted.lock().unwrap().extend(messages);
@@ -431,22 +449,14 @@ impl Bench {
         }
     }
 
-    /// Cuts the log until the gateway is gone, and looks at what waits.
+    /// Cuts the log until the gateway is gone.
     fn cutter(&self, url: &str, over: Arc<AtomicBool>) -> impl Future<Output = ()> + use<> {
         let (client, path) = (self.client.clone(), format!("{url}/v1/retention/_apply"));
-        let (metrics, is_behind) = (format!("{url}/metrics"), Arc::clone(&self.is_behind));
         async move {
-            is_behind.store(false, Ordering::SeqCst);
             while !over.load(Ordering::SeqCst) {
                 if client.post(path.clone(), &Value::Null).await.is_none() {
                     return;
                 }
-                let page = client.text(&metrics).await.unwrap_or_default();
-                let mut lines = page.lines();
-                let waiting = lines.find_map(|line| line.strip_prefix("hooklog_backlog_messages "));
-                let waiting: Option<f64> = waiting.and_then(|number| number.parse().ok());
-                let is_too_much = waiting.is_some_and(|waiting| waiting > BEHIND_MAX);
-                is_behind.store(is_too_much, Ordering::SeqCst);
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }

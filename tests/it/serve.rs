@@ -131,12 +131,6 @@ impl Client {
         Some(serde_json::from_str(&text).unwrap())
     }
 
-    /// What a page says. `None` when the gateway is gone or goes.
-    pub(crate) async fn text(&self, url: &str) -> Option<String> {
-        let asked = self.client.get(url).bearer_auth(&self.token).send();
-        asked.await.ok()?.text().await.ok()
-    }
-
     /// What is to be read there.
     pub(crate) async fn get(&self, url: String) -> Value {
         let request = self.client.get(url).bearer_auth(&self.token);
