@@ -21,9 +21,7 @@ use crate::{
     delivery::{AttemptRequest, Transport},
     filter::{Filter, FilterCache},
     kill_point::KillPoint,
-    log::{
-        AppendError, Appended, ExpectedVersion, Health, ReadError, RecordedEvent, StreamId, Urgency,
-    },
+    log::{AppendError, ExpectedVersion, Health, ReadError, RecordedEvent, StreamId, Urgency},
     model::{
         AttemptReport, DeadLetterQueue, DeliveryId, Event, MessageRef, Position, SubscriptionEvent,
         SubscriptionId, Version,
@@ -38,10 +36,8 @@ use crate::{
 const MAILBOX_MESSAGES: usize = 16;
 /// Most bytes of messages that were read ahead, but for one message.
 const BODIES_BYTES_MAX: usize = 64 * 1024;
-/// Wait before an append is tried again that the log had no room for, or refused.
-const FULL_PAUSE: Duration = Duration::from_secs(1);
-/// Wait before something is read again that could not be read just now.
-const READ_PAUSE: Duration = Duration::from_secs(1);
+/// Wait before the log is asked again for what it could not do just now.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Who waits for a decision to be durable.
 type Reply = oneshot::Sender<Result<Position, ExecuteError>>;
@@ -432,36 +428,29 @@ impl SubscriptionActor {
         let busy = self.shared.activity.begin();
         let shared = Arc::clone(&self.shared);
         let stream = StreamId::subscription(self.id);
-        let expected = ExpectedVersion::Exact(expected);
         let urgency = if urgent {
             Urgency::Now
         } else {
             Urgency::Linger
         };
-        let append = async move {
-            loop {
-                let batch = events.iter().cloned().map(Event::from).collect();
-                match shared.log.append(stream, expected, batch, urgency).await {
-                    // Nothing was written. Who started again would make the same calls again.
-                    Err(AppendError::Full { .. } | AppendError::Refused(_)) => {
-                        shared.clock.sleep(FULL_PAUSE).await;
-                    }
-                    answer => return answer,
-                }
-            }
-        };
-        ctx.spawn(append.into_actor(self).map(move |answer, actor, ctx| {
+        let append =
+            async move { append_surely(&shared, stream, expected, events, urgency, busy).await };
+        ctx.spawn(append.into_actor(self).map(|(answer, busy), actor, ctx| {
             actor.appended(answer, ctx);
             drop(busy);
         }));
     }
 
-    fn appended(&mut self, appended: Result<Appended, AppendError>, ctx: &mut Context<Self>) {
+    fn appended(
+        &mut self,
+        appended: Result<(Position, Version), AppendError>,
+        ctx: &mut Context<Self>,
+    ) {
         match appended {
-            Ok(appended) => {
-                let durable = self.driver.appended(appended.last_version);
+            Ok((position, version)) => {
+                let durable = self.driver.appended(version);
                 for reply in durable.replies {
-                    answer(reply, Ok(appended.last));
+                    answer(reply, Ok(position));
                 }
                 if durable.outcomes > 0 {
                     self.signal.forgive(self.shared.clock.elapsed());
@@ -529,6 +518,43 @@ fn refusal(health: Health) -> Option<AppendError> {
     }
 }
 
+/// Appends what this actor alone appends to this stream, until the log takes it or takes nothing
+/// more: whoever gave up and started again would make the calls behind it again. Gives a position by
+/// which it is on record, and the version that the stream is at.
+async fn append_surely(
+    shared: &Shared,
+    stream: StreamId,
+    before: Version,
+    events: Vec<SubscriptionEvent>,
+    urgency: Urgency,
+    mut busy: Busy,
+) -> (Result<(Position, Version), AppendError>, Busy) {
+    let expected = ExpectedVersion::Exact(before);
+    let last = before.plus(events.len() as u64);
+    let mut may_be_written = false;
+    loop {
+        let batch = events.iter().cloned().map(Event::from).collect();
+        let answer = match shared.log.append(stream, expected, batch, urgency).await {
+            Ok(appended) => Ok((appended.last, appended.last_version)),
+            Err(AppendError::Conflict { actual, .. }) if may_be_written && actual == last => {
+                Ok((shared.log.head(), last))
+            }
+            Err(AppendError::Full { .. } | AppendError::Refused(_)) => {
+                busy = paused(shared, busy).await;
+                continue;
+            }
+            // A full disk. The append behind it finds out: the log is opened again for it.
+            Err(AppendError::Unknown(_)) if refusal(shared.log.health()).is_none() => {
+                may_be_written = true;
+                busy = paused(shared, busy).await;
+                continue;
+            }
+            Err(error) => Err(error),
+        };
+        return (answer, busy);
+    }
+}
+
 /// Reads messages after `after`, those that retention has cut apart. `None` when the log was
 /// closed. What fails for the moment is tried until it does not; that wait counts as no work.
 async fn read_messages(
@@ -585,7 +611,7 @@ async fn read_message(
 }
 
 async fn paused(shared: &Shared, busy: Busy) -> Busy {
-    let mut sleep = shared.clock.sleep(READ_PAUSE);
+    let mut sleep = shared.clock.sleep(PAUSE);
     drop(busy);
     (&mut sleep).await;
     shared.activity.begin()

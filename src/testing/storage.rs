@@ -41,6 +41,7 @@ struct Disk {
     /// Stores that were handed out before the last crash write to nothing.
     age: u64,
     fail_syncs: u32,
+    fill_at_syncs: u32,
     fail_applies: u32,
     fail_creates: u32,
     fail_removes: u32,
@@ -118,6 +119,11 @@ impl MemoryStorage {
     /// dropped its dirty pages. Syncs after them say that they succeed.
     pub fn fail_syncs(&self, count: u32) {
         self.disk().fail_syncs = count;
+    }
+
+    /// The next `count` syncs find the disk full, once what they sync is written.
+    pub fn fill_at_syncs(&self, count: u32) {
+        self.disk().fill_at_syncs = count;
     }
 
     /// The next `count` batches are refused with an input/output error.
@@ -330,6 +336,9 @@ impl SegmentStore for MemorySegment {
     }
 
     fn sync(&self) -> Result<(), StorageError> {
+        if count_down(&mut self.storage.disk().fill_at_syncs) {
+            return Err(StorageError::Full { path: path() });
+        }
         let refused = self.refuse_write(|disk| count_down(&mut disk.fail_syncs));
         if matches!(refused, Err(StorageError::Full { .. })) {
             return refused;

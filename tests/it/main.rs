@@ -47,6 +47,7 @@ mod projection_engine;
 mod projection_figures;
 mod readme;
 mod runtime_deliveries;
+mod runtime_disk;
 mod runtime_filters;
 mod runtime_jobs;
 mod runtime_privacy;

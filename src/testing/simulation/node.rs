@@ -49,13 +49,25 @@ pub(super) enum Appending {
     /// Messages.
     Messages(Vec<MessagePublished>),
     /// What a driver decided.
-    Decided {
-        subscription: SubscriptionId,
-        expected: Version,
-        events: Vec<crate::model::SubscriptionEvent>,
-    },
+    Decided(Decided),
     /// A new definition of the API.
     Definition(Arc<Api>),
+}
+
+/// What a driver decided; nobody else appends to its stream.
+pub(super) struct Decided {
+    pub(super) subscription: SubscriptionId,
+    pub(super) expected: Version,
+    pub(super) events: Vec<crate::model::SubscriptionEvent>,
+    /// Whether an append of it came to nobody knows what.
+    pub(super) may_be_written: bool,
+}
+
+impl Decided {
+    /// The version of its stream once it is on record.
+    pub(super) const fn last(&self) -> Version {
+        self.expected.plus(self.events.len() as u64)
+    }
 }
 
 /// A gateway that runs.
@@ -148,14 +160,10 @@ impl Node {
     /// Puts an append on its way; it is made with the next commit.
     pub(super) fn append(&mut self, what: Appending) -> Result<(), AppendError> {
         let (stream, expected, events): (_, _, Vec<Event>) = match &what {
-            Appending::Decided {
-                subscription,
-                expected,
-                events,
-            } => (
-                StreamId::subscription(*subscription),
-                ExpectedVersion::Exact(*expected),
-                events.iter().cloned().map(Event::from).collect(),
+            Appending::Decided(decided) => (
+                StreamId::subscription(decided.subscription),
+                ExpectedVersion::Exact(decided.expected),
+                decided.events.iter().cloned().map(Event::from).collect(),
             ),
             Appending::Definition(api) => {
                 let updated = crate::model::ApiUpdated {

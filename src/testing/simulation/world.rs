@@ -11,7 +11,7 @@ use super::{
     callback::{Answer, Mood},
     checks::{self, Fate},
     ledger::Ledger,
-    node::{Appending, Node, Reader, Relay, Seat, history, shared},
+    node::{Appending, Decided, Node, Reader, Relay, Seat, history, shared},
     pace::Paces,
     scenario::{FILTER, Scenario, TYPES, chance, one_of, retry},
 };
@@ -487,11 +487,12 @@ impl World {
             }
             Job::Append {
                 expected, events, ..
-            } => self.append(Appending::Decided {
+            } => self.append(Appending::Decided(Decided {
                 subscription,
                 expected,
                 events,
-            })?,
+                may_be_written: false,
+            }))?,
             Job::Answer(()) => {}
             Job::Wake { after } => {
                 let wake = self.wakes;
@@ -696,38 +697,52 @@ impl World {
                 self.note(&error);
                 Ok(())
             }
-            (
-                Appending::Decided {
-                    subscription,
-                    events,
-                    ..
-                },
-                Ok(appended),
-            ) => {
-                for event in &events {
-                    if let Some(record) = event.attempt() {
-                        let this = (subscription, record.message.id, record.number);
-                        self.ledger.recorded(&this);
-                    }
-                }
-                if let Some(seat) = self.seat(subscription) {
-                    seat.driver.appended(appended.last_version);
-                }
-                self.plan(subscription)
+            (Appending::Decided(decided), Ok(appended)) => {
+                self.recorded(&decided, appended.last_version)
             }
-            (what @ Appending::Decided { .. }, Err(AppendError::Full { .. })) => {
-                self.within(Duration::from_secs(1), Inner::Append(what));
+            (Appending::Decided(decided), Err(AppendError::Full { .. })) => {
+                self.append_again(decided);
                 Ok(())
             }
-            (Appending::Decided { .. }, Err(error @ AppendError::Conflict { .. })) => {
+            (Appending::Decided(mut decided), Err(AppendError::Unknown(_)))
+                if self.node().log.health() == Health::Full =>
+            {
+                decided.may_be_written = true;
+                self.append_again(decided);
+                Ok(())
+            }
+            (Appending::Decided(decided), Err(AppendError::Conflict { actual, .. }))
+                if decided.may_be_written && actual == decided.last() =>
+            {
+                self.recorded(&decided, actual)
+            }
+            (Appending::Decided(_), Err(error @ AppendError::Conflict { .. })) => {
                 Err(format!("G3: {error}"))
             }
-            (Appending::Decided { subscription, .. }, Err(error)) => {
+            (Appending::Decided(decided), Err(error)) => {
                 self.note(&error);
-                self.append_failed(subscription);
+                self.append_failed(decided.subscription);
                 Ok(())
             }
         }
+    }
+
+    fn append_again(&mut self, decided: Decided) {
+        let again = Inner::Append(Appending::Decided(decided));
+        self.within(Duration::from_secs(1), again);
+    }
+
+    /// What a driver decided is on record.
+    fn recorded(&mut self, decided: &Decided, last: Version) -> Result<(), Broken> {
+        let subscription = decided.subscription;
+        for record in decided.events.iter().filter_map(|event| event.attempt()) {
+            let this = (subscription, record.message.id, record.number);
+            self.ledger.recorded(&this);
+        }
+        if let Some(seat) = self.seat(subscription) {
+            seat.driver.appended(last);
+        }
+        self.plan(subscription)
     }
 
     /// Takes note of a failure after which nothing may be acknowledged.
