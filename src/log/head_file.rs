@@ -84,7 +84,10 @@ impl HeadFile {
         let slots = || bytes.chunks(SLOT_BYTES);
         let found = slots().filter_map(HeadRecord::read);
         let newest = found.max_by_key(|(sequence, _)| *sequence);
-        self.is_damaged |= newest.is_none() && bytes.iter().any(|byte| *byte != 0);
+        // The first record goes into the second slot: while the other is blank there was no more
+        // than that one, and a crash may have cut it off.
+        let was_replaced = bytes.iter().take(SLOT_BYTES).any(|byte| *byte != 0);
+        self.is_damaged |= newest.is_none() && was_replaced;
         if let Some((sequence, record)) = newest {
             self.sequence = sequence;
             self.record = Some(record);
@@ -193,5 +196,18 @@ mod tests {
         bytes[SLOT_BYTES + 5] ^= 1;
         storage.write_head(0, &bytes).unwrap();
         assert!(read(&storage).is_damaged());
+    }
+
+    #[test]
+    fn a_first_record_that_a_crash_cut_off_is_no_damage() {
+        for bytes in 0..RECORD_BYTES {
+            let storage = MemoryStorage::new();
+            read(&storage).write(record(1)).unwrap();
+            let whole = storage.read_head().unwrap();
+            storage.overwrite_head(whole[..SLOT_BYTES + bytes].to_vec());
+            let found = read(&storage);
+            assert_eq!(found.record(), None);
+            assert!(!found.is_damaged(), "{bytes} bytes");
+        }
     }
 }
