@@ -9,8 +9,8 @@ use super::{OpenError, Upcaster};
 /// What an acknowledged append survives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Durability {
-    /// Nothing but the end of a call: it is in the process's memory, and on disk within half a
-    /// second when the writer rests. A killed process may lose it.
+    /// Nothing but the end of a call: it is in the process's memory, and with the operating system
+    /// half a second later. A killed process may lose it.
     Buffered,
     /// A killed process: the operating system has it.
     Flushed,

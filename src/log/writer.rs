@@ -207,6 +207,8 @@ pub struct LogWriter {
     closing: bool,
     /// When the last commit of a crowd ended; `None` when the last was of few.
     crowd: Option<Duration>,
+    /// Since when something that was acknowledged is not flushed.
+    unflushed_since: Option<Duration>,
     times: Arc<AppendClock>,
 }
 
@@ -232,6 +234,7 @@ impl LogWriter {
             bytes_max: options.commit_bytes_max,
             closing: false,
             crowd: None,
+            unflushed_since: None,
             times,
         };
         (writer, queue)
@@ -245,6 +248,7 @@ impl LogWriter {
     /// Until the queue is closed: commits whatever waits.
     pub(crate) fn run(mut self) {
         while !self.closing {
+            self.flush_what_is_due();
             if let Some(first) = self.next() {
                 let batch = self.gather(first);
                 self.commit(batch);
@@ -273,10 +277,10 @@ impl LogWriter {
                 }
                 other => other.ok(),
             }
-        } else if self.core.is_unflushed() {
-            match self.work.recv_timeout(BUFFERED_FOR) {
+        } else if let Some(left) = self.flush_within() {
+            match self.work.recv_timeout(left) {
                 Err(RecvTimeoutError::Timeout) => {
-                    self.core.flush();
+                    self.flush();
                     return None;
                 }
                 other => other.ok(),
@@ -291,6 +295,24 @@ impl LogWriter {
                 None
             }
         }
+    }
+
+    /// How long what is not flushed may stay so; `None` where everything is.
+    fn flush_within(&self) -> Option<Duration> {
+        let since = self.unflushed_since?;
+        Some((since + BUFFERED_FOR).saturating_sub(self.clock.elapsed()))
+    }
+
+    /// A writer that never rests flushes as often as one that does.
+    fn flush_what_is_due(&mut self) {
+        if self.flush_within().is_some_and(|left| left.is_zero()) {
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        self.unflushed_since = None;
+        self.core.flush();
     }
 
     /// Everything that waits, and while nobody waits for an answer, what comes within the linger.
@@ -355,6 +377,9 @@ impl LogWriter {
         KillPoint::Reply.pass();
         let now = self.clock.elapsed();
         self.crowd = (batch.answers.len() >= CROWD_APPENDS).then_some(now);
+        if self.core.is_unflushed() {
+            self.unflushed_since.get_or_insert(now);
+        }
         for (waiting, answer) in batch.answers.into_iter().zip(answers) {
             if answer.is_ok() {
                 self.times.observe(now.saturating_sub(waiting.enqueued));

@@ -5,6 +5,7 @@ use std::{
     io::{BufRead, BufReader},
     process::{Command, Stdio},
     sync::Arc,
+    time::Duration,
 };
 
 use hooklog::{
@@ -14,7 +15,7 @@ use hooklog::{
     },
     model::{Draws, Moment, Position, Timestamp, Version},
     testing::{
-        MemoryStorage,
+        ManualClock, MemoryStorage,
         log_conformance::{append, assert_gapless, message, options, stream},
     },
 };
@@ -102,6 +103,28 @@ fn power_loss_cuts_a_buffered_log_at_a_commit_and_leaves_it_sound() {
         assert!(log.verify(|_| {}).unwrap().is_sound());
         append_one(&log, 99).unwrap();
     }
+}
+
+#[test]
+fn a_killed_process_loses_no_more_than_half_a_second_of_a_buffered_log_that_never_rests() {
+    let storage = MemoryStorage::new();
+    let clock = ManualClock::at(Timestamp::EPOCH, 1);
+    let buffered = LogOptions {
+        durability: Durability::Buffered,
+        clock: Arc::new(clock.clone()),
+        ..options(1 << 20)
+    };
+    let log = open(&storage, buffered.clone());
+    for number in 0..20 {
+        append_one(&log, number).unwrap();
+        clock.advance(Duration::from_millis(100));
+    }
+    let head = log.head();
+    storage.kill();
+    drop(log);
+    let log = open(&storage, buffered);
+    let lost = head.get() - log.head().get();
+    assert!(lost <= 6, "{lost} of the last events are lost");
 }
 
 #[test]
