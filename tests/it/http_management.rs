@@ -366,6 +366,31 @@ async fn a_follower_that_is_cut_off_and_resumes_sees_the_same_events() {
 }
 
 #[tokio::test]
+async fn a_stream_from_now_tells_at_once_after_what_it_goes_on() {
+    let data = tempfile::tempdir().unwrap();
+    let served = Served::start(data.path()).await;
+    let (api, _) = with_orders(&served).await;
+    served.test.settle().await;
+    let head = served.test.handle().log().head();
+    let mut stream = served.open("/v1/events/stream", None).await;
+    let first = stream.chunk().await.unwrap().unwrap();
+    assert_eq!(first, format!("id: {head}\n\n"));
+    // Cut off, and something happened before it is back.
+    drop(stream);
+    let path = format!("/v1/apis/{api}/messages");
+    assert_eq!(
+        served.post(path, json!({"text": "missed"})).await.status,
+        202
+    );
+    let head = head.to_string();
+    let mut stream = served.open("/v1/events/stream", Some(&head)).await;
+    let missed = stream.chunk().await.unwrap().unwrap();
+    let missed = String::from_utf8_lossy(&missed).into_owned();
+    assert!(missed.contains("event: message.published"), "{missed}");
+    served.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_projection_tells_when_it_has_seen_more() {
     let data = tempfile::tempdir().unwrap();
     let served = Served::start(data.path()).await;

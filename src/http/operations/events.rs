@@ -203,9 +203,14 @@ fn follow(call: &Call) -> Result<Reply, Problem> {
         (None, None) => FeedStart::Now,
     };
     let slot = call.gateway.stream_slot(call.bearer()?.id)?;
+    let begins_now = matches!(start, FeedStart::Now);
     let feed = call.handle().log().follow(start, filter);
+    // Who is cut off before the first event goes on from here.
+    let begun = begins_now.then(|| Bytes::from(format!("id: {}\n\n", feed.position())));
     let closed = call.gateway.closed().boxed();
-    let body = stream::unfold((feed, slot), next_chunk).take_until(closed);
+    let body = stream::iter(begun)
+        .chain(stream::unfold((feed, slot), next_chunk))
+        .take_until(closed);
     Ok(Reply::stream("text/event-stream", body.boxed()))
 }
 
