@@ -180,11 +180,16 @@ impl Client {
             () if error.is_timeout() => "it does not answer in time".to_owned(),
             () => cause.to_string(),
         };
-        CliError::failure(format!(
+        let text = format!(
             "cannot ask the gateway at {}: {what}; start one with `hooklog serve`, or name another \
              with --server or {SERVER_VARIABLE}",
             self.base
-        ))
+        );
+        if error.is_connect() {
+            CliError::failure(text)
+        } else {
+            CliError::unknown(text)
+        }
     }
 
     /// What was refused, for people to read.
@@ -216,7 +221,11 @@ impl Client {
             };
             let _ = write!(text, "\n  {hint}");
         }
-        CliError::failure(text)
+        if status.is_server_error() {
+            CliError::unknown(text)
+        } else {
+            CliError::failure(text)
+        }
     }
 }
 

@@ -21,6 +21,8 @@ pub(super) struct CliError {
     status: u8,
     /// `None` when who read the answers has gone: there is nobody to tell, and nothing is wrong.
     text: Option<String>,
+    /// Whether what was asked for may have been done all the same.
+    may_be_done: bool,
 }
 
 impl CliError {
@@ -29,14 +31,28 @@ impl CliError {
         Self {
             status: FAILURE,
             text: Some(text.into()),
+            may_be_done: false,
         }
+    }
+
+    /// As [`failure`](Self::failure), of something that may have been done all the same.
+    pub(super) fn unknown(text: impl Into<String>) -> Self {
+        Self {
+            may_be_done: true,
+            ..Self::failure(text)
+        }
+    }
+
+    /// Whether what was asked for may have been done all the same.
+    pub(super) const fn may_be_done(&self) -> bool {
+        self.may_be_done
     }
 
     /// It was asked for in a way that cannot be followed.
     pub(super) fn usage(text: impl Into<String>) -> Self {
         Self {
             status: USAGE,
-            text: Some(text.into()),
+            ..Self::failure(text)
         }
     }
 
@@ -44,14 +60,14 @@ impl CliError {
     pub(super) fn config(text: impl Into<String>) -> Self {
         Self {
             status: CONFIGURATION,
-            text: Some(text.into()),
+            ..Self::failure(text)
         }
     }
 
     fn configuration(error: &dyn Error) -> Self {
         Self {
             status: CONFIGURATION,
-            text: Some(chain(error)),
+            ..Self::failure(chain(error))
         }
     }
 
@@ -94,6 +110,7 @@ impl From<io::Error> for CliError {
             return Self {
                 status: 0,
                 text: None,
+                may_be_done: false,
             };
         }
         Self::failure(chain(&error))

@@ -130,13 +130,7 @@ fn many(args: &PublishArgs, file: &Path, output: &mut Output) -> Result<(), CliE
             .header("idempotency-key", key.as_deref())
             .body("application/x-ndjson", batch.bytes.to_vec())
             .send();
-        let answer = sent.map_err(|error| {
-            CliError::failure(format!(
-                "of the lines from {} on none was published, {accepted} messages before were: \
-                 {error}",
-                batch.first_line
-            ))
-        })?;
+        let answer = sent.map_err(|error| batch.not_sent(&error, accepted))?;
         let answer: AcceptedBatch = answer.parse()?;
         accepted += answer.messages.len();
         bar.inc(batch.bytes.len() as u64);
@@ -159,6 +153,29 @@ fn many(args: &PublishArgs, file: &Path, output: &mut Output) -> Result<(), CliE
 struct Batch<'a> {
     first_line: usize,
     bytes: &'a [u8],
+}
+
+impl Batch<'_> {
+    /// Why it was not sent, and what is published of all lines.
+    fn not_sent(&self, error: &CliError, accepted: usize) -> CliError {
+        let first = self.first_line;
+        if !error.may_be_done() {
+            return CliError::failure(format!(
+                "of the lines from {first} on none was published, {accepted} messages before were: {error}"
+            ));
+        }
+        let last = first
+            + self
+                .bytes
+                .trim_ascii_end()
+                .split(|byte| *byte == b'\n')
+                .count()
+            - 1;
+        CliError::failure(format!(
+            "lines {first} to {last} may have been published, those behind were not, {accepted} messages before \
+             were; what has an --idempotency-key can be published again as a whole, and nothing comes twice: {error}"
+        ))
+    }
 }
 
 fn batches(bytes: &[u8]) -> Vec<Batch<'_>> {
@@ -198,6 +215,27 @@ mod tests {
         let whole: Vec<u8> = cut.iter().flat_map(|batch| batch.bytes).copied().collect();
         assert_eq!(whole, lines.as_bytes());
         assert_eq!(batches(b"\n \n"), []);
+    }
+
+    #[test]
+    fn lines_whose_answer_was_lost_are_not_told_as_unpublished() {
+        let batch = Batch {
+            first_line: 1_001,
+            bytes: b"{\"text\": \"x\"}\n{\"text\": \"y\"}\n",
+        };
+        let unknown = batch.not_sent(&CliError::unknown("no answer"), 1_000);
+        let unknown = unknown.to_string();
+        assert!(
+            unknown.starts_with("lines 1001 to 1002 may have been"),
+            "{unknown}"
+        );
+        let refused = batch
+            .not_sent(&CliError::failure("refused"), 1_000)
+            .to_string();
+        assert!(
+            refused.contains("from 1001 on none was published"),
+            "{refused}"
+        );
     }
 
     #[test]
