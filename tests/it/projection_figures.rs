@@ -277,16 +277,18 @@ fn a_series_adds_up_to_the_totals() {
     let world = world(8_000);
     let (first, last) = (world.events[0].time, world.events.last().unwrap().time);
     let total = world.views.metrics.totals(Scope::All).unwrap();
-    for (step, resolution) in [
-        (60, Resolution::Minute),
-        (300, Resolution::Minute),
-        (3_600, Resolution::Hour),
+    let just_behind = Duration::from_millis(1);
+    for (step, resolution, behind) in [
+        (60, Resolution::Minute, just_behind),
+        (300, Resolution::Minute, just_behind),
+        (3_600, Resolution::Hour, just_behind),
+        (3_600, Resolution::Hour, Duration::from_hours(2)),
     ] {
         let step = Duration::from_secs(step);
         let query = SeriesQuery {
             scope: Scope::All,
             from: first,
-            to: last.plus(Duration::from_hours(2)),
+            to: last.plus(behind),
             step,
         };
         let series = world.views.metrics.series(&query).unwrap();

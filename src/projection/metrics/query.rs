@@ -89,7 +89,7 @@ pub struct SeriesQuery {
     pub scope: Scope,
     /// The first time that is shown.
     pub from: Timestamp,
-    /// The first time that is not.
+    /// The first time that is not, but for the rest of its bucket.
     pub to: Timestamp,
     /// Distance of two points: a whole number of seconds.
     pub step: Duration,
@@ -136,7 +136,10 @@ impl View<Metrics> {
     pub fn series(&self, query: &SeriesQuery) -> Result<Series, ViewError> {
         let resolution = resolution_for(query)?;
         let (scope, step) = (query.scope, query.step.as_secs());
-        let range = resolution.key(scope, query.from)..resolution.key(scope, query.to);
+        // A bucket that has begun is shown, as the one at the beginning is.
+        let part = resolution.width().saturating_sub(Duration::from_millis(1));
+        let end = resolution.key(scope, query.to.plus(part));
+        let range = resolution.key(scope, query.from)..end;
         self.read(|rows| {
             let mut points: Vec<SeriesPoint> = Vec::new();
             for row in rows.range(range) {
