@@ -7,7 +7,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, Once, PoisonError},
+    sync::{LazyLock, Mutex, MutexGuard, Once, PoisonError},
     thread,
     time::Duration,
 };
@@ -16,7 +16,7 @@ use std::{
 const LOOK: Duration = Duration::from_secs(1);
 
 /// The flushes under way, and how many looks each has lasted.
-static UNDER_WAY: Mutex<Option<UnderWay>> = Mutex::new(None);
+static UNDER_WAY: LazyLock<Mutex<UnderWay>> = LazyLock::new(Mutex::default);
 static WATCHED: Once = Once::new();
 
 #[derive(Default)]
@@ -25,7 +25,7 @@ struct UnderWay {
     begun: u64,
 }
 
-fn under_way() -> MutexGuard<'static, Option<UnderWay>> {
+fn under_way() -> MutexGuard<'static, UnderWay> {
     UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -49,18 +49,16 @@ struct Under(u64);
 impl Under {
     fn begin(db: &sled::Db) -> Self {
         let mut all = under_way();
-        let all = all.get_or_insert_default();
         all.begun += 1;
-        all.flushes.insert(all.begun, (db.clone(), 0));
-        Self(all.begun)
+        let number = all.begun;
+        all.flushes.insert(number, (db.clone(), 0));
+        Self(number)
     }
 }
 
 impl Drop for Under {
     fn drop(&mut self) {
-        let ended = under_way()
-            .as_mut()
-            .and_then(|all| all.flushes.remove(&self.0));
+        let ended = under_way().flushes.remove(&self.0);
         drop(ended);
     }
 }
@@ -69,10 +67,7 @@ fn watch_flushes() {
     loop {
         thread::park_timeout(LOOK);
         let mut long = Vec::new();
-        for (db, looks) in under_way()
-            .iter_mut()
-            .flat_map(|all| all.flushes.values_mut())
-        {
+        for (db, looks) in under_way().flushes.values_mut() {
             *looks += 1;
             // Company may come too early and wait as well. A slow disk gets it ever more seldom.
             if looks.is_power_of_two() {

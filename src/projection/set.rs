@@ -41,6 +41,7 @@ pub struct ProjectionStatus {
     pub answers: bool,
 }
 
+#[cfg(feature = "server")]
 impl ProjectionStatus {
     /// Why its views do not answer though it runs.
     pub(crate) const MENDING: &str = "its rows were damaged and are built again from the log";
