@@ -55,6 +55,8 @@ pub(super) fn api(node: &Node<'_>, resource: Option<String>) -> Option<Imported>
     let endpoints = endpoints(node, dlq.as_deref());
     api.source = endpoints.source;
     let path = context_path(node, &webhook, &api);
+    let names_path = path.is_some();
+    let path = path.unwrap_or_else(|| api.entrypoint.context_path.clone());
     api.entrypoint = entrypoint(&webhook, path, &endpoints.names);
     api.analytics = analytics(node);
     leave_out(node);
@@ -72,6 +74,7 @@ pub(super) fn api(node: &Node<'_>, resource: Option<String>) -> Option<Imported>
             file: node.file().to_owned(),
             pointer: node.pointer().to_owned(),
             api,
+            names_path,
         },
         references,
     })
@@ -163,9 +166,8 @@ fn dead_letter_name(webhook: &Node<'_>) -> Option<String> {
     name.map(str::to_owned)
 }
 
-/// The first path of a listener; the API's name where none has one.
-fn context_path(node: &Node<'_>, webhook: &Node<'_>, api: &Api) -> String {
-    let default = api.entrypoint.context_path.clone();
+/// The first path of a listener; `None`, and a note, where none has one.
+fn context_path(node: &Node<'_>, webhook: &Node<'_>, api: &Api) -> Option<String> {
     let mut path: Option<String> = None;
     for listener in node.list("listeners") {
         for entry in listener.list("paths") {
@@ -192,15 +194,16 @@ fn context_path(node: &Node<'_>, webhook: &Node<'_>, api: &Api) -> String {
             }
         }
     }
-    path.unwrap_or_else(|| {
+    if path.is_none() {
+        let default = &api.entrypoint.context_path;
         let reason = "names no path for its consumers";
         webhook.remark(
             NoteKind::Defaulted,
             reason,
             format!("{default} is its context path"),
         );
-        default
-    })
+    }
+    path
 }
 
 fn analytics(node: &Node<'_>) -> Analytics {

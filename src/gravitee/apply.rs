@@ -4,7 +4,10 @@ use std::{fmt, time::Duration};
 
 use serde::Serialize;
 
-use super::plan::{Plan, PlannedApplication, PlannedSubscription};
+use super::{
+    overlay,
+    plan::{Plan, PlannedApi, PlannedApplication, PlannedSubscription},
+};
 use crate::{
     delivery::Egress,
     model::{Api, SubscriptionStatus},
@@ -21,7 +24,7 @@ const VIEW_WAIT: Duration = Duration::from_secs(30);
 pub enum Change {
     /// It was not there.
     Created,
-    /// It was there, and is now as the plan says.
+    /// It was there, and is now as the plan says where that says something.
     Updated,
     /// It was there, and the plan says nothing of it but that it is.
     Kept,
@@ -32,8 +35,11 @@ pub trait Target: Sync {
     /// Why something could not be done.
     type Error: fmt::Display;
 
-    /// Creates the API, or changes the one with its id.
-    fn put_api(&self, api: Api) -> impl Future<Output = Result<Change, Self::Error>> + Send;
+    /// Creates the API, or changes of the one with its id what Gravitee has a word for.
+    fn put_api(
+        &self,
+        planned: &PlannedApi,
+    ) -> impl Future<Output = Result<Change, Self::Error>> + Send;
 
     /// Creates the application, or changes the one with its id if the plan describes it.
     fn put_application(
@@ -41,7 +47,8 @@ pub trait Target: Sync {
         planned: &PlannedApplication,
     ) -> impl Future<Output = Result<Change, Self::Error>> + Send;
 
-    /// Creates the subscription, or changes the one with its id; pauses it where that is planned.
+    /// Creates the subscription, or changes of the one with its id what Gravitee has a word for;
+    /// pauses it where that is planned.
     fn put_subscription(
         &self,
         planned: &PlannedSubscription,
@@ -106,7 +113,7 @@ impl Applied {
 pub async fn apply<T: Target>(plan: &Plan, target: &T) -> Applied {
     let mut applied = Applied::default();
     for planned in &plan.apis {
-        let result = target.put_api(planned.api.clone()).await;
+        let result = target.put_api(planned).await;
         applied.add("api", planned.api.id, &planned.api.name, result);
     }
     for planned in &plan.applications {
@@ -140,13 +147,16 @@ pub fn egress() -> Egress {
 impl Target for Handle {
     type Error = ControlError;
 
-    async fn put_api(&self, api: Api) -> Result<Change, ControlError> {
-        if present(self).await?.api(api.id)?.is_some() {
-            self.update_api(api).await?;
-            return Ok(Change::Updated);
+    async fn put_api(&self, planned: &PlannedApi) -> Result<Change, ControlError> {
+        let id = planned.api.id;
+        if present(self).await?.api(id)?.is_none() {
+            self.create_api(planned.api.clone()).await?;
+            return Ok(Change::Created);
         }
-        self.create_api(api).await?;
-        Ok(Change::Created)
+        let before = self.api(id)?;
+        let api = overlay::api(planned.clone(), Api::clone(&before));
+        self.update_api_from(&before, api).await?;
+        Ok(Change::Updated)
     }
 
     async fn put_application(&self, planned: &PlannedApplication) -> Result<Change, ControlError> {
@@ -168,7 +178,7 @@ impl Target for Handle {
         &self,
         planned: &PlannedSubscription,
     ) -> Result<Change, ControlError> {
-        let mut subscription = planned.subscription.clone();
+        let subscription = planned.subscription.clone();
         let id = subscription.id;
         let Some(row) = present(self).await?.subscription(id)? else {
             self.subscribe(subscription.api, subscription).await?;
@@ -178,10 +188,9 @@ impl Target for Handle {
             return Ok(Change::Created);
         };
         // What a definition says nothing of stays as it is.
-        let definition = row.state.definition;
-        subscription.start_from = definition.start_from;
-        subscription.delivery_mode = definition.delivery_mode;
-        self.update_subscription(subscription).await?;
+        let before = self.subscription(id).await?;
+        let subscription = overlay::subscription(subscription, before.clone());
+        self.update_subscription_from(&before, subscription).await?;
         if planned.paused && row.state.status == SubscriptionStatus::Accepted {
             self.pause(id).await?;
         }

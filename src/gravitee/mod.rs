@@ -10,7 +10,8 @@
 //! out without a note: each value that is read is marked in a ledger, and at the end whatever has
 //! no mark is noted. [`apply`] carries a plan out on anything that is a [`Target`], which a
 //! [`Handle`](crate::runtime::Handle) is. Ids are kept or made from what things are called, so
-//! importing twice changes things and doubles none.
+//! importing twice changes things and doubles none; what Gravitee has no word for stays as it was
+//! set since.
 //!
 //! No note and no error holds a value that could be a secret.
 //!
@@ -26,6 +27,7 @@ mod headers;
 mod ids;
 mod ledger;
 mod note;
+mod overlay;
 mod plan;
 mod scalar;
 mod ssl;

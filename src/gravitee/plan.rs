@@ -34,6 +34,9 @@ pub struct PlannedApi {
     pub pointer: String,
     /// The API.
     pub api: Api,
+    /// Whether its context path stands in the definition. One that is made from its name is not
+    /// given to an API that is there.
+    pub names_path: bool,
 }
 
 /// An application to be created, or changed when it is there.

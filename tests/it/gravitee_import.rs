@@ -1,17 +1,20 @@
 //! What Gravitee definitions and subscriptions come to.
 
-use std::{path::Path, process::Command};
+use std::{path::Path, process::Command, time::Duration};
 
 use hooklog::{
+    clock::SystemClock,
     gravitee::{Change, Note, NoteKind, Plan, apply},
     log::{FeedItem, FeedStart, Filter},
     model::{
-        Api, ApiState, Auth, CallbackUrl, ConsumerConfiguration, CustomHeader, DeadLetterQueue,
-        Header, HttpOptions, JwtAlgorithm, Logging, LoggingParts, Message, MockSource, OnFailure,
-        ProxyKind, Qos, Retry, RetryOption, RetryStrategy, Sampling, Secret, Source, Subscription,
-        SubscriptionStatus,
+        Api, ApiId, ApiState, Auth, CallbackUrl, CloudEvents, ConsumerConfiguration, CustomHeader,
+        DeadLetterQueue, DeliveryMode, FilterExpression, Header, HttpOptions, JwtAlgorithm,
+        KeepFailures, Logging, LoggingParts, Message, Method, MockSource, OnFailure, ProxyKind,
+        Qos, Retry, RetryOption, RetryStrategy, Sampling, Secret, Source, Subscription,
+        SubscriptionId, SubscriptionStatus, SubscriptionValidation,
     },
-    testing::TestRuntime,
+    testing::{FakeAnswer, TestRuntime},
+    vault::Vault,
 };
 use serde_json::{Value, json};
 
@@ -735,7 +738,7 @@ async fn importing_twice_doubles_nothing_and_the_next_call_names_its_subscriptio
             call.policy.callback_url.as_ref().unwrap().as_str(),
             "https://example.com/moved"
         );
-        hooklog::testing::FakeAnswer::Status(200)
+        FakeAnswer::Status(200)
     });
     handle
         .publish(second.apis[0].api.id, Message::text("m"))
@@ -745,6 +748,90 @@ async fn importing_twice_doubles_nothing_and_the_next_call_names_its_subscriptio
     assert_eq!(test.transport().calls_to(runs).len(), 1);
     assert_eq!(test.transport().calls_to(waits).len(), 0);
     test.shutdown().await;
+}
+
+/// Sets on an API what Gravitee has no word for, or its definition says nothing of.
+async fn set_api(handle: &hooklog::Handle, id: ApiId) -> Api {
+    let mut api = Api::clone(&handle.api(id).unwrap());
+    api.analytics.keep_failures = KeepFailures(false);
+    let entrypoint = &mut api.entrypoint;
+    entrypoint.context_path = "/elsewhere".to_owned();
+    entrypoint.headers = vec![CustomHeader::new("X-Api-Key", "canary-header")];
+    entrypoint.retry = Retry::standard_webhooks();
+    entrypoint.on_failure = OnFailure::Discard;
+    entrypoint.subscription_validation = SubscriptionValidation::Manual;
+    handle.update_api(api).await.unwrap()
+}
+
+/// The same on a subscription.
+async fn set_subscription(handle: &hooklog::Handle, id: SubscriptionId) -> Subscription {
+    let mut subscription = handle.subscription(id).await.unwrap();
+    subscription.filter = Some(FilterExpression::new("type == 'order.open'"));
+    subscription.delivery_mode = DeliveryMode::Ordered;
+    let configuration = &mut subscription.configuration;
+    configuration.rate_limit_per_second = Some(50);
+    configuration.max_in_flight = Some(2);
+    configuration.cloud_events = Some(CloudEvents::Binary);
+    configuration.method = Some(Method::Put);
+    configuration.retry = Some(Retry::schedule([1, 2]));
+    handle.update_subscription(subscription).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_gravitee_has_no_word_for_is_kept_by_a_second_import() {
+    let data = tempfile::tempdir().unwrap();
+    let test = TestRuntime::start(data.path(), 3).await.unwrap();
+    let handle = test.handle();
+    let mut envelope = json!({
+        "api": definition(|d| d["endpointGroups"] = json!([])),
+        "subscriptions": [{"id": "s", "application": "a", "consumerConfiguration": {
+            "callbackUrl": "https://example.com/first",
+            "auth": {"type": "token", "token": {"value": "canary-token"}},
+        }}],
+    });
+    let plan = of(&envelope);
+    assert_eq!(apply(&plan, &handle).await.failures().count(), 0);
+    let api = plan.apis[0].api.id;
+    let id = plan.subscriptions[0].subscription.id;
+    let (key, _) = handle.rotate_secret(id, Duration::ZERO).await.unwrap();
+    let set = set_subscription(&handle, id).await;
+    let offered = set_api(&handle, api).await;
+
+    envelope["subscriptions"][0]["consumerConfiguration"]["callbackUrl"] =
+        json!("https://example.com/moved");
+    // A secret that was replaced goes with the change after that.
+    for _ in 0..2 {
+        let applied = apply(&of(&envelope), &handle).await;
+        assert_eq!(applied.failures().count(), 0, "{applied:?}");
+    }
+    assert_eq!(*handle.api(api).unwrap(), offered);
+    let kept = handle.subscription(id).await.unwrap();
+    let mut expected = set.clone();
+    expected.configuration.callback_url = Some("https://example.com/moved".parse().unwrap());
+    // It stands in the file, and was sealed again.
+    assert!(matches!(kept.configuration.auth, Auth::Token { .. }));
+    expected.configuration.auth = kept.configuration.auth.clone();
+    assert_eq!(kept, expected);
+
+    let signing = set.configuration.signing.unwrap();
+    let signs = Some(signing.clone());
+    test.transport().answer(move |call| {
+        assert_eq!(call.policy.signing, signs);
+        FakeAnswer::Status(200)
+    });
+    for event_type in ["order.open", "order.closed"] {
+        let message = Message::text("m").with_type(event_type);
+        handle.publish(api, message).await.unwrap();
+    }
+    test.settle().await;
+    assert_eq!(test.transport().calls_to(id).len(), 1);
+    test.shutdown().await;
+
+    let vault = Vault::open(data.path(), SystemClock::shared()).unwrap();
+    let Secret::Sealed(sealed) = signing.keys[0].secret else {
+        panic!("{signing:?}");
+    };
+    assert_eq!(vault.reveal(sealed).unwrap().as_str(), key.reveal());
 }
 
 #[tokio::test]
