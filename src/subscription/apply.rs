@@ -44,7 +44,10 @@ pub fn apply(state: &mut SubscriptionState, event: &SubscriptionEvent) {
             {
                 *failures = 0;
             }
-            settle(state, event.attempt.message.version);
+            let version = event.attempt.message.version;
+            // A dead letter that was redelivered is none any more.
+            state.forwards.remove(&version);
+            settle(state, version);
         }
         SubscriptionEvent::AttemptFailed(event) => attempt_failed(state, event),
         SubscriptionEvent::RetryScheduled(event) => {

@@ -448,18 +448,44 @@ async fn a_closed_subscription_is_in_nobodys_way_also_after_a_restart() {
     test.shutdown().await;
 }
 
-/// A subscription that is closed, with a dead letter that its queue does not take.
-async fn closed_with_a_dead_letter(test: &TestRuntime) -> (ApiId, DeliveryRow) {
+/// A dead letter that its queue does not take.
+async fn with_a_dead_letter(test: &TestRuntime) -> (ApiId, DeliveryRow) {
     let mut api = Api::named("orders");
     let url = "https://dlq.example.com/".parse().unwrap();
     api.entrypoint.dlq = DeadLetterQueue::Http { url };
-    let (api, subscription) = subscribed(test, api).await;
+    let (api, _) = subscribed(test, api).await;
     test.transport().answer(|_| FakeAnswer::Status(400));
     publish(test, api, 1).await;
     test.settle().await;
-    test.handle().close(subscription).await.unwrap();
-    test.settle().await;
     (api, rows(test, api)[0].clone())
+}
+
+/// A subscription that is closed, with a dead letter that its queue does not take.
+async fn closed_with_a_dead_letter(test: &TestRuntime) -> (ApiId, DeliveryRow) {
+    let (api, letter) = with_a_dead_letter(test).await;
+    test.handle().close(letter.subscription).await.unwrap();
+    test.settle().await;
+    (api, letter)
+}
+
+#[tokio::test]
+async fn a_dead_letter_that_is_redelivered_with_success_waits_for_its_queue_no_more() {
+    let data = tempfile::tempdir().unwrap();
+    let test = TestRuntime::start(data.path(), 7).await.unwrap();
+    let (api, letter) = with_a_dead_letter(&test).await;
+    test.transport().answer(|call| {
+        let url = call.policy.callback_url.as_ref();
+        let is_up = url.is_some_and(|url| url.as_str() == "https://example.com/hook");
+        FakeAnswer::Status(if is_up { 200 } else { 400 })
+    });
+    test.handle().redeliver(letter.id).await.unwrap();
+    test.settle().await;
+    assert_eq!(outcomes(&test, api), [DeliveryOutcome::Delivered]);
+    test.handle().close(letter.subscription).await.unwrap();
+    let test = test.crash_and_reopen().await.unwrap();
+    test.settle().await;
+    test.handle().delete_api(api).await.unwrap();
+    test.shutdown().await;
 }
 
 #[tokio::test]

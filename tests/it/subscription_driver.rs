@@ -7,7 +7,10 @@ use hooklog::{
         Api, ApiState, AttemptResult, DeadLetterQueue, DeliveryMode, FilterVerdict, Moment,
         OnFailure, Qos, RetryAfter, Subscription, Timestamp, Version,
     },
-    subscription::{Call, Command, Driver, Job, MessageMeta, Now, SubscriptionState, Time, apply},
+    subscription::{
+        Call, Command, Driver, Job, MessageMeta, Now, PastDelivery, Rejection, SubscriptionState,
+        Time, apply,
+    },
 };
 
 use crate::subscription_rules::{message, report, status, subscription};
@@ -365,6 +368,48 @@ fn calls_that_fail_once_another_callback_was_set_do_not_open_its_circuit() {
     }
     assert!(!driver.state().circuit.is_open());
     assert_eq!(driver.state().circuit.failures(), 0);
+}
+
+/// The dead letters that are to be taken to their place.
+fn forwarded(jobs: &[Job<()>]) -> Vec<u64> {
+    let versions = jobs.iter().filter_map(|job| match job {
+        Job::Forward { message, .. } => Some(message.version.get()),
+        _ => None,
+    });
+    versions.collect()
+}
+
+#[test]
+fn the_end_of_a_forward_whose_message_was_delivered_meanwhile_is_refused_and_the_next_one_goes() {
+    let mut api = Api::named("orders");
+    api.entrypoint.dlq = DeadLetterQueue::Api {
+        api: Api::named("letters").id,
+    };
+    let mut driver = driver(api, |_| {});
+    let head = Version::new(2);
+    driver.plan(&Still, head);
+    driver.offer(metas(1, 2));
+    for call in calls(driver.plan(&Still, head)) {
+        let refused = Box::new(report(status(400)));
+        driver.ended(&call, refused, true, &Still).unwrap();
+    }
+    assert_eq!(forwarded(&driver.plan(&Still, head)), [1]);
+    let again = Command::Redeliver {
+        message: message(1),
+        past: PastDelivery {
+            attempts: 1,
+            ..PastDelivery::default()
+        },
+    };
+    driver.execute(again, (), &Still).unwrap();
+    let call = sent(driver.plan(&Still, head));
+    let delivered = Box::new(report(status(200)));
+    driver.ended(&call, delivered, true, &Still).unwrap();
+    let late = driver.forward_ended(message(1), Err("full".to_owned()), &Still);
+    assert_eq!(late, Err(Rejection::NotForwarding(message(1))));
+    assert_eq!(forwarded(&driver.plan(&Still, head)), [2]);
+    driver.forward_ended(message(2), Ok(()), &Still).unwrap();
+    assert!(driver.state().forwards.is_empty());
 }
 
 #[test]

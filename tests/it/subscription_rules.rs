@@ -650,17 +650,22 @@ fn a_person_may_discard_what_waits_or_is_kept_but_not_what_is_in_flight() {
     assert!(given.state.open.is_empty());
 }
 
-#[test]
-fn a_dead_letter_is_forwarded_until_it_arrives() {
+/// With a dead letter that goes to another API.
+fn forwarding() -> Given {
     let api = ApiId::from_uuid(Uuid::from_u128(7));
     let policy = Policy {
         dlq: DeadLetterQueue::Api { api },
         ..policy(Retry::default())
     };
-    let mut given = created()
+    created()
         .under(policy)
         .when(record(1, 1, status(400)))
-        .then_types(&["attempt.failed", "delivery.dead_lettered"]);
+        .then_types(&["attempt.failed", "delivery.dead_lettered"])
+}
+
+#[test]
+fn a_dead_letter_is_forwarded_until_it_arrives() {
+    let mut given = forwarding();
     for attempts in 1..=40 {
         let failed = Command::ForwardFailed {
             message: message(1),
@@ -683,6 +688,34 @@ fn a_dead_letter_is_forwarded_until_it_arrives() {
     given
         .when(done)
         .then_rejected(&Rejection::NotForwarding(message(1)));
+}
+
+#[test]
+fn a_dead_letter_is_not_forwarded_once_it_is_redelivered_with_success() {
+    let again = Command::Redeliver {
+        message: message(1),
+        past: PastDelivery {
+            attempts: 1,
+            ..PastDelivery::default()
+        },
+    };
+    let asked = forwarding()
+        .when(again)
+        .then_types(&["delivery.redelivered"]);
+    assert!(asked.state.forwards.contains_key(&Version::FIRST));
+    let after = asked
+        .when(record(1, 2, status(200)))
+        .then_types(&["attempt.succeeded"]);
+    assert!(after.state.forwards.is_empty());
+    let late = Command::Forwarded {
+        message: message(1),
+    };
+    let after = after
+        .when(late)
+        .then_rejected(&Rejection::NotForwarding(message(1)));
+    let close = Command::Close { in_flight: vec![] };
+    let closed = after.when(close).then_types(&["subscription.closed"]);
+    assert!(closed.state.has_ended());
 }
 
 #[test]

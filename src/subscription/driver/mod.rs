@@ -403,7 +403,8 @@ impl<R> Driver<R> {
         Ok(())
     }
 
-    /// The dead letter on its way has got to its place, or could not be taken there.
+    /// The dead letter on its way has got to its place, or could not be taken there. It is refused,
+    /// and the next may go, when the message was delivered or discarded meanwhile.
     pub fn forward_ended(
         &mut self,
         message: MessageRef,

@@ -359,7 +359,7 @@ impl World {
                 };
                 let clock = self.clock.clone();
                 if let Some(seat) = self.seat(subscription) {
-                    // One that was discarded meanwhile is refused.
+                    // One that was delivered or discarded meanwhile is refused.
                     let _ = seat
                         .driver
                         .forward_ended(message, answer, &ClockTime(&clock));
