@@ -4,7 +4,8 @@ use tracing::{Span, field};
 use uuid::Uuid;
 
 use crate::model::{
-    HEADERS_COUNT_MAX, Header, Message, Moment, SpanId, TRACEPARENT, TraceContext, TraceId,
+    HEADERS_BYTES_MAX, HEADERS_COUNT_MAX, Header, Message, Moment, SpanId, TRACEPARENT,
+    TraceContext, TraceId,
 };
 
 /// A request's place in a trace, and the name that it has for itself.
@@ -60,14 +61,21 @@ impl RequestTrace {
 
     /// Sends the trace along with a message, so that the calls which deliver it belong to it, also
     /// after a restart. Where nobody asked for the trace and nobody watches, the message is stored
-    /// without it: it takes about as many bytes as a short message.
+    /// without it: it takes about as many bytes as a short message. Neither is it given one that its
+    /// headers have no room for.
     pub(super) fn send_along(&self, message: &mut Message) {
         let headers = &mut message.headers;
         let has_one = headers
             .iter()
             .any(|header| header.name.eq_ignore_ascii_case(TRACEPARENT));
-        if self.is_kept && !has_one && headers.len() < HEADERS_COUNT_MAX {
-            headers.push(Header::new(TRACEPARENT, self.context.to_string()));
+        if !self.is_kept || has_one {
+            return;
+        }
+        let trace = Header::new(TRACEPARENT, self.context.to_string());
+        let all = headers.iter().chain([&trace]);
+        let bytes: usize = all.map(|h| h.name.len() + h.value.len()).sum();
+        if headers.len() < HEADERS_COUNT_MAX && bytes <= HEADERS_BYTES_MAX {
+            headers.push(trace);
         }
     }
 }
@@ -75,7 +83,7 @@ impl RequestTrace {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Timestamp;
+    use crate::model::{HEADER_BYTES_MAX, Timestamp};
 
     const CAME: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
@@ -100,6 +108,44 @@ mod tests {
         assert_eq!(sent_along(None, true)[0].name, "traceparent");
         assert_eq!(sent_along(None, false), []);
         assert_eq!(sent_along(Some("nonsense"), false), []);
+    }
+
+    #[test]
+    fn a_message_whose_headers_have_no_room_goes_without_its_trace() {
+        const TRACE_BYTES: usize = TRACEPARENT.len() + CAME.len();
+        let sent_beside = |headers: Vec<Header>| {
+            let moment = Moment::new(Timestamp::EPOCH, 7);
+            let mut message = Message::text("hello");
+            message.headers = headers;
+            RequestTrace::new(Some(CAME), false, &moment).send_along(&mut message);
+            assert_eq!(Header::validate_all(&message.headers), Ok(()));
+            message.headers.len()
+        };
+        let of_bytes = |bytes: usize| {
+            let part = |number: usize, bytes: usize| {
+                let name = format!("x-{number}");
+                let value = "a".repeat(bytes - name.len());
+                Header::new(name, value)
+            };
+            let full = bytes / HEADER_BYTES_MAX;
+            let mut headers: Vec<_> = (0..full).map(|n| part(n, HEADER_BYTES_MAX)).collect();
+            let rest = bytes % HEADER_BYTES_MAX;
+            headers.extend((rest > 0).then(|| part(full, rest)));
+            headers
+        };
+        assert_eq!(sent_beside(of_bytes(HEADERS_BYTES_MAX)), 4);
+        assert_eq!(
+            sent_beside(of_bytes(HEADERS_BYTES_MAX - TRACE_BYTES + 1)),
+            4
+        );
+        assert_eq!(sent_beside(of_bytes(HEADERS_BYTES_MAX - TRACE_BYTES)), 5);
+        let many = |count: usize| {
+            (0..count)
+                .map(|n| Header::new(format!("x-{n}"), "a"))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(sent_beside(many(HEADERS_COUNT_MAX)), HEADERS_COUNT_MAX);
+        assert_eq!(sent_beside(many(HEADERS_COUNT_MAX - 1)), HEADERS_COUNT_MAX);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use super::Handle;
 use crate::{
-    model::{ApiId, Invalid, Message, MessageId, MessagePublished, Position},
+    model::{ApiId, Header, Invalid, Message, MessageId, MessagePublished, Position, TRACEPARENT},
     projection::{ViewError, idempotency_keys::IdempotencyKeys},
     source::{Intake, PublishError, Receipt},
 };
@@ -27,7 +27,8 @@ impl Handle {
 
     /// As [`publish_batch`](Self::publish_batch), unless these messages are in the log already:
     /// then their receipts are given again, as duplicates. Their ids must be UUIDs of version 8, as
-    /// made of a key by whoever publishes; they are remembered for a day.
+    /// made of a key by whoever publishes; they are remembered for a day. A `traceparent` among their
+    /// headers may be another one.
     ///
     /// # Errors
     /// [`PublishError::Invalid`] when other messages have these ids.
@@ -119,7 +120,15 @@ fn is_same(published: &MessagePublished, message: &Message) -> bool {
         && published.event_type == message.event_type
         && published.channel == message.channel
         && published.key == message.key
-        && published.headers == message.headers
+        && without_trace(&published.headers).eq(without_trace(&message.headers))
+}
+
+/// Which trace a message came in is no part of what it is: a request that is made again has another
+/// span, and the gateway sends it along as a header.
+fn without_trace(headers: &[Header]) -> impl Iterator<Item = &Header> {
+    headers
+        .iter()
+        .filter(|header| !header.name.eq_ignore_ascii_case(TRACEPARENT))
 }
 
 fn not_known(error: ViewError) -> PublishError {

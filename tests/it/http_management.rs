@@ -208,6 +208,40 @@ async fn a_key_publishes_once_also_across_a_restart() {
 }
 
 #[tokio::test]
+async fn a_key_publishes_once_whatever_traces_its_requests_belong_to() {
+    let data = tempfile::tempdir().unwrap();
+    let served = Served::start(data.path()).await;
+    let (api, _) = with_orders(&served).await;
+    let token = served.admin.clone();
+    let came = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let other = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let body = json!({"text": "a", "headers": [{"name": "x-tenant", "value": "a"}]});
+    let first = keyed(&served, &api, &token, &body).header("traceparent", came);
+    let first = first.send().await;
+    assert_eq!(first.status, 202, "{first:?}");
+    for trace in [Some(came), Some(other), None] {
+        let mut again = keyed(&served, &api, &token, &body);
+        if let Some(trace) = trace {
+            again = again.header("traceparent", trace);
+        }
+        let again = again.send().await;
+        assert_eq!(again.status, 202, "{trace:?} {again:?}");
+        assert_eq!(again.json(), first.json());
+        assert_eq!(again.header("idempotency-replayed"), Some("true"));
+    }
+    // Its other headers are a part of what it is.
+    let changed = json!({"text": "a", "headers": [{"name": "x-tenant", "value": "b"}]});
+    let changed = keyed(&served, &api, &token, &changed).header("traceparent", came);
+    changed.send().await.problem(422);
+    let messages = served.get("/v1/events?type=message.published").await.json();
+    let messages = messages["events"].as_array().unwrap();
+    assert_eq!(messages.len(), 1);
+    let headers = &messages[0]["data"]["headers"];
+    assert_eq!(headers[1]["name"], "traceparent", "{headers}");
+    served.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_key_creates_once() {
     let data = tempfile::tempdir().unwrap();
     let served = Served::start(data.path()).await;
