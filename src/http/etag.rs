@@ -36,4 +36,10 @@ impl Call {
         let detail = "read it again, and send the change with its new ETag as If-Match";
         Err(Problem::new(Kind::Changed, detail))
     }
+
+    /// Whether the change is to be made on one state alone: what was checked by
+    /// [`if_match`](Self::if_match) must still hold when it is made.
+    pub(super) const fn is_conditional(&self) -> bool {
+        self.headers.if_match.is_some()
+    }
 }

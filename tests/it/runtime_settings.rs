@@ -7,8 +7,9 @@ use std::{
 
 use hooklog::{
     model::{
-        Api, ApiId, Auth, DeadLetterQueue, JwtAlgorithm, JwtClaim, JwtProfile, Message, OAuth2,
-        Position, Proxy, ProxyKind, Secret, Signing, SigningKey, Ssl, Subscription,
+        Api, ApiId, Application, Auth, DeadLetterQueue, JwtAlgorithm, JwtClaim, JwtProfile,
+        Message, OAuth2, Position, Proxy, ProxyKind, Secret, Signing, SigningKey, Ssl,
+        Subscription,
     },
     runtime::ControlError,
     testing::TestRuntime,
@@ -142,6 +143,49 @@ async fn secrets_that_were_replaced_and_those_of_closed_subscriptions_are_remove
     };
     let gone = tokio::time::timeout(Duration::from_secs(60), gone).await;
     gone.expect("they are removed");
+    test.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_changed_since_it_was_read_is_neither_deleted_nor_closed() {
+    let data = tempfile::tempdir().unwrap();
+    let (test, api) = runtime(&data).await;
+    let handle = test.handle();
+    let shop = handle.create_application(Application::named("shop"));
+    let shop = shop.await.unwrap();
+    let kept = handle.subscribe(api, subscription()).await.unwrap();
+    let api = handle.api(api).unwrap();
+
+    let mut changed = kept.clone();
+    changed.configuration.rate_limit_per_second = Some(5);
+    handle.update_subscription(changed).await.unwrap();
+    let mut changed = Api::clone(&api);
+    changed.description = "another".to_owned();
+    handle.update_api(changed).await.unwrap();
+    let mut changed = shop.clone();
+    changed.description = "another".to_owned();
+    handle.update_application(changed).await.unwrap();
+
+    let head = handle.log().head();
+    for refused in [
+        handle.close_from(&kept).await.map(drop),
+        handle.delete_api_from(&api).await,
+        handle.delete_application_from(&shop).await,
+    ] {
+        assert!(
+            matches!(refused, Err(ControlError::Changed { .. })),
+            "{refused:?}"
+        );
+    }
+    assert_eq!(handle.log().head(), head);
+
+    let kept = handle.subscription(kept.id).await.unwrap();
+    handle.close_from(&kept).await.unwrap();
+    test.settle().await;
+    let api = handle.api(api.id).unwrap();
+    handle.delete_api_from(&api).await.unwrap();
+    let shop = handle.application(shop.id).unwrap();
+    handle.delete_application_from(&shop).await.unwrap();
     test.shutdown().await;
 }
 

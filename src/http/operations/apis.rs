@@ -177,7 +177,11 @@ async fn replace(call: &Call) -> Result<Reply, Problem> {
 async fn delete(call: &Call) -> Result<Reply, Problem> {
     let api = call.handle().api(call.parameter("api")?)?;
     call.if_match(&*api)?;
-    call.handle().delete_api(api.id).await?;
+    if call.is_conditional() {
+        call.handle().delete_api_from(&api).await?;
+    } else {
+        call.handle().delete_api(api.id).await?;
+    }
     Ok(Reply::done())
 }
 

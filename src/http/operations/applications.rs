@@ -108,6 +108,10 @@ async fn replace(call: &Call) -> Result<Reply, Problem> {
 async fn delete(call: &Call) -> Result<Reply, Problem> {
     let application = call.handle().application(call.parameter("application")?)?;
     call.if_match(&application)?;
-    call.handle().delete_application(application.id).await?;
+    if call.is_conditional() {
+        call.handle().delete_application_from(&application).await?;
+    } else {
+        call.handle().delete_application(application.id).await?;
+    }
     Ok(Reply::done())
 }

@@ -389,7 +389,11 @@ async fn close(call: &Call) -> Result<Reply, Problem> {
 pub(super) async fn close_one(call: &Call, id: SubscriptionId) -> Result<Reply, Problem> {
     let before = call.handle().subscription(id).await?;
     call.if_match(&changeable(&before))?;
-    call.handle().close(before.id).await?;
+    if call.is_conditional() {
+        call.handle().close_from(&before).await?;
+    } else {
+        call.handle().close(before.id).await?;
+    }
     Ok(Reply::done())
 }
 

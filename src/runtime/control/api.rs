@@ -155,8 +155,26 @@ impl Handle {
             .await
     }
 
+    /// As [`delete_api`](Self::delete_api), if the definition is still `before`.
+    pub async fn delete_api_from(&self, before: &Api) -> Result<(), ControlError> {
+        let before = before.clone();
+        self.whole(|handle| async move {
+            let _change = handle.0.directory.change().await;
+            if *handle.0.directory.api(before.id)?.api != before {
+                let what = format!("API {}", before.id);
+                return Err(ControlError::Changed { what });
+            }
+            handle.remove_api_now(before.id).await
+        })
+        .await
+    }
+
     async fn remove_api(&self, id: ApiId) -> Result<(), ControlError> {
         let _change = self.0.directory.change().await;
+        self.remove_api_now(id).await
+    }
+
+    async fn remove_api_now(&self, id: ApiId) -> Result<(), ControlError> {
         let entry = self.0.directory.api(id)?;
         let by = {
             let things = self.0.directory.read();

@@ -103,8 +103,26 @@ impl Handle {
             .await
     }
 
+    /// As [`delete_application`](Self::delete_application), if the definition is still `before`.
+    pub async fn delete_application_from(&self, before: &Application) -> Result<(), ControlError> {
+        let before = before.clone();
+        self.whole(|handle| async move {
+            let _change = handle.0.directory.change().await;
+            if handle.application(before.id)? != before {
+                let what = format!("application {}", before.id);
+                return Err(ControlError::Changed { what });
+            }
+            handle.remove_application_now(before.id).await
+        })
+        .await
+    }
+
     async fn remove_application(&self, id: ApplicationId) -> Result<(), ControlError> {
         let _change = self.0.directory.change().await;
+        self.remove_application_now(id).await
+    }
+
+    async fn remove_application_now(&self, id: ApplicationId) -> Result<(), ControlError> {
         let version = self.application_version(id)?;
         let by = {
             let things = self.0.directory.read();

@@ -224,17 +224,39 @@ impl Handle {
         self.end(id, Command::Close { in_flight }).await
     }
 
+    /// As [`close`](Self::close), if the definition is still `before`.
+    pub async fn close_from(&self, before: &Subscription) -> Result<Position, ControlError> {
+        let before = before.clone();
+        self.whole(|handle| async move {
+            let _change = handle.0.directory.change().await;
+            if handle.subscription(before.id).await? != before {
+                let what = format!("subscription {}", before.id);
+                return Err(ControlError::Changed { what });
+            }
+            let in_flight = Vec::new();
+            let command = Command::Close { in_flight };
+            handle.end_now(before.id, command).await
+        })
+        .await
+    }
+
     /// Carries out a command after which the subscription is over. It then counts for no deletion
     /// any more; its actor ends once what is in flight has ended.
     async fn end(&self, id: SubscriptionId, command: Command) -> Result<Position, ControlError> {
-        self.whole(move |handle| async move {
-            let held = handle.secrets_of(id).await;
-            let position = handle.command(id, command).await?;
-            handle.0.directory.write().subscriptions.remove(&id);
-            handle.forget_secrets(id, held);
-            Ok(position)
-        })
-        .await
+        self.whole(move |handle| async move { handle.end_now(id, command).await })
+            .await
+    }
+
+    async fn end_now(
+        &self,
+        id: SubscriptionId,
+        command: Command,
+    ) -> Result<Position, ControlError> {
+        let held = self.secrets_of(id).await;
+        let position = self.command(id, command).await?;
+        self.0.directory.write().subscriptions.remove(&id);
+        self.forget_secrets(id, held);
+        Ok(position)
     }
 
     /// The version before the first message that a subscription gets.
