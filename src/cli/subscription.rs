@@ -133,6 +133,8 @@ struct Shown {
     consumer_status: ConsumerStatus,
     failure_cause: Option<FailureCause>,
     delivery_mode: DeliveryMode,
+    /// Absent while the gateway's view of subscriptions is not up to date.
+    #[serde(default)]
     health: SubscriptionHealth,
 }
 

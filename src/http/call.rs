@@ -101,9 +101,10 @@ impl Call {
     }
 
     /// Waits for a view to show everything that is in the log by now. One that is far behind is read
-    /// as it is: an answer of a moment ago is better than none.
-    pub(super) async fn fresh<P: Projection>(&self, view: &View<P>) {
-        let _ = view.at(self.handle().log().head(), VIEW_WAIT).await;
+    /// as it is: an answer of a moment ago is better than none. Says whether it shows everything.
+    pub(super) async fn fresh<P: Projection>(&self, view: &View<P>) -> bool {
+        let shows = view.at(self.handle().log().head(), VIEW_WAIT).await;
+        shows.is_ok()
     }
 
     /// Puts on record that this was asked for, where it is a change.

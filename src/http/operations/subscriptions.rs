@@ -17,9 +17,12 @@ use super::{
     PAGE_MAX, limit, same_as_path,
 };
 use crate::{
+    actor::Inspection,
+    log::StreamId,
     model::{
         ApiId, ApplicationId, ConsumerConfiguration, ConsumerStatus, DeliveryMode, FailureCause,
         FilterExpression, Permission, Subscription, SubscriptionId, SubscriptionStatus, Timestamp,
+        Version,
     },
     projection::{
         View, ViewError,
@@ -225,12 +228,15 @@ pub(super) struct Shown {
     /// Why it was refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     rejected_because: Option<String>,
-    /// When it was created.
-    created_at: Timestamp,
-    /// When it last changed.
-    updated_at: Timestamp,
-    /// How it does.
-    health: SubscriptionHealth,
+    /// When it was created. Absent while the view of subscriptions is not up to date.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created_at: Option<Timestamp>,
+    /// When it last changed. Absent while the view of subscriptions is not up to date.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    updated_at: Option<Timestamp>,
+    /// How it does. Absent while the view of subscriptions is not up to date.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health: Option<SubscriptionHealth>,
 }
 
 impl Shown {
@@ -248,6 +254,24 @@ impl Shown {
     pub(super) fn is_of(&self, api: ApiId, application: ApplicationId) -> bool {
         self.definition.api == api && self.definition.application == application
     }
+
+    /// One as its actor tells of it: what the view alone knows is absent.
+    fn told(inspection: Inspection) -> Option<Self> {
+        let state = inspection.state;
+        let definition = *state.subscription?;
+        Some(Self {
+            definition: Subscription {
+                status: state.status,
+                ..definition
+            },
+            consumer_status: state.consumer_status,
+            failure_cause: state.failure_cause.map(|cause| *cause),
+            rejected_because: None,
+            created_at: None,
+            updated_at: None,
+            health: None,
+        })
+    }
 }
 
 impl From<SubscriptionRow> for Shown {
@@ -261,9 +285,9 @@ impl From<SubscriptionRow> for Shown {
             consumer_status: state.consumer_status,
             failure_cause: state.failure_cause,
             rejected_because: state.rejected_because,
-            created_at: state.created_at,
-            updated_at: state.updated_at,
-            health: row.health,
+            created_at: Some(state.created_at),
+            updated_at: Some(state.updated_at),
+            health: Some(row.health),
         }
     }
 }
@@ -341,7 +365,9 @@ pub(super) async fn create_one(
 ) -> Result<Reply, Problem> {
     if let Some(id) = call.created_id(subscription.id.is_nil()).await? {
         subscription.id = SubscriptionId::from_uuid(id);
-        if let Ok(shown) = shown(call, subscription.id).await {
+        let stream = StreamId::subscription(subscription.id);
+        if call.handle().log().stream_version(stream) > Version::ZERO {
+            let shown = shown(call, subscription.id).await?;
             return Ok(tagged(201, shown)?.replayed());
         }
     }
@@ -437,10 +463,21 @@ pub(super) async fn after<T>(
     read(call).await
 }
 
-/// A subscription as the view shows it once it has seen everything that is in the log by now.
+/// A subscription as the view shows it once it has seen everything that is in the log by now. While
+/// the view does not, it is asked itself if it is not over: who changed it is not told that it does
+/// not exist, or that it is as before.
 pub(super) async fn shown(call: &Call, id: SubscriptionId) -> Result<Shown, Problem> {
     let view = call.handle().subscriptions();
-    call.fresh(&view).await;
+    if call.fresh(&view).await
+        && let Ok(Some(row)) = view.subscription(id)
+    {
+        return Ok(row.into());
+    }
+    if let Ok(inspection) = call.handle().inspect(id).await
+        && let Some(shown) = Shown::told(inspection)
+    {
+        return Ok(shown);
+    }
     let row = view.subscription(id)?;
     row.map(Shown::from)
         .ok_or_else(|| Problem::not_found(format!("subscription {id}")))
