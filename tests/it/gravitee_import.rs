@@ -755,7 +755,7 @@ async fn set_api(handle: &hooklog::Handle, id: ApiId) -> Api {
     let mut api = Api::clone(&handle.api(id).unwrap());
     api.analytics.keep_failures = KeepFailures(false);
     let entrypoint = &mut api.entrypoint;
-    entrypoint.context_path = "/elsewhere".to_owned();
+    "/elsewhere".clone_into(&mut entrypoint.context_path);
     entrypoint.headers = vec![CustomHeader::new("X-Api-Key", "canary-header")];
     entrypoint.retry = Retry::standard_webhooks();
     entrypoint.on_failure = OnFailure::Discard;

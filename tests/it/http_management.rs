@@ -331,15 +331,15 @@ async fn what_was_changed_is_answered_as_changed_while_the_view_is_behind() {
     // Whoever reads rows holds up those who write them.
     let view = served.test.handle().subscriptions();
     let (release, held) = std::sync::mpsc::channel::<()>();
-    let (begin, begun) = tokio::sync::oneshot::channel();
+    let (reading, read) = tokio::sync::oneshot::channel();
     let reader = tokio::task::spawn_blocking(move || {
         view.read(|_| {
-            begin.send(()).unwrap();
+            reading.send(()).unwrap();
             let _ = held.recv();
             Ok(())
         })
     });
-    begun.await.unwrap();
+    read.await.unwrap();
 
     let path = format!("/v1/apis/{api}/subscriptions");
     let body = json!({"configuration": {"callbackUrl": "https://example.com/new"}});
