@@ -63,7 +63,6 @@ pub fn decide(
             message,
             attempt,
             probe,
-            former_callback,
             report,
             entry,
         } => {
@@ -71,7 +70,6 @@ pub fn decide(
                 message,
                 number: attempt,
                 probe,
-                former_callback,
                 entry,
             };
             record(state, call, *report, policy, moment)

@@ -347,7 +347,6 @@ impl Life {
             message,
             attempt,
             probe,
-            former_callback: false,
             report,
             entry: hooklog::model::LogEntry::Every,
         };
