@@ -16,7 +16,8 @@ pub(super) enum Timer {
 
 /// Waits in monotonic time. Each is armed when it is first seen, with what remains of it by the
 /// wall clock but never more than the wait that was planned; after that the wall clock does not
-/// matter.
+/// matter. One that is planned anew is [forgotten](Self::forget) first: after the wall clock was
+/// set back it may be due at the same time as the one before, which is over.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Timers(BTreeMap<Timer, (Timestamp, Duration)>);
 
@@ -38,6 +39,11 @@ impl Timers {
             fires
         };
         fires.saturating_sub(now.elapsed)
+    }
+
+    /// This wait is planned anew: it is armed when it is next seen.
+    pub(super) fn forget(&mut self, timer: Timer) {
+        self.0.remove(&timer);
     }
 
     /// Forgets the waits that this refuses.

@@ -14,7 +14,13 @@ use hooklog::{
 };
 
 /// Seeds that failed once, with the steps that broke them.
-const REGRESSIONS: &[(u64, &[u32])] = &[];
+const REGRESSIONS: &[(u64, &[u32])] = &[(
+    // The wall clock is set back while a callback's pause is waited for.
+    4_195_991_180,
+    &[
+        0, 6, 7, 8, 29, 31, 32, 33, 34, 36, 38, 39, 40, 41, 46, 47, 49, 51, 60, 62, 66, 85, 98,
+    ],
+)];
 
 /// Lives these seeds on two threads; the failure of the lowest seed, if one fails.
 fn live_all(seeds: std::ops::Range<u64>) -> Result<Summary, Failure> {

@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use hooklog::{
     model::{
-        Api, ApiState, DeadLetterQueue, DeliveryMode, FilterVerdict, Moment, OnFailure, Qos,
-        Subscription, Timestamp, Version,
+        Api, ApiState, AttemptReport, AttemptResult, DeadLetterQueue, DeliveryMode, FilterVerdict,
+        Moment, OnFailure, Qos, RetryAfter, Subscription, Timestamp, Version,
     },
     subscription::{
         Call, Command, Driver, Job, MessageMeta, Now, PastDelivery, Rejection, SubscriptionState,
@@ -328,6 +328,82 @@ fn the_end_of_a_forward_whose_message_was_delivered_meanwhile_is_refused_and_the
     assert_eq!(forwarded(&driver.plan(&Still, head)), [2]);
     driver.forward_ended(message(2), Ok(()), &Still).unwrap();
     assert!(driver.state().forwards.is_empty());
+}
+
+/// The monotonic clock at so many seconds, the wall clock at so many others.
+struct Clocks {
+    elapsed: u64,
+    wall: i64,
+}
+
+impl Time for Clocks {
+    fn now(&self) -> Now {
+        Now {
+            wall: Timestamp::from_millis(self.wall * 1_000),
+            elapsed: Duration::from_secs(self.elapsed),
+        }
+    }
+
+    fn moment(&self) -> Moment {
+        Moment::new(self.now().wall, 7)
+    }
+}
+
+/// The first message was refused with a pause of a minute, and called with again when it had passed.
+/// Meanwhile the wall clock was set back by this minute, so that a second one would end at the same
+/// time by it. The driver, and the second call.
+fn set_back_in_a_pause() -> (Driver<()>, Call) {
+    let mut driver = driver(Api::named("orders"), |_| {});
+    let head = Version::new(2);
+    let begin = Clocks {
+        elapsed: 100,
+        wall: 1_000,
+    };
+    driver.plan(&begin, Version::FIRST);
+    driver.offer(metas(1, 1));
+    let call = sent(driver.plan(&begin, Version::FIRST));
+    driver
+        .ended(&call, paused_for_a_minute(), true, &begin)
+        .unwrap();
+    driver.plan(&begin, head);
+    driver.offer(metas(2, 2));
+    assert_eq!(asked(driver.plan(&begin, head)).0, Vec::<u64>::new());
+    let again = sent(driver.plan(&SET_BACK, Version::FIRST));
+    assert_eq!(again.message, message(1));
+    (driver, again)
+}
+
+const SET_BACK: Clocks = Clocks {
+    elapsed: 160,
+    wall: 1_000,
+};
+
+fn paused_for_a_minute() -> Box<AttemptReport> {
+    Box::new(report(AttemptResult::Responded {
+        status: 429,
+        retry_after: Some(RetryAfter::from_seconds(60)),
+    }))
+}
+
+#[test]
+fn a_retry_due_at_the_same_time_as_the_one_before_waits_again_after_the_wall_clock_was_set_back() {
+    let (mut driver, again) = set_back_in_a_pause();
+    // The pause stands yet by the wall clock, and the retry is not planned before its end.
+    let report = Box::new(report(status(500)));
+    driver.ended(&again, report, true, &SET_BACK).unwrap();
+    let planned = driver.state().open[&Version::FIRST].retry.unwrap();
+    assert_eq!(planned.due_at, Timestamp::from_millis(1_060_000));
+    let (sent, _) = asked(driver.plan(&SET_BACK, Version::FIRST));
+    assert!(!sent.contains(&1), "it is due in a minute: {sent:?}");
+}
+
+#[test]
+fn a_pause_up_to_the_same_time_as_the_one_before_stands_again_after_the_wall_clock_was_set_back() {
+    let (mut driver, again) = set_back_in_a_pause();
+    let report = paused_for_a_minute();
+    driver.ended(&again, report, true, &SET_BACK).unwrap();
+    let (sent, _) = asked(driver.plan(&SET_BACK, Version::new(2)));
+    assert!(sent.is_empty(), "a pause of a minute was asked for");
 }
 
 #[test]

@@ -153,6 +153,7 @@ impl Life {
         for event in events {
             let cursor = self.state.cursor;
             apply(&mut self.state, &event);
+            self.flight.applied(&event);
             assert!(self.state.cursor >= cursor, "the cursor went back");
             self.events.push(event);
         }

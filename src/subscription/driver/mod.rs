@@ -470,6 +470,7 @@ impl<R> Driver<R> {
         let mut policy_changed = false;
         for event in &events {
             apply(&mut self.state, event);
+            self.flight.applied(event);
             policy_changed |= matches!(
                 event,
                 SubscriptionEvent::Created(_) | SubscriptionEvent::Updated(_)

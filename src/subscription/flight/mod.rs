@@ -14,7 +14,7 @@ use super::{
 };
 use crate::model::{
     AttemptNumber, DeadLetterQueue, FilterExpression, FilterVerdict, MessagePublished, MessageRef,
-    Policy, Position, Timestamp, Version,
+    Policy, Position, SubscriptionEvent, Timestamp, Version,
 };
 
 /// Most outcomes that may wait to be durable; above it no call starts. It bounds how many
@@ -290,6 +290,21 @@ impl Flight {
             self.unsent -= usize::from(call.stage != Stage::Sent);
             self.ahead.insert(version, call.meta);
         }
+    }
+
+    /// This event is applied to the state. A wait that it plans is counted from when it is next
+    /// asked for.
+    pub fn applied(&mut self, event: &SubscriptionEvent) {
+        let planned = match event {
+            SubscriptionEvent::RetryScheduled(event) => Timer::Retry(event.message.version),
+            SubscriptionEvent::DeadLetterForwardFailed(event) => {
+                Timer::Forward(event.message.version)
+            }
+            SubscriptionEvent::Held(_) => Timer::Hold,
+            SubscriptionEvent::CircuitOpened(_) => Timer::Probe,
+            _ => return,
+        };
+        self.timers.forget(planned);
     }
 
     /// Counts the wait for the retry of this message from now on, if one is planned: also while
