@@ -698,6 +698,9 @@ payload! {
         /// Whether it was a probe of an open circuit, which uses up no attempt.
         #[serde(default, skip_serializing_if = "is_false")]
         probe: bool,
+        /// Whether another callback had taken the place of the one it went to when it ended.
+        #[serde(default, skip_serializing_if = "is_false")]
+        former_callback: bool,
         /// When the call began.
         started_at: Timestamp,
         /// How long its parts took.

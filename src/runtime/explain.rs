@@ -343,6 +343,9 @@ fn of_event(event: &RecordedEvent, message: &RecordedEvent, now: &Now<'_>) -> Op
                 Some(error) => write!(text, " without a response: {error}"),
                 None => write!(text, " with status {}", a.status),
             };
+            if a.former_callback {
+                text.push_str(", at the callback it had before");
+            }
             Some(Told::passing(text))
         }
         SubscriptionEvent::RetryScheduled(e) if is_it(&e.message) => Some(Told::passing(format!(

@@ -39,7 +39,9 @@ pub fn apply(state: &mut SubscriptionState, event: &SubscriptionEvent) {
         SubscriptionEvent::AttemptSucceeded(event) => {
             state.counters.attempts += 1;
             state.counters.delivered += 1;
-            if let Circuit::Closed { failures } = &mut state.circuit {
+            if !event.attempt.former_callback
+                && let Circuit::Closed { failures } = &mut state.circuit
+            {
                 *failures = 0;
             }
             let version = event.attempt.message.version;
@@ -124,8 +126,10 @@ fn attempt_failed(state: &mut SubscriptionState, event: &AttemptFailed) {
     let attempt = &event.attempt;
     state.counters.attempts += 1;
     state.counters.failed_attempts += 1;
-    let health = outcome::health(attempt.status, event.error.as_ref());
-    state.circuit.count(health);
+    if !attempt.former_callback {
+        let health = outcome::health(attempt.status, event.error.as_ref());
+        state.circuit.count(health);
+    }
     state.last_error = Some(Box::new(LastError {
         at: attempt.started_at,
         status: attempt.status,

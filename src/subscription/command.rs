@@ -60,6 +60,9 @@ pub enum Command {
         attempt: AttemptNumber,
         /// Whether it probed an open circuit.
         probe: bool,
+        /// Whether another callback has taken the place of the one it went to. Then it decides on
+        /// its delivery alone: nothing is thought of the present callback for it.
+        former_callback: bool,
         /// What came of it.
         report: Box<AttemptReport>,
         /// Which calls get a log entry; a call that gets none is recorded without its capture.

@@ -63,6 +63,7 @@ pub fn decide(
             message,
             attempt,
             probe,
+            former_callback,
             report,
             entry,
         } => {
@@ -70,6 +71,7 @@ pub fn decide(
                 message,
                 number: attempt,
                 probe,
+                former_callback,
                 entry,
             };
             record(state, call, *report, policy, moment)

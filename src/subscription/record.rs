@@ -22,6 +22,7 @@ pub(super) struct Call {
     pub(super) message: MessageRef,
     pub(super) number: AttemptNumber,
     pub(super) probe: bool,
+    pub(super) former_callback: bool,
     pub(super) entry: LogEntry,
 }
 
@@ -55,7 +56,7 @@ pub(super) fn record(
         call,
         moment,
         health: outcome::health(attempt.status, error.as_ref()),
-        hold: outcome::hold(&report.result),
+        hold: outcome::hold(&report.result).filter(|_| !call.former_callback),
         past: PastDelivery {
             attempts: call.number.get(),
             status: attempt.status,
@@ -90,6 +91,7 @@ fn attempt(call: &Call, report: &AttemptReport, policy: &Policy) -> Option<Attem
         message: call.message,
         number: call.number,
         probe: call.probe,
+        former_callback: call.former_callback,
         started_at: report.started_at,
         timings: report.timings,
         method: policy.method,
@@ -108,8 +110,9 @@ fn has_entry(entry: LogEntry, verdict: Verdict) -> bool {
 }
 
 fn delivered(state: &SubscriptionState, attempt: AttemptRecord) -> Vec<SubscriptionEvent> {
+    let closes = state.circuit.is_open() && !attempt.former_callback;
     let mut events = vec![AttemptSucceeded { attempt }.into()];
-    if state.circuit.is_open() {
+    if closes {
         events.push(CircuitClosed {}.into());
     }
     events
@@ -130,14 +133,14 @@ impl Failure<'_> {
     fn follow(self, verdict: Verdict, events: &mut Vec<SubscriptionEvent>) {
         let mut draws = self.moment.draws();
         let over = self.state.is_over();
-        let mut down = false;
-        if !over {
+        let mut down = !over && self.state.circuit.is_open();
+        if !over && !self.call.former_callback {
             events.extend(self.held());
             events.extend(self.circuit(&mut draws));
             down = match events.last() {
                 Some(SubscriptionEvent::CircuitOpened(_)) => true,
                 Some(SubscriptionEvent::CircuitClosed(_)) => false,
-                _ => self.state.circuit.is_open(),
+                _ => down,
             };
         }
         match verdict {
@@ -173,10 +176,11 @@ impl Failure<'_> {
     }
 
     /// Another call is planned, or the delivery is given up. While the callback is taken as down
-    /// nothing is given up but by its deadline, and a probe leaves the plan as it was.
+    /// nothing is given up but by its deadline, and a probe leaves the plan as it was. So does one
+    /// of a former callback: its circuit, which kept the message, is no more.
     fn retry(&self, down: bool, draws: &mut Draws) -> Option<SubscriptionEvent> {
         let retry = &self.policy.retry;
-        if self.call.probe && down {
+        if self.call.probe && (down || self.call.former_callback) {
             return None;
         }
         let counted = self.counted();
@@ -233,11 +237,13 @@ impl Failure<'_> {
         (self.state.consumer_status == ConsumerStatus::Started).then_some(event)
     }
 
+    /// A former callback that is gone stops nothing: the present one is called with the message.
     fn gone(&self) -> Option<SubscriptionEvent> {
         if self.state.is_over() {
             return Some(self.tally().discarded(DiscardReason::SubscriptionClosed));
         }
-        (self.state.consumer_status != ConsumerStatus::Stopped).then(|| {
+        let is_stopped = self.state.consumer_status == ConsumerStatus::Stopped;
+        (!self.call.former_callback && !is_stopped).then(|| {
             SubscriptionFailed {
                 consumer_status: ConsumerStatus::Stopped,
                 cause: FailureCause::Gone,

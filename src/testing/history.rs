@@ -322,6 +322,7 @@ impl Generator {
             message: delivery.message,
             number: AttemptNumber::new(delivery.attempts),
             probe,
+            former_callback: false,
             started_at,
             timings: Timings {
                 total_us,

@@ -91,6 +91,7 @@ fn attempt(status: u16) -> AttemptRecord {
         message: message_ref(),
         number: AttemptNumber::new(2),
         probe: true,
+        former_callback: false,
         started_at: time(20),
         timings: Timings {
             dns_us: Some(10),

@@ -424,6 +424,7 @@ fn refused_after_a_second(count: u64) -> (ApiId, Vec<Arc<RecordedEvent>>) {
             message,
             number: AttemptNumber::new(1),
             probe: false,
+            former_callback: false,
             started_at: Timestamp::EPOCH,
             timings: Timings {
                 total_us: 1_000_000,

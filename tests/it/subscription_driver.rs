@@ -288,6 +288,88 @@ fn a_call_is_made_under_the_settings_that_hold_when_it_begins() {
     }
 }
 
+/// A driver whose subscription was given another callback while it called with so many messages,
+/// and these calls.
+fn moved(messages: u64) -> (Driver<()>, Vec<Call>) {
+    let mut api = Api::named("orders");
+    api.entrypoint.http.max_concurrent_connections = 20;
+    let mut driver = driver(api, |_| {});
+    let head = Version::new(messages);
+    driver.plan(&Still, head);
+    driver.offer(metas(1, messages));
+    let begun: Vec<_> = calls(driver.plan(&Still, head)).collect();
+    assert_eq!(begun.len() as u64, messages);
+    let mut subscription = driver.state().subscription.clone().unwrap();
+    subscription.configuration.callback_url = Some("https://example.org/".parse().unwrap());
+    let update = Command::Update { subscription };
+    driver.execute(update, (), &Still).unwrap();
+    (driver, begun)
+}
+
+/// What was called is gone.
+fn gone(driver: &mut Driver<()>, call: &Call) {
+    let report = Box::new(report(status(410)));
+    driver.ended(call, report, true, &Still).unwrap();
+}
+
+#[test]
+fn a_callback_that_is_gone_once_another_was_set_stops_nothing_and_the_other_gets_the_message() {
+    let (mut driver, begun) = moved(1);
+    gone(&mut driver, &begun[0]);
+    assert!(driver.state().is_running());
+    let again = sent(driver.plan(&Still, Version::FIRST));
+    assert_eq!(again.message, message(1));
+    let url = again.policy.callback_url.as_ref().unwrap();
+    assert_eq!(url.as_str(), "https://example.org/");
+    gone(&mut driver, &again);
+    assert!(!driver.state().is_running(), "this is the present one");
+}
+
+#[test]
+fn a_callback_of_the_entrypoint_that_is_gone_once_it_moved_stops_nothing() {
+    let mut api = Api::named("orders");
+    api.entrypoint.callback_url = Some("https://example.com/hook".parse().unwrap());
+    let mut other = api.clone();
+    other.entrypoint.callback_url = Some("https://example.org/".parse().unwrap());
+    let mut driver = driver(api, |subscription| {
+        subscription.configuration.callback_url = None;
+    });
+    driver.plan(&Still, Version::FIRST);
+    driver.offer(metas(1, 1));
+    let call = sent(driver.plan(&Still, Version::FIRST));
+    driver.set_api(Arc::new(other), &Still);
+    gone(&mut driver, &call);
+    assert!(driver.state().is_running());
+}
+
+#[test]
+fn a_pause_that_a_callback_asks_for_once_another_was_set_does_not_hold_the_other() {
+    let (mut driver, begun) = moved(1);
+    let result = AttemptResult::Responded {
+        status: 503,
+        retry_after: Some(RetryAfter::from_seconds(86_400)),
+    };
+    let report = Box::new(report(result));
+    driver.ended(&begun[0], report, true, &Still).unwrap();
+    assert_eq!(driver.state().hold, None);
+    let head = Version::new(2);
+    driver.plan(&Still, head);
+    driver.offer(metas(2, 2));
+    let next = sent(driver.plan(&Still, head));
+    assert_eq!(next.message, message(2));
+}
+
+#[test]
+fn calls_that_fail_once_another_callback_was_set_do_not_open_its_circuit() {
+    let (mut driver, begun) = moved(12);
+    for call in &begun {
+        let report = Box::new(report(status(500)));
+        driver.ended(call, report, true, &Still).unwrap();
+    }
+    assert!(!driver.state().circuit.is_open());
+    assert_eq!(driver.state().circuit.failures(), 0);
+}
+
 /// The dead letters that are to be taken to their place.
 fn forwarded(jobs: &[Job<()>]) -> Vec<u64> {
     let versions = jobs.iter().filter_map(|job| match job {

@@ -141,6 +141,7 @@ impl Bench {
             message: self.message(version.get()),
             attempt,
             probe,
+            former_callback: false,
             report: Box::new(report(result)),
             entry: hooklog::model::LogEntry::Every,
         });

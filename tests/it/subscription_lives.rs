@@ -348,6 +348,7 @@ impl Life {
             message,
             attempt,
             probe,
+            former_callback: false,
             report,
             entry: hooklog::model::LogEntry::Every,
         };

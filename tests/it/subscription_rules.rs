@@ -90,6 +90,7 @@ fn record(version: u64, attempt: u32, result: AttemptResult) -> Command {
         message: message(version),
         attempt: AttemptNumber::new(attempt),
         probe: false,
+        former_callback: false,
         report: Box::new(report(result)),
         entry: hooklog::model::LogEntry::Every,
     }
@@ -100,6 +101,7 @@ fn probe(version: u64, attempt: u32, result: AttemptResult) -> Command {
         Command::Record {
             message,
             attempt,
+            former_callback,
             report,
             entry,
             ..
@@ -107,11 +109,29 @@ fn probe(version: u64, attempt: u32, result: AttemptResult) -> Command {
             message,
             attempt,
             probe: true,
+            former_callback,
             report,
             entry,
         },
         other => other,
     }
+}
+
+/// The same outcome, of a call to a callback that another has taken the place of.
+fn former(mut command: Command) -> Command {
+    if let Command::Record {
+        former_callback, ..
+    } = &mut command
+    {
+        *former_callback = true;
+    }
+    command
+}
+
+fn elsewhere() -> Box<Subscription> {
+    let mut subscription = subscription();
+    subscription.configuration.callback_url = Some("https://example.org/".parse().unwrap());
+    Box::new(subscription)
 }
 
 fn failed_times(mut given: Given, count: u32) -> Given {
@@ -448,8 +468,6 @@ fn while_the_circuit_is_open_spent_attempts_give_nothing_up() {
 
 #[test]
 fn another_callback_closes_the_circuit_and_ends_the_hold() {
-    let mut elsewhere = subscription();
-    elsewhere.configuration.callback_url = Some("https://example.org/".parse().unwrap());
     let held = down().when(record(1, 2, wait(503, 60))).then_types(&[
         "attempt.failed",
         "subscription.held",
@@ -457,10 +475,71 @@ fn another_callback_closes_the_circuit_and_ends_the_hold() {
     ]);
     let after = held
         .when(Command::Update {
-            subscription: Box::new(elsewhere),
+            subscription: elsewhere(),
         })
         .then_types(&["subscription.updated", "circuit.closed"]);
     assert_eq!(after.state.hold, None);
+}
+
+#[test]
+fn a_former_callback_that_is_gone_or_asks_for_a_pause_stops_and_holds_nothing() {
+    let after = created()
+        .when(former(record(1, 1, status(410))))
+        .then_types(&["attempt.failed"]);
+    assert!(after.state.is_running());
+    let open = &after.state.open[&Version::FIRST];
+    assert_eq!((open.attempts, open.retry), (1, None), "it is due at once");
+    for code in [429, 503] {
+        let when = created().when(former(record(1, 1, wait(code, 86_400))));
+        assert!(delay_ms(&when) < 86_400_000);
+        let after = when.then_types(&["attempt.failed", "retry.scheduled"]);
+        assert_eq!(after.state.hold, None);
+    }
+}
+
+#[test]
+fn calls_to_a_former_callback_neither_open_the_circuit_nor_close_it() {
+    let mut given = created();
+    for version in 1..=20 {
+        given = given
+            .when(former(record(version, 1, status(500))))
+            .then_types(&["attempt.failed", "retry.scheduled"]);
+    }
+    assert_eq!(given.state.circuit.failures(), 0);
+    let given = given
+        .when(record(21, 1, status(500)))
+        .then_types(&["attempt.failed", "retry.scheduled"])
+        .when(former(record(22, 1, status(200))))
+        .then_types(&["attempt.succeeded"]);
+    assert_eq!(given.state.circuit.failures(), 1);
+    let before = down();
+    let circuit = before.state.circuit;
+    let after = before
+        .when(former(record(11, 1, status(200))))
+        .then_types(&["attempt.succeeded"])
+        .when(former(record(12, 1, status(404))))
+        .then_types(&["attempt.failed", "delivery.dead_lettered"])
+        .when(former(probe(1, 2, status(500))))
+        .then_types(&["attempt.failed"]);
+    assert_eq!(after.state.circuit, circuit);
+}
+
+#[test]
+fn a_message_that_probed_a_former_callback_is_not_given_up_for_it() {
+    let mut given = down();
+    for attempt in 2..8 {
+        given = given
+            .when(record(1, attempt, status(500)))
+            .then_types(&["attempt.failed", "retry.scheduled"]);
+    }
+    let after = given
+        .when(Command::Update {
+            subscription: elsewhere(),
+        })
+        .then_types(&["subscription.updated", "circuit.closed"])
+        .when(former(probe(1, 8, status(500))))
+        .then_types(&["attempt.failed"]);
+    assert!(after.state.open.contains_key(&Version::FIRST));
 }
 
 #[test]

@@ -350,6 +350,7 @@ impl<R> Driver<R> {
             message: call.message,
             attempt: call.attempt,
             probe: call.probe,
+            former_callback: call.policy.callback_url != self.policy().callback_url,
             report,
             entry: self.api.analytics.entry(sampled),
         };
