@@ -534,24 +534,19 @@ async fn append_surely(
     let mut may_be_written = false;
     loop {
         let batch = events.iter().cloned().map(Event::from).collect();
-        let answer = match shared.log.append(stream, expected, batch, urgency).await {
-            Ok(appended) => Ok((appended.last, appended.last_version)),
+        match shared.log.append(stream, expected, batch, urgency).await {
+            Ok(appended) => return (Ok((appended.last, appended.last_version)), busy),
             Err(AppendError::Conflict { actual, .. }) if may_be_written && actual == last => {
-                Ok((shared.log.head(), last))
+                return (Ok((shared.log.head(), last)), busy);
             }
-            Err(AppendError::Full { .. } | AppendError::Refused(_)) => {
-                busy = paused(shared, busy).await;
-                continue;
-            }
+            Err(AppendError::Full { .. } | AppendError::Refused(_)) => {}
             // A full disk. The append behind it finds out: the log is opened again for it.
             Err(AppendError::Unknown(_)) if refusal(shared.log.health()).is_none() => {
                 may_be_written = true;
-                busy = paused(shared, busy).await;
-                continue;
             }
-            Err(error) => Err(error),
-        };
-        return (answer, busy);
+            Err(error) => return (Err(error), busy),
+        }
+        busy = paused(shared, busy).await;
     }
 }
 

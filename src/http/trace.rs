@@ -72,8 +72,7 @@ impl RequestTrace {
             return;
         }
         let trace = Header::new(TRACEPARENT, self.context.to_string());
-        let all = headers.iter().chain([&trace]);
-        let bytes: usize = all.map(|h| h.name.len() + h.value.len()).sum();
+        let bytes: usize = headers.iter().chain([&trace]).map(Header::bytes).sum();
         if headers.len() < HEADERS_COUNT_MAX && bytes <= HEADERS_BYTES_MAX {
             headers.push(trace);
         }

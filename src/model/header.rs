@@ -156,6 +156,11 @@ impl Header {
         invalid.into_result()
     }
 
+    /// What it counts towards [`HEADERS_BYTES_MAX`].
+    pub(crate) fn bytes(&self) -> usize {
+        self.name.len() + self.value.len()
+    }
+
     /// Checks a list: each header, their count and their size together.
     pub fn validate_all(headers: &[Self]) -> Result<(), Invalid> {
         let mut invalid = Invalid::none();
@@ -167,7 +172,7 @@ impl Header {
                 headers.len()
             ),
         );
-        let bytes: usize = headers.iter().map(|h| h.name.len() + h.value.len()).sum();
+        let bytes: usize = headers.iter().map(Self::bytes).sum();
         invalid.check(
             bytes <= HEADERS_BYTES_MAX,
             "",

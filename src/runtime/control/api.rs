@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::{super::directory::ApiEntry, ControlError, Handle};
+use super::{super::directory::ApiEntry, ControlError, Handle, check::unchanged};
 use crate::{
     log::{ExpectedVersion, StreamId},
     model::{
@@ -67,10 +67,8 @@ impl Handle {
         let before = before.clone();
         self.whole(|handle| async move {
             let _change = handle.0.directory.change().await;
-            if *handle.0.directory.api(api.id)?.api != before {
-                let what = format!("API {}", api.id);
-                return Err(ControlError::Changed { what });
-            }
+            let present = handle.0.directory.api(api.id)?.api;
+            unchanged(present.as_ref(), &before, format_args!("API {}", api.id))?;
             handle.replace_api_now(api).await
         })
         .await
@@ -160,10 +158,8 @@ impl Handle {
         let before = before.clone();
         self.whole(|handle| async move {
             let _change = handle.0.directory.change().await;
-            if *handle.0.directory.api(before.id)?.api != before {
-                let what = format!("API {}", before.id);
-                return Err(ControlError::Changed { what });
-            }
+            let present = handle.0.directory.api(before.id)?.api;
+            unchanged(present.as_ref(), &before, format_args!("API {}", before.id))?;
             handle.remove_api_now(before.id).await
         })
         .await

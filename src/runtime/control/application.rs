@@ -1,6 +1,6 @@
 //! Creating and changing applications.
 
-use super::{ControlError, Handle};
+use super::{ControlError, Handle, check::unchanged};
 use crate::{
     log::{ExpectedVersion, StreamId},
     model::{
@@ -63,10 +63,12 @@ impl Handle {
         let before = before.clone();
         self.whole(|handle| async move {
             let _change = handle.0.directory.change().await;
-            if handle.application(application.id)? != before {
-                let what = format!("application {}", application.id);
-                return Err(ControlError::Changed { what });
-            }
+            let present = handle.application(application.id)?;
+            unchanged(
+                &present,
+                &before,
+                format_args!("application {}", application.id),
+            )?;
             handle.replace_application_now(application).await
         })
         .await
@@ -108,10 +110,8 @@ impl Handle {
         let before = before.clone();
         self.whole(|handle| async move {
             let _change = handle.0.directory.change().await;
-            if handle.application(before.id)? != before {
-                let what = format!("application {}", before.id);
-                return Err(ControlError::Changed { what });
-            }
+            let present = handle.application(before.id)?;
+            unchanged(&present, &before, format_args!("application {}", before.id))?;
             handle.remove_application_now(before.id).await
         })
         .await

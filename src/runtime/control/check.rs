@@ -1,11 +1,27 @@
 //! Whether what is asked for can be used.
 
+use std::fmt;
+
 use super::{ControlError, Handle};
 use crate::{
     delivery::check_proxy,
     filter::Filter,
     model::{Api, CallbackUrl, DeadLetterQueue, Invalid, Subscription},
 };
+
+/// Refuses a change of something that is no longer what whoever asks for it has read.
+pub(super) fn unchanged<T: PartialEq>(
+    present: &T,
+    read: &T,
+    what: fmt::Arguments<'_>,
+) -> Result<(), ControlError> {
+    if present == read {
+        return Ok(());
+    }
+    Err(ControlError::Changed {
+        what: what.to_string(),
+    })
+}
 
 impl Handle {
     pub(super) fn check_api(&self, api: &Api) -> Result<(), ControlError> {

@@ -1,6 +1,6 @@
 //! Creating, changing and ending subscriptions.
 
-use super::{super::directory::owner, ControlError, Handle};
+use super::{super::directory::owner, ControlError, Handle, check::unchanged};
 use crate::{
     actor::ExecuteError,
     log::{ExpectedVersion, StreamId, Urgency},
@@ -127,10 +127,12 @@ impl Handle {
         let before = before.clone();
         self.whole(|handle| async move {
             let _change = handle.0.directory.change().await;
-            if handle.subscription(subscription.id).await? != before {
-                let what = format!("subscription {}", subscription.id);
-                return Err(ControlError::Changed { what });
-            }
+            let present = handle.subscription(subscription.id).await?;
+            unchanged(
+                &present,
+                &before,
+                format_args!("subscription {}", subscription.id),
+            )?;
             handle.replace_subscription(subscription).await
         })
         .await
@@ -229,10 +231,12 @@ impl Handle {
         let before = before.clone();
         self.whole(|handle| async move {
             let _change = handle.0.directory.change().await;
-            if handle.subscription(before.id).await? != before {
-                let what = format!("subscription {}", before.id);
-                return Err(ControlError::Changed { what });
-            }
+            let present = handle.subscription(before.id).await?;
+            unchanged(
+                &present,
+                &before,
+                format_args!("subscription {}", before.id),
+            )?;
             let in_flight = Vec::new();
             let command = Command::Close { in_flight };
             handle.end_now(before.id, command).await
