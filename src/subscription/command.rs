@@ -82,7 +82,8 @@ pub enum Command {
         detail: String,
     },
     /// The callback is another one than before, without an update of its own: the entrypoint's
-    /// changed. What was thought of the old one is forgotten.
+    /// changed. What was thought of the old one is forgotten. Retries stay planned as they are: to
+    /// plan each anew takes an event each, of every subscription of the API.
     CallbackMoved,
     /// Give up a message that the filter fails on.
     FilterFailed {

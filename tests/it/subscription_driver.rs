@@ -370,6 +370,35 @@ fn calls_that_fail_once_another_callback_was_set_do_not_open_its_circuit() {
     assert_eq!(driver.state().circuit.failures(), 0);
 }
 
+#[test]
+fn what_failed_before_the_entrypoint_moved_does_not_count_against_where_it_moved_to() {
+    let mut api = Api::named("orders");
+    api.entrypoint.http.max_concurrent_connections = 20;
+    api.entrypoint.callback_url = Some("https://example.com/hook".parse().unwrap());
+    let mut other = api.clone();
+    other.entrypoint.callback_url = Some("https://example.org/".parse().unwrap());
+    let mut driver = driver(api, |subscription| {
+        subscription.configuration.callback_url = None;
+    });
+    let fail = |driver: &mut Driver<()>, first: u64, last: u64| {
+        let head = Version::new(last);
+        driver.plan(&Still, head);
+        driver.offer(metas(first, last));
+        let begun: Vec<_> = calls(driver.plan(&Still, head)).collect();
+        assert_eq!(begun.len() as u64, last - first + 1);
+        for call in &begun {
+            let report = Box::new(report(status(500)));
+            driver.ended(call, report, true, &Still).unwrap();
+        }
+    };
+    fail(&mut driver, 1, 9);
+    assert_eq!(driver.state().circuit.failures(), 9);
+    driver.set_api(Arc::new(other), &Still);
+    fail(&mut driver, 10, 10);
+    assert!(!driver.state().circuit.is_open());
+    assert_eq!(driver.state().circuit.failures(), 1);
+}
+
 /// The dead letters that are to be taken to their place.
 fn forwarded(jobs: &[Job<()>]) -> Vec<u64> {
     let versions = jobs.iter().filter_map(|job| match job {

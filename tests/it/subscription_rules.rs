@@ -482,6 +482,27 @@ fn another_callback_closes_the_circuit_and_ends_the_hold() {
 }
 
 #[test]
+fn failures_of_the_callback_before_do_not_open_the_circuit_of_the_one_that_the_entrypoint_moved_to()
+{
+    created().when(Command::CallbackMoved).then([]);
+    let mut given = created();
+    for version in 1..=9 {
+        given = given
+            .when(record(version, 1, status(500)))
+            .then_types(&["attempt.failed", "retry.scheduled"]);
+    }
+    let moved = given
+        .when(Command::CallbackMoved)
+        .then([CircuitClosed {}.into()]);
+    let retry = moved.state.open[&Version::FIRST].retry;
+    assert!(retry.is_some(), "it keeps its time");
+    let after = moved
+        .when(record(10, 1, status(500)))
+        .then_types(&["attempt.failed", "retry.scheduled"]);
+    assert_eq!(after.state.circuit.failures(), 1);
+}
+
+#[test]
 fn a_former_callback_that_is_gone_or_asks_for_a_pause_stops_and_holds_nothing() {
     let after = created()
         .when(former(record(1, 1, status(410))))
