@@ -27,7 +27,7 @@ mod tests;
 mod timeline;
 mod visit;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::{FutureExt, future::BoxFuture};
 
@@ -37,13 +37,16 @@ use self::{
     visit::Visit,
 };
 use crate::{
-    http::{PageRequest, Pages, Reply},
+    http::{PageRequest, Pages, Reply, Strangers},
     model::TokenId,
     runtime::Handle,
 };
 
 /// Where all pages are.
 const ROOT: &str = "/console";
+/// Sign-ins that may fail from one network in a window.
+const FAILURES_MAX: u32 = 10;
+const FAILURE_WINDOW: Duration = Duration::from_mins(5);
 
 /// The console of a runtime.
 pub struct Console {
@@ -53,6 +56,8 @@ pub struct Console {
 struct Inner {
     handle: Handle,
     sessions: Sessions,
+    /// Who failed to sign in of late.
+    strangers: Strangers,
 }
 
 impl std::fmt::Debug for Console {
@@ -67,6 +72,7 @@ impl Console {
         let inner = Inner {
             handle,
             sessions: Sessions::default(),
+            strangers: Strangers::new(FAILURES_MAX, FAILURE_WINDOW),
         };
         Self {
             inner: Arc::new(inner),

@@ -6,7 +6,6 @@
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -31,11 +30,6 @@ pub(super) const STREAMS_MAX: usize = 16;
 const TICKETS_MAX: usize = 100;
 /// Most messages that wait for the next page.
 const NOTICES_MAX: usize = 4;
-/// Sign-ins that may fail from one address in a window.
-const FAILURES_MAX: u32 = 10;
-const FAILURE_WINDOW: Duration = Duration::from_mins(5);
-/// Most addresses whose failures are counted.
-const ADDRESSES_MAX: usize = 10_000;
 
 /// A hash of a secret.
 type Key = [u8; 32];
@@ -99,7 +93,6 @@ pub(super) struct SignedIn {
 struct State {
     sessions: HashMap<Key, Session>,
     tickets: HashMap<Key, (TokenId, Timestamp)>,
-    failures: HashMap<IpAddr, (Timestamp, u32)>,
 }
 
 impl State {
@@ -214,34 +207,6 @@ impl Sessions {
         let session = state.sessions.get_mut(&signed_in.key);
         session.map_or_else(Vec::new, |session| std::mem::take(&mut session.notices))
     }
-
-    /// Whether an address may try to sign in.
-    pub(super) fn may_try(&self, peer: Option<IpAddr>, now: Timestamp) -> bool {
-        let state = self.state();
-        let known = peer.and_then(|peer| state.failures.get(&peer));
-        known.is_none_or(|(since, failures)| {
-            now.since(*since) >= FAILURE_WINDOW || *failures < FAILURES_MAX
-        })
-    }
-
-    /// Notes that an address failed to sign in.
-    pub(super) fn failed(&self, peer: Option<IpAddr>, now: Timestamp) {
-        let Some(peer) = peer else { return };
-        let mut state = self.state();
-        if state.failures.len() >= ADDRESSES_MAX {
-            state
-                .failures
-                .retain(|_, (since, _)| now.since(*since) < FAILURE_WINDOW);
-        }
-        if state.failures.len() >= ADDRESSES_MAX && !state.failures.contains_key(&peer) {
-            return;
-        }
-        let (since, failures) = state.failures.entry(peer).or_insert((now, 0));
-        if now.since(*since) >= FAILURE_WINDOW {
-            (*since, *failures) = (now, 0);
-        }
-        *failures += 1;
-    }
 }
 
 fn key(text: &str) -> Key {
@@ -327,19 +292,5 @@ mod tests {
         assert_eq!(sessions.use_ticket(ticket.reveal(), now), None);
         let late = sessions.ticket(token(), &at(0, 2));
         assert_eq!(sessions.use_ticket(late.reveal(), at(61, 0).now), None);
-    }
-
-    #[test]
-    fn an_address_that_fails_too_often_waits() {
-        let sessions = Sessions::default();
-        let peer = Some(IpAddr::from([192, 0, 2, 1]));
-        for _ in 0..FAILURES_MAX {
-            assert!(sessions.may_try(peer, at(0, 0).now));
-            sessions.failed(peer, at(0, 0).now);
-        }
-        assert!(!sessions.may_try(peer, at(4, 0).now));
-        assert!(sessions.may_try(peer, at(5, 0).now));
-        let other = Some(IpAddr::from([192, 0, 2, 2]));
-        assert!(sessions.may_try(other, at(0, 0).now));
     }
 }

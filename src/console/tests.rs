@@ -276,6 +276,27 @@ async fn who_fails_to_sign_in_too_often_waits_and_a_right_token_is_let_in() {
 }
 
 #[tokio::test]
+async fn sign_ins_that_fail_from_one_network_of_ipv6_are_counted_together() {
+    let desk = Desk::open().await;
+    let status = async |host: u16| {
+        let login = PageRequest {
+            method: "POST".to_owned(),
+            path: "/console/login".to_owned(),
+            fetch_site: Some("same-origin".to_owned()),
+            peer: Some([0x2001, 0xdb8, 0, 1, 0, 0, 0, host].into()),
+            body: "token=hl_wrong".into(),
+            ..PageRequest::default()
+        };
+        desk.console.answer(login).await.status()
+    };
+    for host in 1..=10 {
+        assert_eq!(status(host).await, 401);
+    }
+    assert_eq!(status(11).await, 429);
+    desk.test.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_form_of_a_browser_that_tells_only_its_origin_is_taken_from_ours() {
     let desk = Desk::open().await;
     let session = desk.session(Role::Admin).await;

@@ -251,8 +251,10 @@ impl Visit {
         self.handle().now()
     }
 
-    pub(super) const fn peer(&self) -> Option<IpAddr> {
-        self.request.peer
+    /// Counts a sign-in that failed, unless it is one too many from there; then gives false.
+    pub(super) fn may_fail(&self) -> bool {
+        let strangers = &self.inner.strangers;
+        strangers.may_err(self.request.peer, self.now())
     }
 
     /// The position after which a stream goes on.

@@ -1,11 +1,6 @@
 //! The way in: what is asked for, by whom, and whether they may.
 
-use std::{
-    cell::LazyCell,
-    collections::{BTreeMap, HashMap},
-    net::IpAddr,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{cell::LazyCell, collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use bytes::Bytes;
 use percent_encoding::percent_decode_str;
@@ -122,11 +117,12 @@ pub(super) fn admit(gateway: &Gateway, incoming: &Incoming) -> Result<Option<Tok
         return Ok(None);
     };
     let now = gateway.handle().now();
-    let strangers = gateway.strangers();
     let Some(token) = bearer(gateway, incoming.authorization.as_deref(), now)? else {
-        // A token that is in force is let in whatever others at its address did.
-        strangers.check(incoming.peer, now)?;
-        strangers.note(incoming.peer, now);
+        // A token that is in force is let in whatever others in its network did.
+        if !gateway.strangers().may_err(incoming.peer, now) {
+            let detail = "too many wrong tokens came from this network; wait a minute";
+            return Err(Problem::new(Kind::TooMany, detail));
+        }
         let detail = "send a token that is in force as Authorization: Bearer hl_…";
         return Err(Problem::new(Kind::Unauthenticated, detail));
     };
@@ -193,47 +189,6 @@ async fn run(mut call: Call) -> Result<Reply, Problem> {
     (call.operation.run)(call).await
 }
 
-/// Addresses that showed tokens that are not in force. Each may err so often a minute.
-#[derive(Debug, Default)]
-pub(super) struct Strangers(Mutex<HashMap<IpAddr, (Timestamp, u32)>>);
-
-impl Strangers {
-    /// Wrong tokens that an address may show in a minute.
-    const ERRORS_MAX: u32 = 60;
-    const WINDOW_MS: i64 = 60_000;
-    /// Most addresses that are kept; the rest are told apart no more until the minute is over.
-    const ADDRESSES_MAX: usize = 10_000;
-
-    fn check(&self, peer: Option<IpAddr>, now: Timestamp) -> Result<(), Problem> {
-        let Some(peer) = peer else { return Ok(()) };
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let refused = known.get(&peer).is_some_and(|(since, errors)| {
-            *errors >= Self::ERRORS_MAX && now.as_millis() - since.as_millis() < Self::WINDOW_MS
-        });
-        if refused {
-            let detail = "too many wrong tokens came from this address; wait a minute";
-            return Err(Problem::new(Kind::TooMany, detail));
-        }
-        Ok(())
-    }
-
-    fn note(&self, peer: Option<IpAddr>, now: Timestamp) {
-        let Some(peer) = peer else { return };
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= Self::ADDRESSES_MAX {
-            known.retain(|_, (since, _)| now.as_millis() - since.as_millis() < Self::WINDOW_MS);
-        }
-        if known.len() >= Self::ADDRESSES_MAX && !known.contains_key(&peer) {
-            return;
-        }
-        let entry = known.entry(peer).or_insert((now, 0));
-        if now.as_millis() - entry.0.as_millis() >= Self::WINDOW_MS {
-            *entry = (now, 0);
-        }
-        entry.1 += 1;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -275,23 +230,5 @@ mod tests {
             .expect("no such method");
         assert_eq!(reply.status, 405);
         assert!(reply.headers.contains(&("allow", "GET, POST".to_owned())));
-    }
-
-    #[test]
-    fn an_address_that_errs_too_often_is_refused_for_a_minute() {
-        let strangers = Strangers::default();
-        let peer = Some(IpAddr::from([192, 0, 2, 1]));
-        let at = Timestamp::from_millis;
-        for _ in 0..Strangers::ERRORS_MAX {
-            strangers.check(peer, at(0)).unwrap();
-            strangers.note(peer, at(0));
-        }
-        assert!(strangers.check(peer, at(59_999)).is_err());
-        assert!(
-            strangers
-                .check(Some(IpAddr::from([192, 0, 2, 2])), at(1))
-                .is_ok()
-        );
-        assert!(strangers.check(peer, at(60_000)).is_ok());
     }
 }

@@ -12,9 +12,9 @@ use tokio::sync::watch;
 use super::{
     bearers::Bearers,
     bodies::Bodies,
-    gate::Strangers,
     pages::Pages,
     problem::{Kind, Problem},
+    strangers::Strangers,
 };
 use crate::{
     model::TokenId,
@@ -23,6 +23,9 @@ use crate::{
 
 /// Most streams that one token may have open.
 const STREAMS_MAX: usize = 32;
+/// Wrong tokens that a network may show in a window.
+const WRONG_TOKENS_MAX: u32 = 60;
+const WRONG_TOKENS_WINDOW: Duration = Duration::from_mins(1);
 
 /// How long a client may take. Whoever takes longer is disconnected, so that none holds a connection
 /// by doing nothing.
@@ -105,7 +108,7 @@ impl Gateway {
             bearers: Bearers::default(),
             bodies: Bodies::default(),
             time_limits: TimeLimits::default(),
-            strangers: Strangers::default(),
+            strangers: Strangers::new(WRONG_TOKENS_MAX, WRONG_TOKENS_WINDOW),
             lanes: Lanes::default(),
             streams: Arc::default(),
         }

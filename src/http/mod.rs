@@ -29,8 +29,10 @@ mod pages;
 mod problem;
 mod reply;
 mod server;
+mod strangers;
 mod trace;
 
+pub(crate) use self::strangers::Strangers;
 pub use self::{
     gateway::{Gateway, TimeLimits},
     openapi::document,

@@ -54,7 +54,7 @@ fn show(visit: &Visit) -> Result<Answer, Trouble> {
 }
 
 const USED: &str = "This link was used before, or is older than an hour. Sign in with a token.";
-const TOO_MANY: &str = "Too many sign-ins from this address failed. Wait five minutes.";
+const TOO_MANY: &str = "Too many sign-ins from this network failed. Wait five minutes.";
 
 #[expect(clippy::unnecessary_wraps, reason = "as the table takes it")]
 fn sign_in(visit: &Visit) -> Result<Answer, Trouble> {
@@ -72,11 +72,10 @@ fn sign_in(visit: &Visit) -> Result<Answer, Trouble> {
         }
     };
     let Some(row) = row else {
-        // A token that is in force is let in whatever others at its address did.
-        if !visit.sessions().may_try(visit.peer(), now) {
+        // A token that is in force is let in whatever others in its network did.
+        if !visit.may_fail() {
             return Ok(refused(visit, TOO_MANY, 429));
         }
-        visit.sessions().failed(visit.peer(), now);
         return Ok(refused(visit, "This token is not in force.", 401));
     };
     if !row.token.role.may(Permission::Read) {
