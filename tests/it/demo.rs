@@ -242,6 +242,40 @@ fn kill_and_account(draws: &mut Draws) {
 }
 
 #[test]
+fn the_demo_calls_loopback_addresses_alone_and_says_what_it_loosens() {
+    let temp = tempfile::tempdir().unwrap();
+    let play = |name: &str, base: &str| {
+        let mut command = demo(&temp.path().join(name), 1);
+        let output = command.args(["--callbacks", base]).output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        (output.status.success(), told)
+    };
+    for (name, base) in [
+        ("private", "http://10.0.0.1:9"),
+        ("metadata", "http://169.254.169.254"),
+    ] {
+        let (is_played, told) = play(name, base);
+        assert!(!is_played, "{base}: {told}");
+        assert!(
+            told.contains("/configuration/callbackUrl: blocked destination"),
+            "{base}: {told}"
+        );
+    }
+    let receiving = Receiving::start();
+    assert!(receiving.base.starts_with("http://127.0.0.1:"));
+    let (is_played, told) = play("loopback", &receiving.base);
+    assert!(is_played, "{told}");
+    for warning in [
+        "egress.allow_http is on",
+        "egress.allow_private_cidrs holds 127.0.0.0/8",
+        "egress.allow_private_cidrs holds ::1/128",
+    ] {
+        assert!(told.contains(warning), "{warning}: {told}");
+    }
+    assert_eq!(told.matches("egress.allow_").count(), 3, "{told}");
+}
+
+#[test]
 fn a_foreign_directory_and_a_wrong_command_line_are_told_apart() {
     let temp = tempfile::tempdir().unwrap();
     let missing = temp.path().join("missing");

@@ -339,6 +339,35 @@ async fn a_gateway_does_not_call_itself() {
 }
 
 #[test]
+fn each_loosening_of_what_may_be_called_is_warned_of_at_start_and_the_default_is_not() {
+    let temp = tempfile::tempdir().unwrap();
+    let told = |mut command: Command| {
+        command.stderr(Stdio::piped());
+        let mut process = Process::try_start(command).unwrap();
+        let told = process.child.stderr.take().unwrap();
+        let (status, _) = process.terminate();
+        assert!(status.success(), "{status}");
+        std::io::read_to_string(told).unwrap()
+    };
+    let loose = told(Process::command(&temp.path().join("loose"), ""));
+    for warning in [
+        "egress.allow_http is on",
+        "egress.allow_private_cidrs holds 127.0.0.0/8",
+    ] {
+        let mut warned = loose.lines().filter(|line| line.contains(" WARN "));
+        assert!(warned.any(|line| line.contains(warning)), "{loose}");
+    }
+    let mut default = Command::new(env!("CARGO_BIN_EXE_hooklog"));
+    default
+        .args(["serve", "--listen", "127.0.0.1:0", "--output", "json"])
+        .arg("--data")
+        .arg(temp.path().join("default"))
+        .stdout(Stdio::piped());
+    let said = told(default);
+    assert!(!said.contains("egress."), "{said}");
+}
+
+#[test]
 fn a_term_signal_at_any_time_of_a_start_ends_it_and_a_second_one_does_no_harm() {
     let temp = tempfile::tempdir().unwrap();
     let data = temp.path().join("data");
