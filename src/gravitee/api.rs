@@ -57,7 +57,8 @@ pub(super) fn api(node: &Node<'_>, resource: Option<String>) -> Option<Imported>
     let path = context_path(node, &webhook, &api);
     let names_path = path.is_some();
     let path = path.unwrap_or_else(|| api.entrypoint.context_path.clone());
-    api.entrypoint = entrypoint(&webhook, path, &endpoints.names);
+    let (entrypoint, takes_proxy) = entrypoint(&webhook, path, &endpoints.names);
+    api.entrypoint = entrypoint;
     api.analytics = analytics(node);
     leave_out(node);
     if let Err(invalid) = api.validate() {
@@ -75,6 +76,7 @@ pub(super) fn api(node: &Node<'_>, resource: Option<String>) -> Option<Imported>
             pointer: node.pointer().to_owned(),
             api,
             names_path,
+            takes_proxy,
         },
         references,
     })

@@ -24,7 +24,7 @@ const VIEW_WAIT: Duration = Duration::from_secs(30);
 pub enum Change {
     /// It was not there.
     Created,
-    /// It was there, and is now as the plan says where that says something.
+    /// It was there, and is now as the plan says of what Gravitee has a word for.
     Updated,
     /// It was there, and the plan says nothing of it but that it is.
     Kept,
@@ -178,20 +178,22 @@ impl Target for Handle {
         &self,
         planned: &PlannedSubscription,
     ) -> Result<Change, ControlError> {
-        let subscription = planned.subscription.clone();
-        let id = subscription.id;
+        let id = planned.subscription.id;
         let Some(row) = present(self).await?.subscription(id)? else {
+            let subscription = planned.subscription.clone();
             self.subscribe(subscription.api, subscription).await?;
             if planned.paused {
                 self.pause(id).await?;
             }
             return Ok(Change::Created);
         };
-        // What a definition says nothing of stays as it is.
+        // What Gravitee has no word for stays as it is.
         let before = self.subscription(id).await?;
-        let subscription = overlay::subscription(subscription, before.clone());
+        let subscription = overlay::subscription(planned.clone(), before.clone());
+        // Where what could not be taken over was set here since, there is nothing to wait for.
+        let pauses = planned.says_paused || planned.untaken.is_missing_in(&before.configuration);
         self.update_subscription_from(&before, subscription).await?;
-        if planned.paused && row.state.status == SubscriptionStatus::Accepted {
+        if planned.paused && pauses && row.state.status == SubscriptionStatus::Accepted {
             self.pause(id).await?;
         }
         Ok(Change::Updated)

@@ -10,7 +10,7 @@ use super::{
 use crate::model::{Auth, CallbackUrl, JwtAlgorithm, JwtClaim, JwtProfile, OAuth2, Secret};
 
 /// What happens to a subscription whose credentials cannot be taken over.
-const INSTEAD: &str = "imported without credentials, and paused";
+const INSTEAD: &str = "imported without credentials, and paused; those that are set here are kept";
 /// Longest life of an assertion, in seconds.
 const ASSERTION_SECONDS_MAX: u64 = 3_600;
 

@@ -29,13 +29,16 @@ const PROXIES: [(&str, Option<ProxyKind>); 3] = [
     ("SOCKS4", None),
 ];
 
-/// The webhook entrypoint in `node`, under this context path. `endpoints` are the names that its
-/// dead letter queue may have.
+/// What happens where a proxy cannot be taken over.
+const NO_PROXY: &str = "no proxy; one that is set here is kept";
+
+/// The webhook entrypoint in `node`, under this context path, and whether all of its proxy could be
+/// taken over. `endpoints` are the names that its dead letter queue may have.
 pub(super) fn entrypoint(
     node: &Node<'_>,
     context_path: String,
     endpoints: &[String],
-) -> WebhookEntrypoint {
+) -> (WebhookEntrypoint, bool) {
     let mut entrypoint = WebhookEntrypoint::at(context_path);
     entrypoint.gravitee_client_identifier = true;
     entrypoint.on_failure = OnFailure::Interrupt;
@@ -45,8 +48,17 @@ pub(super) fn entrypoint(
     if let Some((qos, _)) = &qos {
         entrypoint.qos = *qos;
     }
-    let Some(configuration) = node.object("configuration") else {
-        return entrypoint;
+    let configuration = node.object("configuration");
+    let has = |key: &str| configuration.as_ref().is_some_and(|node| node.has(key));
+    node.says_nothing_of(&[
+        ("qos", !node.has("qos")),
+        ("dlq", !node.has("dlq")),
+        ("http", !has("http")),
+        ("proxy", !has("proxy")),
+        ("logging", !has("logging")),
+    ]);
+    let Some(configuration) = configuration else {
+        return (entrypoint, true);
     };
     if let Some(http) = configuration.object("http") {
         entrypoint.http = limits(&http);
@@ -60,12 +72,14 @@ pub(super) fn entrypoint(
             "as many as maxConcurrentConnections says; set it to 1 to keep the order",
         );
     }
-    entrypoint.proxy = configuration.object("proxy").and_then(|node| proxy(&node));
+    let proxied = configuration.object("proxy").map(|node| proxy(&node));
+    let (proxy, takes_proxy) = proxied.unwrap_or((None, true));
+    entrypoint.proxy = proxy;
     if let Some(node) = configuration.object("logging") {
         entrypoint.logging = logging(&node);
     }
     interruptions(&configuration, &entrypoint.dlq);
-    entrypoint
+    (entrypoint, takes_proxy)
 }
 
 fn dead_letters(node: &Node<'_>, endpoints: &[String]) -> DeadLetterQueue {
@@ -111,15 +125,16 @@ fn limits(http: &Node<'_>) -> HttpOptions {
     limits
 }
 
-fn proxy(node: &Node<'_>) -> Option<Proxy> {
+/// The proxy, and whether all of it could be taken over.
+fn proxy(node: &Node<'_>) -> (Option<Proxy>, bool) {
     let on = node.get("enabled").and_then(|enabled| enabled.flag());
     let system = node.get("useSystemProxy");
     let system = system.and_then(|system| Some((system.flag()?, system)));
     if let Some((true, system)) = system {
         let reason = "the proxy of the system is never used";
-        let instead = "no proxy; name it here if calls need one";
+        let instead = "no proxy; name it here if calls need one, and it is kept";
         system.note(NoteKind::Unsupported, reason, instead);
-        return None;
+        return (None, false);
     }
     if on != Some(true) {
         for key in ["type", "host", "port", "username", "password"] {
@@ -128,38 +143,51 @@ fn proxy(node: &Node<'_>) -> Option<Proxy> {
                 unused.note(NoteKind::Informational, reason, "left out");
             }
         }
-        return None;
+        return (None, true);
     }
+    let Some((kind, host, port)) = place(node) else {
+        return (None, false);
+    };
+    let mut whole = true;
+    let mut text = |key: &str| {
+        let text = node
+            .get(key)?
+            .literal("left out; a proxy that is set here is kept");
+        whole &= text.is_some();
+        text.filter(|text| !text.is_empty())
+    };
+    let proxy = Proxy {
+        kind,
+        host,
+        port,
+        username: text("username"),
+        password: text("password").map(Secret::new),
+    };
+    (Some(proxy), whole)
+}
+
+/// What kind of proxy it is and where; `None`, and a note, when it cannot be used.
+fn place(node: &Node<'_>) -> Option<(ProxyKind, String, u16)> {
     let kind = match node.get("type") {
         None => ProxyKind::Http,
         Some(kind) => proxy_kind(&kind)?,
     };
-    let host = node.get("host").and_then(|host| host.literal("no proxy"));
+    let host = node.get("host").and_then(|host| host.literal(NO_PROXY));
     let port = node.get("port").and_then(|port| port.whole());
     let port = port.and_then(|port| u16::try_from(port).ok());
     let (Some(host), Some(port)) = (host, port.filter(|port| *port > 0)) else {
         let reason = "is enabled and has no host or no port that can be used";
-        node.note(NoteKind::Invalid, reason, "no proxy");
+        node.note(NoteKind::Invalid, reason, NO_PROXY);
         return None;
     };
-    let text = |key: &str| {
-        let text = node.get(key)?.literal("left out")?;
-        Some(text).filter(|text| !text.is_empty())
-    };
-    Some(Proxy {
-        kind,
-        host: host.trim().to_owned(),
-        port,
-        username: text("username"),
-        password: text("password").map(Secret::new),
-    })
+    Some((kind, host.trim().to_owned(), port))
 }
 
 fn proxy_kind(node: &Node<'_>) -> Option<ProxyKind> {
-    let kind = node.choice(&PROXIES, "no proxy")?;
+    let kind = node.choice(&PROXIES, NO_PROXY)?;
     if kind.is_none() {
         let reason = "is a kind of proxy that hooklog does not speak to";
-        node.note(NoteKind::Unsupported, reason, "no proxy");
+        node.note(NoteKind::Unsupported, reason, NO_PROXY);
     }
     kind
 }

@@ -367,6 +367,17 @@ impl<'a> Node<'a> {
         self.ledger.note(&self.pointer, kind, reason, instead);
     }
 
+    /// Notes which of these parts it says nothing of. They are unset in Gravitee then.
+    pub(super) fn says_nothing_of(&self, parts: &[(&str, bool)]) {
+        let absent = parts.iter().filter(|(_, is_absent)| *is_absent);
+        let absent: Vec<_> = absent.map(|(name, _)| *name).collect();
+        if !absent.is_empty() {
+            let reason = format!("says nothing of {}", absent.join(", "));
+            let instead = "unset, also where it was set here since";
+            self.remark(NoteKind::Defaulted, reason, instead);
+        }
+    }
+
     /// Notes that it is not of the type it should be.
     pub(super) fn wrong(&self, expected: &str) {
         let found = match self.value {

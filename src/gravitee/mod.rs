@@ -11,7 +11,8 @@
 //! no mark is noted. [`apply`] carries a plan out on anything that is a [`Target`], which a
 //! [`Handle`](crate::runtime::Handle) is. Ids are kept or made from what things are called, so
 //! importing twice changes things and doubles none; what Gravitee has no word for stays as it was
-//! set since.
+//! set since, and so does what a definition says and could not be taken over. What a definition
+//! leaves out is unset, as it is in Gravitee.
 //!
 //! No note and no error holds a value that could be a secret.
 //!
@@ -38,6 +39,6 @@ mod yaml;
 pub use self::{
     apply::{Applied, Change, Done, Target, apply, egress},
     note::{Note, NoteKind},
-    plan::{Plan, PlannedApi, PlannedApplication, PlannedSubscription},
+    plan::{Plan, PlannedApi, PlannedApplication, PlannedSubscription, Untaken},
     text::{DEPTH_MAX, ReadError, TEXT_BYTES_MAX, VALUES_MAX},
 };

@@ -1,11 +1,13 @@
 //! Laying what is planned over what is there.
 //!
-//! What Gravitee has a word for is taken from the plan. Everything else was set here and is kept, its
-//! sealed secrets by their ids.
+//! What Gravitee has a word for is taken from the plan, also where the definition leaves it out and so
+//! has none. Everything else was set here and is kept, its sealed secrets by their ids, and so is what
+//! stands in for something that the definition says and that could not be taken over.
 
-use super::plan::PlannedApi;
+use super::plan::{PlannedApi, PlannedSubscription, Untaken};
 use crate::model::{
-    Analytics, Api, ConsumerConfiguration, DeadLetterQueue, Retry, Subscription, WebhookEntrypoint,
+    Analytics, Api, ConsumerConfiguration, CustomHeader, DeadLetterQueue, Retry, Ssl, Subscription,
+    WebhookEntrypoint,
 };
 
 /// The API that is there, as its definition has it now.
@@ -13,8 +15,13 @@ pub(super) fn api(planned: PlannedApi, present: Api) -> Api {
     let PlannedApi {
         mut api,
         names_path,
+        takes_proxy,
         ..
     } = planned;
+    if !takes_proxy && present.entrypoint.proxy.is_some() {
+        let proxy = &present.entrypoint.proxy;
+        api.entrypoint.proxy.clone_from(proxy);
+    }
     if !names_path {
         let path = &present.entrypoint.context_path;
         api.entrypoint.context_path.clone_from(path);
@@ -54,13 +61,18 @@ fn dead_letters(planned: DeadLetterQueue, present: DeadLetterQueue) -> DeadLette
 }
 
 /// The subscription that is there, as its definition has it now.
-pub(super) fn subscription(planned: Subscription, present: Subscription) -> Subscription {
+pub(super) fn subscription(planned: PlannedSubscription, present: Subscription) -> Subscription {
+    let PlannedSubscription {
+        subscription: planned,
+        untaken,
+        ..
+    } = planned;
     Subscription {
         // Neither can be changed: an update that tries is refused, and the import tells it.
         api: planned.api,
         application: planned.application,
         channel: planned.channel,
-        configuration: configuration(planned.configuration, present.configuration),
+        configuration: configuration(planned.configuration, present.configuration, &untaken),
         status: planned.status,
         starting_at: planned.starting_at,
         ending_at: planned.ending_at,
@@ -71,15 +83,49 @@ pub(super) fn subscription(planned: Subscription, present: Subscription) -> Subs
 fn configuration(
     planned: ConsumerConfiguration,
     present: ConsumerConfiguration,
+    untaken: &Untaken,
 ) -> ConsumerConfiguration {
     ConsumerConfiguration {
         callback_url: planned.callback_url,
-        headers: planned.headers,
+        headers: headers(planned.headers, present.headers, &untaken.headers),
         retry: retry(planned.retry, present.retry),
-        auth: planned.auth,
-        ssl: planned.ssl,
+        auth: if untaken.auth {
+            present.auth
+        } else {
+            planned.auth
+        },
+        ssl: ssl(planned.ssl, present.ssl, untaken),
         ..present
     }
+}
+
+/// Of the headers that are there, those stay whose names the definition has and whose values could
+/// not be taken over.
+fn headers(
+    planned: Vec<CustomHeader>,
+    present: Vec<CustomHeader>,
+    untaken: &[String],
+) -> Vec<CustomHeader> {
+    let is = |header: &CustomHeader, name: &str| header.name.eq_ignore_ascii_case(name);
+    let mut headers = planned;
+    let kept: Vec<_> = present
+        .into_iter()
+        .filter(|old| untaken.iter().any(|name| is(old, name)))
+        .filter(|old| !headers.iter().any(|new| is(new, &old.name)))
+        .collect();
+    headers.extend(kept);
+    headers
+}
+
+fn ssl(planned: Ssl, present: Ssl, untaken: &Untaken) -> Ssl {
+    let mut ssl = planned;
+    if untaken.trust_store {
+        ssl.trust_store = present.trust_store;
+    }
+    if untaken.key_store {
+        ssl.key_store = present.key_store;
+    }
+    ssl
 }
 
 /// A definition that names no retry leaves the one that is there.
@@ -111,6 +157,7 @@ mod tests {
                 pointer: String::new(),
                 api: Api::named("Orders"),
                 names_path,
+                takes_proxy: true,
             };
             let over = api(planned, present.clone());
             assert_eq!(over.entrypoint.context_path, expected);

@@ -16,8 +16,8 @@ use super::{
     text::{self, ReadError},
 };
 use crate::model::{
-    Api, ApiId, Application, ApplicationId, Auth, CallbackUrl, CustomHeader, DeadLetterQueue,
-    Secret, SecretId, Subscription,
+    Api, ApiId, Application, ApplicationId, Auth, CallbackUrl, ConsumerConfiguration, CustomHeader,
+    DeadLetterQueue, Secret, SecretId, Subscription,
 };
 
 /// The application of subscriptions that name none.
@@ -37,6 +37,8 @@ pub struct PlannedApi {
     /// Whether its context path stands in the definition. One that is made from its name is not
     /// given to an API that is there.
     pub names_path: bool,
+    /// Whether all of its proxy could be taken over. If not, an API that is there keeps its own.
+    pub takes_proxy: bool,
 }
 
 /// An application to be created, or changed when it is there.
@@ -66,6 +68,34 @@ pub struct PlannedSubscription {
     pub subscription: Subscription,
     /// Whether it is paused once it is created.
     pub paused: bool,
+    /// Whether its definition says so, and not only that something of it could not be taken over.
+    pub says_paused: bool,
+    /// What of it could not be taken over.
+    pub untaken: Untaken,
+}
+
+/// What stands in the definition of a subscription and could not be taken over: to be set by hand.
+/// A subscription that is there keeps its own.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Untaken {
+    /// Its credentials.
+    pub auth: bool,
+    /// The certificates that it trusts.
+    pub trust_store: bool,
+    /// Its client certificate.
+    pub key_store: bool,
+    /// Headers, by their names.
+    pub headers: Vec<String>,
+}
+
+impl Untaken {
+    /// Whether something without which calls are not safe is neither taken over nor in these
+    /// settings.
+    pub(super) const fn is_missing_in(&self, settings: &ConsumerConfiguration) -> bool {
+        (self.auth && matches!(settings.auth, Auth::None))
+            || (self.trust_store && settings.ssl.trust_store.is_none())
+            || (self.key_store && settings.ssl.key_store.is_none())
+    }
 }
 
 /// What an import would do: a value, made from the texts of files alone.

@@ -1,13 +1,13 @@
 //! TLS options of a subscription's calls.
 
-use super::{ledger::Node, note::NoteKind, scalar::quoted};
+use super::{ledger::Node, note::NoteKind, plan::Untaken, scalar::quoted};
 use crate::{
     delivery::{NoSecrets, check_configuration},
     model::{ConsumerConfiguration, Secret, Ssl},
 };
 
 /// What happens to a subscription one of whose stores cannot be taken over.
-const INSTEAD: &str = "imported without it, and paused";
+const INSTEAD: &str = "imported without it, and paused; one that is set here is kept";
 
 /// What a store comes to.
 enum Store {
@@ -19,11 +19,13 @@ enum Store {
     Unusable,
 }
 
-/// The TLS options under `ssl`, and whether all of them could be taken over.
-pub(super) fn ssl(holder: &Node<'_>) -> (Ssl, bool) {
+/// The TLS options under `ssl`. Stores that could not be taken over are told.
+pub(super) fn ssl(holder: &Node<'_>, untaken: &mut Untaken) -> Ssl {
     let mut ssl = Ssl::default();
     let Some(node) = holder.object("ssl") else {
-        return (ssl, !holder.has("ssl"));
+        let unread = holder.has("ssl");
+        (untaken.trust_store, untaken.key_store) = (unread, unread);
+        return ssl;
     };
     let flag = |key: &str| node.get(key).and_then(|node| node.flag());
     if let Some(on) = flag("hostnameVerifier") {
@@ -38,16 +40,15 @@ pub(super) fn ssl(holder: &Node<'_>) -> (Ssl, bool) {
         "keyStore",
         &[&["certContent", "content"], &["keyContent"]],
     );
-    let whole = ![&trusts, &keys]
-        .iter()
-        .any(|store| matches!(store, Store::Unusable));
+    untaken.trust_store = matches!(trusts, Store::Unusable);
+    untaken.key_store = matches!(keys, Store::Unusable);
     if let Store::Pem(content) = trusts {
         ssl.trust_store = Some(content);
     }
     if let Store::Pem(content) = keys {
         ssl.key_store = Some(Secret::new(content));
     }
-    (ssl, whole)
+    ssl
 }
 
 /// The store under `key`, made of these parts one after the other. Each part goes by one of

@@ -9,7 +9,7 @@ use super::{
     ids,
     ledger::Node,
     note::NoteKind,
-    plan::{PlannedSubscription, References},
+    plan::{PlannedSubscription, References, Untaken},
     scalar::{Unit, quoted, same},
     ssl::ssl,
 };
@@ -62,7 +62,7 @@ pub(super) fn subscription(
         return None;
     };
     let callback_url = callback_url(&settings)?;
-    let (configuration, whole) = configuration(&settings, callback_url);
+    let (configuration, untaken) = configuration(&settings, callback_url);
     let api = references.api(node)?;
     let application = references.application(node);
     let id = subscription_id(
@@ -86,10 +86,22 @@ pub(super) fn subscription(
         }
         return None;
     }
+    node.says_nothing_of(&[
+        ("channel", subscription.channel.is_none()),
+        ("startingAt", subscription.starting_at.is_none()),
+        ("endingAt", subscription.ending_at.is_none()),
+        ("headers", !settings.has("headers")),
+        ("auth", !settings.has("auth")),
+        ("ssl", !settings.has("ssl")),
+    ]);
+    let says_paused = stand == Stand::Paused;
+    let lacks = untaken.is_missing_in(&subscription.configuration);
     Some(PlannedSubscription {
         file: node.file().to_owned(),
         pointer: node.pointer().to_owned(),
-        paused: stand == Stand::Paused || (stand == Stand::Runs && !whole),
+        paused: says_paused || (stand == Stand::Runs && lacks),
+        says_paused,
+        untaken,
         subscription,
     })
 }
@@ -171,23 +183,30 @@ fn callback_url(settings: &Node<'_>) -> Option<CallbackUrl> {
     Some(url)
 }
 
-/// The consumer's settings, and whether everything that makes its calls safe was taken over.
-fn configuration(settings: &Node<'_>, callback_url: CallbackUrl) -> (ConsumerConfiguration, bool) {
+/// The consumer's settings, and what of them could not be taken over.
+fn configuration(
+    settings: &Node<'_>,
+    callback_url: CallbackUrl,
+) -> (ConsumerConfiguration, Untaken) {
     let auth = auth(settings);
-    let (ssl, ssl_is_whole) = ssl(settings);
-    let whole = auth.is_some() && ssl_is_whole;
+    let headers = headers(
+        settings,
+        "left out; one of its name that is set here is kept",
+    );
+    let mut untaken = Untaken {
+        auth: auth.is_none(),
+        headers: headers.untaken,
+        ..Untaken::default()
+    };
     let configuration = ConsumerConfiguration {
         callback_url: Some(callback_url),
-        headers: headers(settings)
-            .into_iter()
-            .map(CustomHeader::from)
-            .collect(),
+        headers: headers.taken.into_iter().map(CustomHeader::from).collect(),
         retry: retry(settings),
         auth: auth.unwrap_or_default(),
-        ssl,
+        ssl: ssl(settings, &mut untaken),
         ..ConsumerConfiguration::default()
     };
-    (configuration, whole)
+    (configuration, untaken)
 }
 
 fn retry(settings: &Node<'_>) -> Option<Retry> {
@@ -203,7 +222,8 @@ fn retry(settings: &Node<'_>) -> Option<Retry> {
     let Some(node) = settings.object("retry") else {
         if !settings.has("retry") {
             let reason = "names no retry";
-            let instead = "failed calls are retried as the entrypoint says: three times";
+            let instead = "failed calls are retried as is set here, else as the entrypoint says: \
+                           three times";
             settings.remark(NoteKind::Defaulted, reason, instead);
         }
         return None;

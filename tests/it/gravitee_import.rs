@@ -9,9 +9,9 @@ use hooklog::{
     model::{
         Api, ApiId, ApiState, Auth, CallbackUrl, CloudEvents, ConsumerConfiguration, CustomHeader,
         DeadLetterQueue, DeliveryMode, FilterExpression, Header, HttpOptions, JwtAlgorithm,
-        KeepFailures, Logging, LoggingParts, Message, Method, MockSource, OnFailure, ProxyKind,
-        Qos, Retry, RetryOption, RetryStrategy, Sampling, Secret, Source, Subscription,
-        SubscriptionId, SubscriptionStatus, SubscriptionValidation,
+        KeepFailures, Logging, LoggingParts, Message, Method, MockSource, OnFailure, Proxy,
+        ProxyKind, Qos, Retry, RetryOption, RetryStrategy, Sampling, Secret, Source, Subscription,
+        SubscriptionId, SubscriptionStatus, SubscriptionValidation, Timestamp,
     },
     testing::{FakeAnswer, TestRuntime},
     vault::Vault,
@@ -249,6 +249,7 @@ fn everything_without_an_equivalent_is_named_by_its_pointer() {
         ("/plans/0", Unsupported),
         ("/subscriptions/0/plan", Informational),
         ("/subscriptions/0/processedAt", Informational),
+        ("/subscriptions/1", Defaulted),
         ("/subscriptions/1/application", Defaulted),
         ("/subscriptions/1/configuration", Defaulted),
         ("/subscriptions/1/configuration/callbackUrl", Changed),
@@ -832,6 +833,154 @@ async fn what_gravitee_has_no_word_for_is_kept_by_a_second_import() {
         panic!("{signing:?}");
     };
     assert_eq!(vault.reveal(sealed).unwrap().as_str(), key.reveal());
+}
+
+fn proxy() -> Proxy {
+    Proxy {
+        kind: ProxyKind::Http,
+        host: "proxy.example.com".to_owned(),
+        port: 3128,
+        username: Some("relay".to_owned()),
+        password: Some(Secret::new("canary-proxy")),
+    }
+}
+
+#[tokio::test]
+async fn what_could_not_be_taken_over_and_was_set_here_is_kept_by_a_second_import() {
+    let data = tempfile::tempdir().unwrap();
+    let test = TestRuntime::start(data.path(), 3).await.unwrap();
+    let handle = test.handle();
+    let store = json!({"type": "JKS", "content": "/u3+7Q=="});
+    let envelope = json!({
+        "api": definition(|d| {
+            d["endpointGroups"] = json!([]);
+            d["listeners"][0]["entrypoints"][0]["configuration"]["proxy"] =
+                json!({"enabled": true, "useSystemProxy": true});
+        }),
+        "subscriptions": [{"id": "s", "application": "a", "consumerConfiguration": {
+            "callbackUrl": "https://example.com/",
+            "headers": [
+                {"name": "X-Tenant", "value": "eu"},
+                {"name": "x-api-key", "value": "{#secrets.get('/key')}"},
+            ],
+            "auth": {"type": "token", "token": {"value": "{#secrets.get('/token')}"}},
+            "ssl": {"trustStore": store.clone(), "keyStore": store},
+        }}],
+    });
+    let plan = of(&envelope);
+    assert!(plan.subscriptions[0].paused);
+    assert_eq!(apply(&plan, &handle).await.failures().count(), 0);
+    let api = plan.apis[0].api.id;
+    let id = plan.subscriptions[0].subscription.id;
+
+    let made = rcgen::generate_simple_self_signed(["example.com".to_owned()]).unwrap();
+    let (certificate, key) = (made.cert.pem(), made.signing_key.serialize_pem());
+    let mut subscription = handle.subscription(id).await.unwrap();
+    let configuration = &mut subscription.configuration;
+    let headers = [("X-Api-Key", "canary-key"), ("X-Other", "gone")];
+    let headers = headers.map(|(name, value)| CustomHeader::new(name, value));
+    configuration.headers.extend(headers);
+    configuration.auth = Auth::Token {
+        value: Secret::new("canary-token"),
+    };
+    configuration.ssl.trust_store = Some(certificate.clone());
+    configuration.ssl.key_store = Some(Secret::new(format!("{certificate}\n{key}")));
+    let set = handle.update_subscription(subscription).await.unwrap();
+    let mut offered = Api::clone(&handle.api(api).unwrap());
+    offered.entrypoint.proxy = Some(proxy());
+    let offered = handle.update_api(offered).await.unwrap();
+    // It waited for these.
+    handle.resume_subscription(id).await.unwrap();
+
+    for _ in 0..2 {
+        let applied = apply(&plan, &handle).await;
+        assert_eq!(applied.failures().count(), 0, "{applied:?}");
+    }
+    assert_eq!(handle.api(api).unwrap().entrypoint, offered.entrypoint);
+    let mut expected = set.configuration;
+    // This one Gravitee would have as well, and has not.
+    expected.headers.retain(|header| header.name != "X-Other");
+    let kept = handle.subscription(id).await.unwrap();
+    assert_eq!(kept.configuration, expected);
+
+    test.transport().answer(|_| FakeAnswer::Status(200));
+    handle.publish(api, Message::text("m")).await.unwrap();
+    test.settle().await;
+    assert_eq!(test.transport().calls_to(id).len(), 1, "it is not paused");
+    test.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_a_definition_leaves_out_is_unset_by_a_second_import_and_noted() {
+    let data = tempfile::tempdir().unwrap();
+    let test = TestRuntime::start(data.path(), 3).await.unwrap();
+    let handle = test.handle();
+    let plan = of(&json!({
+        "api": definition(|d| d["endpointGroups"] = json!([])),
+        "subscriptions": [{"id": "s", "application": "a", "consumerConfiguration": {
+            "callbackUrl": "https://example.com/",
+        }}],
+    }));
+    for (pointer, reason) in [
+        (
+            "/api/listeners/0/entrypoints/0",
+            "says nothing of qos, dlq, http, proxy, logging",
+        ),
+        (
+            "/subscriptions/0",
+            "says nothing of channel, startingAt, endingAt, headers, auth, ssl",
+        ),
+    ] {
+        let is_it = |note: &&Note| note.pointer == pointer && note.reason == reason;
+        let note = plan.notes.iter().find(is_it);
+        let note = note.unwrap_or_else(|| panic!("{reason}: {:#?}", plan.notes));
+        assert_eq!(note.kind, NoteKind::Defaulted);
+        assert!(note.instead.contains("also where it was set here"));
+    }
+    assert_eq!(apply(&plan, &handle).await.failures().count(), 0);
+    let api = plan.apis[0].api.id;
+    let id = plan.subscriptions[0].subscription.id;
+    let before = handle.subscription(id).await.unwrap();
+    let offered = Api::clone(&handle.api(api).unwrap());
+
+    let mut subscription = before.clone();
+    subscription.channel = Some("paid".to_owned());
+    subscription.starting_at = Some(Timestamp::from_millis(0));
+    subscription.ending_at = Some(Timestamp::from_millis(4_000_000_000_000));
+    let configuration = &mut subscription.configuration;
+    configuration.headers = vec![CustomHeader::new("X-Tenant", "eu")];
+    configuration.auth = Auth::Token {
+        value: Secret::new("canary-token"),
+    };
+    configuration.ssl.trust_all = true;
+    handle.update_subscription(subscription).await.unwrap();
+    let mut changed = offered.clone();
+    changed.entrypoint.qos = Qos::AtMostOnce;
+    changed.entrypoint.http.read_timeout_ms = 1_234;
+    changed.entrypoint.proxy = Some(proxy());
+    changed.entrypoint.logging.enabled = true;
+    handle.update_api(changed).await.unwrap();
+
+    assert_eq!(apply(&plan, &handle).await.failures().count(), 0);
+    assert_eq!(handle.subscription(id).await.unwrap(), before);
+    assert_eq!(*handle.api(api).unwrap(), offered);
+    test.shutdown().await;
+}
+
+#[test]
+fn of_a_proxy_whose_password_cannot_be_taken_over_the_rest_is_and_one_that_is_there_is_kept() {
+    let (api, plan) = with_entrypoint(|e| {
+        e["configuration"]["proxy"] = json!({"enabled": true, "host": "proxy.example.com",
+            "port": 3128, "username": "relay", "password": "{#secrets.get('/proxy')}"});
+    });
+    let expected = Proxy {
+        password: None,
+        ..proxy()
+    };
+    assert_eq!(api.entrypoint.proxy, Some(expected));
+    assert!(!plan.apis[0].takes_proxy);
+    let at = "/listeners/0/entrypoints/0/configuration/proxy/password";
+    assert!(note(&plan, at).instead.contains("is kept"));
 }
 
 #[tokio::test]
