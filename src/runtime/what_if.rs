@@ -3,8 +3,10 @@
 //! The calls that were made show how a callback was at their time. A call that another policy would
 //! have made is answered as the recorded call of the same subscription that is nearest in time,
 //! one of the same message before one of another: a message that is refused stays refused, and an
-//! outage lasts as long as it did. First calls are those that were made. What would have been is
-//! worked out without jitter, `Retry-After`, the circuit and limits of calls in flight.
+//! outage lasts as long as it did. First calls are those that were made. A call to a former callback
+//! answers for no other, and its 410 stops nothing: as it happened, the present callback is called
+//! with the message next. What would have been is worked out without jitter, `Retry-After`, the
+//! circuit and limits of calls in flight.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -46,7 +48,8 @@ pub struct Outcome {
     pub delivered: u64,
     /// Deliveries that were given up.
     pub given_up: u64,
-    /// Deliveries that had no fate by the end of the log. Under another policy there are none.
+    /// Deliveries that had no fate by the end of the log. Under another policy those alone that
+    /// only a former callback was called with, where no call tells how the present one is.
     pub open: u64,
     /// Calls.
     pub calls: u64,
@@ -74,20 +77,24 @@ pub struct Comparison {
 #[derive(Debug, Clone)]
 struct Call {
     at: Timestamp,
+    took: Duration,
     version: Version,
     accepted_at: Timestamp,
     status: u16,
     error: Option<ErrorClass>,
+    former_callback: bool,
 }
 
 impl Call {
     fn of(attempt: &AttemptRecord, error: Option<&AttemptError>) -> Self {
         Self {
             at: attempt.started_at,
+            took: Duration::from_micros(attempt.timings.total_us.into()),
             version: attempt.message.version,
             accepted_at: attempt.message.accepted_at,
             status: attempt.status,
             error: error.map(|error| error.class),
+            former_callback: attempt.former_callback,
         }
     }
 
@@ -180,9 +187,10 @@ impl Recorded {
         let mut by_time: Vec<&Call> = self.calls.iter().collect();
         by_time.sort_by_key(|call| call.at);
         let mut deliveries: BTreeMap<Version, Vec<&Call>> = BTreeMap::new();
-        for call in &by_time {
+        for &call in &by_time {
             deliveries.entry(call.version).or_default().push(call);
         }
+        by_time.retain(|call| !call.former_callback);
         for (version, own) in deliveries {
             let first = own[0];
             if first.at < question.from || first.at >= question.to {
@@ -216,21 +224,26 @@ impl Recorded {
     }
 }
 
-/// Makes a delivery under the policy.
+/// Makes a delivery under the policy, answered by the calls that were no former callback's.
 fn would_happen(
     question: &WhatIf,
     own: &[&Call],
-    by_time: &[&Call],
+    present: &[&Call],
     outcome: &mut Outcome,
     waits: &mut Vec<Duration>,
 ) {
     let retry = &question.retry;
     let first = own[0];
+    let own_present: Vec<&Call> = own
+        .iter()
+        .copied()
+        .filter(|call| !call.former_callback)
+        .collect();
     let deadline = schedule::deadline(retry, first.accepted_at);
-    let (mut at, mut verdict) = (first.at, first.verdict(retry));
+    let (mut at, mut call) = (first.at, first);
     for number in 0.. {
         outcome.calls += 1;
-        match verdict {
+        let wait = match call.verdict(retry) {
             Verdict::Delivered => {
                 outcome.delivered += 1;
                 if number > 0 {
@@ -238,39 +251,42 @@ fn would_happen(
                 }
                 return;
             }
-            Verdict::Retry if number < schedule::retries_allowed(retry) => {}
+            Verdict::Retry if number < schedule::retries_allowed(retry) => {
+                schedule::base_delay(retry, number + 1)
+            }
+            // Only a first call is one: the present callback is called as soon as it has ended.
+            Verdict::Gone if call.former_callback => call.took,
             Verdict::Retry | Verdict::GiveUp(_) | Verdict::Gone => break,
-        }
-        at = at.plus(schedule::base_delay(retry, number + 1));
+        };
+        at = at.plus(wait);
         if deadline.is_some_and(|deadline| at >= deadline) {
             break;
         }
-        verdict = nearest(own, by_time, at).verdict(retry);
+        let Some(next) = nearest(&own_present, present, at) else {
+            outcome.open += 1;
+            return;
+        };
+        call = next;
     }
     outcome.given_up += 1;
 }
 
 /// The recorded call that is nearest to a time; one of the same message where two are as near.
-fn nearest<'a>(own: &[&'a Call], by_time: &[&'a Call], at: Timestamp) -> &'a Call {
-    let of_own = near(own, at);
-    let of_all = near(by_time, at);
-    if distance(of_own, at) <= distance(of_all, at) {
-        of_own
-    } else {
-        of_all
+fn nearest<'a>(own: &[&'a Call], by_time: &[&'a Call], at: Timestamp) -> Option<&'a Call> {
+    match (near(own, at), near(by_time, at)) {
+        (Some(of_own), Some(of_all)) if distance(of_all, at) < distance(of_own, at) => Some(of_all),
+        (of_own, of_all) => of_own.or(of_all),
     }
 }
 
-/// The nearest of calls in the order of their times, of which there is one at least.
-fn near<'a>(calls: &[&'a Call], at: Timestamp) -> &'a Call {
+/// The nearest of calls in the order of their times.
+fn near<'a>(calls: &[&'a Call], at: Timestamp) -> Option<&'a Call> {
     let behind = calls.partition_point(|call| call.at <= at);
-    let before = calls.get(behind.wrapping_sub(1));
-    let after = calls.get(behind);
+    let before = calls.get(behind.wrapping_sub(1)).copied();
+    let after = calls.get(behind).copied();
     match (before, after) {
-        (Some(before), Some(after)) if distance(after, at) < distance(before, at) => after,
-        (Some(before), _) => before,
-        (None, Some(after)) => after,
-        (None, None) => unreachable!("there is one at least"),
+        (Some(before), Some(after)) if distance(after, at) < distance(before, at) => Some(after),
+        (before, after) => before.or(after),
     }
 }
 
@@ -285,10 +301,21 @@ mod tests {
     fn call(message: u64, at_s: i64, status: u16) -> Call {
         Call {
             at: Timestamp::from_millis(at_s * 1_000),
+            took: Duration::ZERO,
             version: Version::new(message),
             accepted_at: Timestamp::from_millis(0),
             status,
             error: None,
+            former_callback: false,
+        }
+    }
+
+    /// One that took twenty seconds, by the end of which the subscription had another callback.
+    fn call_to_former(message: u64, at_s: i64, status: u16) -> Call {
+        Call {
+            took: Duration::from_secs(20),
+            former_callback: true,
+            ..call(message, at_s, status)
         }
     }
 
@@ -329,6 +356,31 @@ mod tests {
         let told = compared(calls, &[1], Retry::schedule([10; 9]));
         assert_eq!(told.what_if.given_up, 1);
         assert_eq!(told.what_if.calls, 2);
+    }
+
+    #[test]
+    fn a_former_callback_that_is_gone_gives_up_nothing_and_answers_for_no_other() {
+        // The former one is nearest to the second call of message 2.
+        let calls = vec![
+            call_to_former(1, 1, 410),
+            call(1, 30, 204),
+            call(2, 0, 503),
+            call(2, 40, 204),
+        ];
+        let told = compared(calls, &[], Retry::schedule([1, 60]));
+        assert_eq!((told.recorded.delivered, told.recorded.given_up), (2, 0));
+        assert_eq!((told.what_if.delivered, told.what_if.given_up), (2, 0));
+        assert_eq!((told.recorded.calls, told.what_if.calls), (4, 5));
+    }
+
+    #[test]
+    fn what_only_a_former_callback_was_called_with_stays_open() {
+        for status in [410, 503] {
+            let calls = vec![call_to_former(1, 1, status)];
+            let told = compared(calls, &[], Retry::schedule([10]));
+            assert_eq!((told.recorded.open, told.what_if.open), (1, 1));
+            assert_eq!(told.what_if.given_up, 0, "{status}");
+        }
     }
 
     #[test]
