@@ -506,6 +506,40 @@ async fn a_dead_letter_of_a_closed_subscription_can_be_discarded_and_its_api_del
 }
 
 #[tokio::test]
+async fn a_pause_is_shown_no_more_once_another_callback_was_set_or_the_subscription_resumed() {
+    for moves in [true, false] {
+        let data = tempfile::tempdir().unwrap();
+        let (test, api, subscription) = started(&data).await;
+        let handle = test.handle();
+        let hold = || {
+            let row = handle.subscriptions().subscription(subscription).unwrap();
+            row.unwrap().health.hold
+        };
+        test.transport()
+            .answer(|_| FakeAnswer::RetryAfter(503, 3_600));
+        publish(&test, api, 1).await;
+        test.settle().await;
+        assert!(hold().is_some());
+        test.transport().answer(|_| FakeAnswer::Status(204));
+        if moves {
+            let mut changed = handle.subscription(subscription).await.unwrap();
+            let url = "https://example.com/other".parse().unwrap();
+            changed.configuration.callback_url = Some(url);
+            handle.update_subscription(changed).await.unwrap();
+        } else {
+            handle.stop_by_consumer(subscription).await.unwrap();
+            handle.resume_failure(subscription).await.unwrap();
+        }
+        test.settle().await;
+        let inspection = handle.inspect(subscription).await.unwrap();
+        assert_eq!(inspection.state.hold, None);
+        assert_eq!(hold(), None, "another callback: {moves}");
+        drop(handle);
+        test.shutdown().await;
+    }
+}
+
+#[tokio::test]
 async fn of_a_stopped_api_what_was_accepted_waits() {
     let data = tempfile::tempdir().unwrap();
     let (test, api, subscription) = started(&data).await;

@@ -9,17 +9,18 @@ use crate::{
     model::{
         ApiEvent, ApiId, ApiState, ApplicationEvent, ApplicationId, AttemptFailed, ConsumerStatus,
         Event, MessageEvent, SubscriptionCreated, SubscriptionEvent, SubscriptionFailed,
-        SubscriptionId, SubscriptionStatus, Timestamp,
+        SubscriptionId, SubscriptionStatus, SubscriptionUpdated, Timestamp,
     },
     projection::{
-        ProjectError, Projection, ReadRows, RowError, Rows,
+        ProjectError, Projection, ReadRows, Row, RowError, Rows,
         codec::{decode, encode, encode_named, id_key, pair_key, u64_at},
+        not_adopted,
     },
 };
 
 impl Projection for Subscriptions {
     const NAME: &'static str = "subscriptions";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     fn project(&self, rows: &mut Rows<'_>, recorded: &RecordedEvent) -> Result<(), ProjectError> {
         let (stream, now) = (recorded.stream, recorded.time);
@@ -47,6 +48,15 @@ impl Projection for Subscriptions {
             Event::Access(_) | Event::Job(_) | Event::Log(_) | Event::Unknown(_) => {}
         }
         Ok(())
+    }
+
+    /// Version 1 kept the pause that a former callback had asked for: until its time was past, or
+    /// another was asked for.
+    fn adopt(&self, version: u32, row: Row) -> Result<Option<Row>, ProjectError> {
+        if version == 1 {
+            return Ok(Some(row));
+        }
+        Err(not_adopted::<Self>(version))
     }
 }
 
@@ -139,9 +149,7 @@ fn of_subscription(
             card.created(created);
             Ok(())
         }
-        SubscriptionEvent::Updated(updated) => card.state(|state| {
-            state.definition = (*updated.subscription).clone();
-        }),
+        SubscriptionEvent::Updated(updated) => card.updated(updated),
         SubscriptionEvent::Accepted(_) | SubscriptionEvent::Resumed(_) => {
             card.status(SubscriptionStatus::Accepted)
         }
@@ -152,10 +160,7 @@ fn of_subscription(
         SubscriptionEvent::Paused(_) => card.status(SubscriptionStatus::Paused),
         SubscriptionEvent::Closed(_) => card.status(SubscriptionStatus::Closed),
         SubscriptionEvent::Failed(failed) => card.failed(failed),
-        SubscriptionEvent::Recovered(_) => card.state(|state| {
-            state.consumer_status = ConsumerStatus::Started;
-            state.failure_cause = None;
-        }),
+        SubscriptionEvent::Recovered(_) => card.recovered(),
         SubscriptionEvent::Held(held) => card.health(|health| {
             health.hold = Some(HoldRow {
                 until: held.until,
@@ -217,6 +222,28 @@ impl Card<'_, '_> {
             .put(id_key(b'h', id), encode(&SubscriptionHealth::default()));
     }
 
+    /// A pause that one callback asked for is not another's.
+    fn updated(&mut self, updated: &SubscriptionUpdated) -> Result<(), RowError> {
+        let url = &updated.subscription.configuration.callback_url;
+        let mut is_elsewhere = false;
+        self.state(|state| {
+            is_elsewhere = state.definition.configuration.callback_url != *url;
+            state.definition = (*updated.subscription).clone();
+        })?;
+        if is_elsewhere {
+            self.health(|health| health.hold = None)?;
+        }
+        Ok(())
+    }
+
+    fn recovered(&mut self) -> Result<(), RowError> {
+        self.state(|state| {
+            state.consumer_status = ConsumerStatus::Started;
+            state.failure_cause = None;
+        })?;
+        self.health(|health| health.hold = None)
+    }
+
     fn failed(&mut self, failed: &SubscriptionFailed) -> Result<(), RowError> {
         self.state(|state| {
             state.consumer_status = failed.consumer_status;
@@ -258,5 +285,21 @@ impl Card<'_, '_> {
             self.rows.put(key, encode(&health));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_version_1_are_taken_over_and_of_no_other() {
+        let row = Row {
+            key: vec![b's'],
+            value: Vec::new(),
+        };
+        let taken = Subscriptions.adopt(1, row.clone()).unwrap();
+        assert_eq!(taken.as_ref(), Some(&row));
+        assert!(Subscriptions.adopt(3, row).is_err());
     }
 }
