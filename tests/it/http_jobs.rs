@@ -9,7 +9,7 @@ use hooklog::{
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::gateway::Served;
+use crate::support::gateway::{Served, Still};
 
 struct World {
     served: Served,
@@ -105,6 +105,57 @@ async fn dead_letters_are_counted_then_redelivered_by_a_job_that_can_be_watched(
         .post(format!("{place}/_cancel"), json!({}))
         .await
         .problem(409);
+    world.served.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_job_is_answered_as_made_and_steered_while_its_view_is_behind() {
+    let data = tempfile::tempdir().unwrap();
+    let world = with_dead_letters(&data, 100).await;
+    let served = &world.served;
+    // What is redelivered waits, and appends nothing beside the job.
+    let subscription = world.subscription.parse().unwrap();
+    served.test.handle().pause(subscription).await.unwrap();
+    served.test.settle().await;
+    let still = Still::of(served.test.handle().jobs()).await;
+
+    let path = world.dead_letters("_redeliver");
+    let create = || {
+        let ask = served.ask("POST", &path).header("idempotency-key", "k-1");
+        ask.json(&json!({"filter": {}, "ratePerSecond": 1}))
+    };
+    let created = create().send_without_view().await;
+    assert_eq!(created.status, 202, "{created:?}");
+    let job = created.json();
+    assert_eq!(
+        (&job["status"], &job["total"]),
+        (&json!("running"), &json!(100))
+    );
+    assert_eq!(job.get("createdAt"), None, "{job}");
+    let place = created.header("location").unwrap();
+    let steer = async |step: &str| {
+        let ask = served.ask("POST", format!("{place}/{step}"));
+        let steered = ask.json(&json!({})).send_without_view().await;
+        assert_eq!(steered.status, 200, "{step} {steered:?}");
+        steered.json()["status"].clone()
+    };
+    assert_eq!(steer("_pause").await, "paused");
+    let again = create().send_without_view().await;
+    assert_eq!(again.status, 202, "{again:?}");
+    assert_eq!(again.header("idempotency-replayed"), Some("true"));
+    assert_eq!(
+        (&again.json()["id"], &again.json()["status"]),
+        (&job["id"], &json!("paused"))
+    );
+    assert_eq!(steer("_resume").await, "running");
+    assert_eq!(steer("_cancel").await, "cancelled");
+
+    still.release().await;
+    served.test.settle().await;
+    let jobs = served.get("/v1/jobs").await.json();
+    assert_eq!(jobs["jobs"].as_array().unwrap().len(), 1, "{jobs}");
+    assert_eq!(jobs["jobs"][0]["status"], "cancelled", "{jobs}");
+    assert!(jobs["jobs"][0]["createdAt"].is_string(), "{jobs}");
     world.served.shutdown().await;
 }
 

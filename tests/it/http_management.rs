@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use hooklog::testing::FakeAnswer;
 use serde_json::{Value, json};
 
-use crate::support::gateway::{Answer, Ask, Served};
+use crate::support::gateway::{Ask, Served, Still};
 
 /// An API named orders and a subscription to it; their ids.
 async fn with_orders(served: &Served) -> (String, String) {
@@ -32,29 +32,6 @@ fn keyed<'a>(served: &'a Served, api: &str, token: &str, body: &Value) -> Ask<'a
     let ask = served.ask("POST", format!("/v1/apis/{api}/messages"));
     let ask = ask.json(body).header("idempotency-key", "k-1");
     ask.token(Some(token))
-}
-
-/// Sends a change while the view of subscriptions stands still, and lets the time pass for which its
-/// answer waits for the view.
-async fn answered_without_view(served: &Served, ask: Ask<'_>) -> Answer {
-    let (handle, clock) = (served.test.handle(), served.test.clock());
-    // The view of keys is waited for as well, and has to get there before time passes.
-    let noted = handle.projection_changed("idempotency_keys", handle.log().head());
-    let mut sent = std::pin::pin!(ask.send());
-    tokio::select! {
-        answer = &mut sent => return answer,
-        _ = noted => {}
-    }
-    loop {
-        tokio::select! {
-            answer = &mut sent => return answer,
-            () = tokio::task::yield_now() => {
-                if let Some(wait) = clock.next_wake() {
-                    clock.advance(wait);
-                }
-            }
-        }
-    }
 }
 
 fn text(value: &Value) -> String {
@@ -328,18 +305,7 @@ async fn what_was_changed_is_answered_as_changed_while_the_view_is_behind() {
     let served = Served::start(data.path()).await;
     let (api, subscription) = with_orders(&served).await;
     served.test.settle().await;
-    // Whoever reads rows holds up those who write them.
-    let view = served.test.handle().subscriptions();
-    let (release, held) = std::sync::mpsc::channel::<()>();
-    let (reading, read) = tokio::sync::oneshot::channel();
-    let reader = tokio::task::spawn_blocking(move || {
-        view.read(|_| {
-            reading.send(()).unwrap();
-            let _ = held.recv();
-            Ok(())
-        })
-    });
-    read.await.unwrap();
+    let still = Still::of(served.test.handle().subscriptions()).await;
 
     let path = format!("/v1/apis/{api}/subscriptions");
     let body = json!({"configuration": {"callbackUrl": "https://example.com/new"}});
@@ -347,10 +313,10 @@ async fn what_was_changed_is_answered_as_changed_while_the_view_is_behind() {
         let ask = served.ask("POST", &path).json(&body);
         ask.header("idempotency-key", "k")
     };
-    let made = answered_without_view(&served, create()).await;
+    let made = create().send_without_view().await;
     assert_eq!(made.status, 201, "{made:?}");
     assert_eq!(made.json().get("health"), None, "{made:?}");
-    let again = answered_without_view(&served, create()).await;
+    let again = create().send_without_view().await;
     assert_eq!(again.status, 201, "{again:?}");
     assert_eq!(again.header("idempotency-replayed"), Some("true"));
     assert_eq!(again.json(), made.json());
@@ -358,12 +324,11 @@ async fn what_was_changed_is_answered_as_changed_while_the_view_is_behind() {
     let change =
         json!({"channel": "eu", "configuration": {"callbackUrl": "https://example.com/hook"}});
     let put = served.ask("PUT", &path).json(&change);
-    let changed = answered_without_view(&served, put).await;
+    let changed = put.send_without_view().await;
     assert_eq!(changed.status, 200, "{changed:?}");
     assert_eq!(changed.json()["channel"], "eu");
 
-    drop(release);
-    reader.await.unwrap().unwrap();
+    still.release().await;
     served.test.settle().await;
     let read = served.get(&path).await;
     assert_eq!(read.header("etag"), changed.header("etag"));

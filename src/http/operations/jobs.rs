@@ -16,7 +16,8 @@ use super::{
 use crate::{
     model::{
         ApiId, DeadLetterFilter, DeliveryId, Job, JobCounts, JobFailure, JobId, JobKind,
-        JobSelection, JobStatus, Permission, Position, SubscriptionId, Timestamp, TokenId,
+        JobSelection, JobState, JobStatus, Permission, Position, SubscriptionId, Timestamp,
+        TokenId,
     },
     projection::jobs::{JobFilter, JobRow},
     runtime::ControlError,
@@ -206,15 +207,17 @@ struct Shown {
     /// Why it could not go on.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
-    /// When it was created.
-    created_at: Timestamp,
-    /// When it last changed.
-    updated_at: Timestamp,
+    /// When it was created. Absent while the view of jobs is not up to date.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created_at: Option<Timestamp>,
+    /// When it last changed. Absent while the view of jobs is not up to date.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    updated_at: Option<Timestamp>,
 }
 
-impl From<JobRow> for Shown {
-    fn from(row: JobRow) -> Self {
-        let JobRow { state, .. } = row;
+/// One as it tells of itself: what the view alone knows is absent.
+impl From<JobState> for Shown {
+    fn from(state: JobState) -> Self {
         let job = state.job;
         Self {
             id: job.id,
@@ -228,8 +231,18 @@ impl From<JobRow> for Shown {
             counts: state.counts,
             failures: state.failures,
             reason: state.reason,
-            created_at: row.created_at,
-            updated_at: row.updated_at,
+            created_at: None,
+            updated_at: None,
+        }
+    }
+}
+
+impl From<JobRow> for Shown {
+    fn from(row: JobRow) -> Self {
+        Self {
+            created_at: Some(row.created_at),
+            updated_at: Some(row.updated_at),
+            ..row.state.into()
         }
     }
 }
@@ -297,18 +310,17 @@ async fn create(call: &Call, mut job: Job, dry_run: bool) -> Result<Reply, Probl
     job.by = Some(call.bearer()?.id);
     if let Some(id) = call.created_id(true).await? {
         job.id = JobId::from_uuid(id);
-        if let Ok(row) = call.handle().job(job.id).await {
-            return Ok(accepted(row)?.replayed());
+        if let Ok(shown) = shown(call, job.id).await {
+            return Ok(accepted(&shown)?.replayed());
         }
     }
     let created = call.handle().create_job(job).await?;
-    accepted(call.handle().job(created.job.id).await?)
+    accepted(&changed(call, created).await)
 }
 
-fn accepted(row: JobRow) -> Result<Reply, Problem> {
-    let shown = Shown::from(row);
+fn accepted(shown: &Shown) -> Result<Reply, Problem> {
     let location = format!("/v1/jobs/{}", shown.id);
-    Ok(Reply::json(202, &shown)?.header("location", location))
+    Ok(Reply::json(202, shown)?.header("location", location))
 }
 
 async fn list(call: &Call) -> Result<Reply, Problem> {
@@ -332,12 +344,40 @@ async fn list(call: &Call) -> Result<Reply, Problem> {
 }
 
 async fn read(call: &Call) -> Result<Reply, Problem> {
-    let row = call.handle().job(id(call)?).await?;
-    Reply::json(200, &Shown::from(row))
+    Reply::json(200, &shown(call, id(call)?).await?)
+}
+
+/// A job as the view shows it once it has seen everything that is in the log by now. While the view
+/// does not, one that is not over tells of itself; for one that is, the view is waited for.
+async fn shown(call: &Call, id: JobId) -> Result<Shown, Problem> {
+    if let Some(row) = in_view(call, id).await {
+        return Ok(row.into());
+    }
+    match call.handle().open_job_state(id) {
+        Some(state) => Ok(state.into()),
+        None => Ok(call.handle().job(id).await?.into()),
+    }
+}
+
+/// A job that was just changed, as [`shown`], or as the change made it: who made it is not told
+/// that it failed.
+async fn changed(call: &Call, state: JobState) -> Shown {
+    match in_view(call, state.job.id).await {
+        Some(row) => row.into(),
+        None => state.into(),
+    }
+}
+
+/// What the view shows of a job, if it is up to date.
+async fn in_view(call: &Call, id: JobId) -> Option<JobRow> {
+    let view = call.handle().jobs();
+    if !call.fresh(&view).await {
+        return None;
+    }
+    view.job(id).ok().flatten()
 }
 
 /// The job after a step, if the step was made.
-async fn after<T>(call: &Call, step: Result<T, ControlError>) -> Result<Reply, Problem> {
-    step?;
-    read(call).await
+async fn after(call: &Call, step: Result<JobState, ControlError>) -> Result<Reply, Problem> {
+    Reply::json(200, &changed(call, step?).await)
 }

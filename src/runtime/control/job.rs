@@ -5,7 +5,7 @@ use crate::{
     log::{ExpectedVersion, StreamId},
     model::{
         Invalid, Job, JobCancelled, JobCreated, JobEvent, JobId, JobPaused, JobResumed,
-        JobSelection, JobState, JobStatus,
+        JobSelection, JobState, JobStatus, Version,
     },
     projection::jobs::JobRow,
 };
@@ -28,8 +28,8 @@ impl Handle {
         let _steering = self.0.jobs.steering.lock().await;
         if job.id.is_nil() {
             job.id = JobId::from_moment(&self.0.clock.moment());
-        } else if let Some(row) = self.find_job(job.id).await? {
-            return Ok(row.state);
+        } else if let Some(state) = self.existing_job(job.id).await? {
+            return Ok(state);
         }
         job.as_of = self.log().head();
         job.total = self.count_selection(&job).await?;
@@ -55,6 +55,12 @@ impl Handle {
             ..job.clone()
         };
         self.count_selected(&now).await
+    }
+
+    /// A job that is running or paused, as it is by now, whatever its view shows; `None` for any
+    /// other.
+    pub fn open_job_state(&self, id: JobId) -> Option<JobState> {
+        self.0.jobs.state(id)
     }
 
     /// A job as it is by now.
@@ -110,7 +116,7 @@ impl Handle {
         advice: &'static str,
         event: JobEvent,
     ) -> Result<JobState, ControlError> {
-        let status = match self.0.jobs.state(id) {
+        let status = match self.open_job_state(id) {
             Some(open) => open.status,
             None => self.job(id).await?.state.status,
         };
@@ -120,7 +126,18 @@ impl Handle {
         self.append_job(id, event).await
     }
 
+    async fn existing_job(&self, id: JobId) -> Result<Option<JobState>, ControlError> {
+        if let Some(open) = self.open_job_state(id) {
+            return Ok(Some(open));
+        }
+        Ok(self.find_job(id).await?.map(|row| row.state))
+    }
+
     async fn find_job(&self, id: JobId) -> Result<Option<JobRow>, ControlError> {
+        // One without events does not exist: the view is not waited for to say so.
+        if self.log().stream_version(StreamId::job(id)) == Version::ZERO {
+            return Ok(None);
+        }
         Ok(self.caught_up(self.jobs()).await?.job(id)?)
     }
 

@@ -1,16 +1,21 @@
 //! A gateway that is served on a socket, and a client of it.
 
-use std::{net::TcpListener, sync::Arc, thread};
+use std::{
+    net::TcpListener,
+    sync::{Arc, mpsc},
+    thread,
+};
 
 use hooklog::{
     console::Console,
     http::{Gateway, Server, TimeLimits},
     model::{ApplicationId, Role, Token},
+    projection::{Projection, View, ViewError},
     testing::TestRuntime,
 };
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, task::JoinHandle};
 
 /// A served test runtime, with an admin's token.
 pub(crate) struct Served {
@@ -56,6 +61,34 @@ impl Answer {
         );
         assert!(!problem["detail"].as_str().unwrap().is_empty(), "{problem}");
         problem
+    }
+}
+
+/// A view that stands still: whoever reads rows holds up those who write them.
+pub(crate) struct Still {
+    held: mpsc::Sender<()>,
+    reader: JoinHandle<Result<(), ViewError>>,
+}
+
+impl Still {
+    pub(crate) async fn of<P: Projection>(view: View<P>) -> Self {
+        let (held, until) = mpsc::channel::<()>();
+        let (reading, read) = oneshot::channel();
+        let reader = tokio::task::spawn_blocking(move || {
+            view.read(|_| {
+                reading.send(()).unwrap();
+                let _ = until.recv();
+                Ok(())
+            })
+        });
+        read.await.unwrap();
+        Self { held, reader }
+    }
+
+    /// Lets it go on.
+    pub(crate) async fn release(self) {
+        drop(self.held);
+        self.reader.await.unwrap().unwrap();
     }
 }
 
@@ -211,6 +244,32 @@ impl Ask<'_> {
         let mut ask = self.header("content-type", content_type);
         ask.body = Some(body.into());
         ask
+    }
+
+    /// Sends a change while a view stands still, and lets the time pass for which its answer waits
+    /// for the view.
+    pub(crate) async fn send_without_view(self) -> Answer {
+        let served = self.served;
+        let (handle, clock) = (served.test.handle(), served.test.clock());
+        let noted = handle.projection_changed("idempotency_keys", handle.log().head());
+        let mut sent = std::pin::pin!(self.send());
+        tokio::select! {
+            answer = &mut sent => return answer,
+            _ = noted => {}
+        }
+        loop {
+            tokio::select! {
+                answer = &mut sent => return answer,
+                () = tokio::task::yield_now() => {
+                    // Other views are waited for as well, and have to get there before time passes.
+                    let wait = clock.next_wake();
+                    let behind = handle.projections().iter().filter(|view| view.lag.0 > 0).count();
+                    if let Some(wait) = wait.filter(|_| behind <= 1) {
+                        clock.advance(wait);
+                    }
+                }
+            }
+        }
     }
 
     pub(crate) async fn send(self) -> Answer {
