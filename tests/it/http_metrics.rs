@@ -311,6 +311,43 @@ async fn a_series_shows_what_happened_when() {
 }
 
 #[tokio::test]
+async fn a_step_whose_figures_are_no_longer_kept_is_refused_and_the_usual_one_is_kept() {
+    let data = tempfile::tempdir().unwrap();
+    let served = start(data.path()).await;
+    let (api, subscription) = subscribed(&served).await;
+    let begin = served.test.handle().now();
+    let ask = async |query: String| served.get(format!("/v1/metrics/series?{query}")).await;
+    deliver(&served, api, &[200]).await;
+    served.test.clock().advance(Duration::from_secs(10));
+    let seconds = ask(format!("from={begin}&step=1")).await.json();
+    assert_eq!(seconds["points"][0]["delivered"], 1, "{seconds}");
+
+    served.test.clock().advance(Duration::from_hours(2));
+    let refused = ask(format!("from={begin}&step=1")).await.problem(422);
+    let error = &refused["errors"][0];
+    assert_eq!(error["pointer"], "?step", "{refused}");
+    let reason = error.to_string();
+    assert!(reason.contains("seconds are kept for 1 h"), "{reason}");
+    assert!(reason.contains("multiple of 60 "), "{reason}");
+    let minutes = ask(format!("from={begin}&step=60")).await.json();
+    assert_eq!(minutes["points"][0]["delivered"], 1, "{minutes}");
+    let to = begin.plus(Duration::from_mins(10));
+    let usual = ask(format!("from={begin}&to={to}")).await.json();
+    assert_eq!(usual["stepSeconds"], 60, "{usual}");
+    assert_eq!(usual["points"][0]["delivered"], 1, "{usual}");
+
+    served.test.clock().advance(Duration::from_hours(24));
+    let of = format!("subscription={subscription}&from={begin}");
+    let refused = ask(format!("{of}&step=60")).await.problem(422);
+    let reason = refused["errors"][0].to_string();
+    assert!(reason.contains("multiple of 3600 "), "{reason}");
+    let usual = ask(of).await.json();
+    assert_eq!(usual["stepSeconds"], 3_600, "{usual}");
+    assert_eq!(usual["points"][0]["delivered"], 1, "{usual}");
+    served.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_series_that_cannot_be_is_refused() {
     let data = tempfile::tempdir().unwrap();
     let served = start(data.path()).await;

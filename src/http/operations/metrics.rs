@@ -10,7 +10,7 @@ use super::super::{
     call::Call,
     exposition::{self, Figures},
     operation::{Content, Gate, Operation, schema},
-    problem::Problem,
+    problem::{Problem, as_query},
     reply::Reply,
 };
 use crate::{
@@ -55,8 +55,10 @@ struct SeriesParameters {
     from: Option<Timestamp>,
     /// The first time that is not. Default now.
     to: Option<Timestamp>,
-    /// Seconds from one point to the next; whole minutes of a subscription. Default: as gives at
-    /// most 200 points.
+    /// Seconds from one point to the next; whole minutes of a subscription. Seconds are kept for an
+    /// hour, minutes for seven days (of a subscription for one), hours for longer: a step whose figures
+    /// are no longer kept back to `from` is refused. Default: the shortest round one that is kept and
+    /// gives at most 200 points.
     #[schemars(range(min = 1))]
     step: Option<u64>,
 }
@@ -218,7 +220,8 @@ async fn log_bytes(call: &Call) -> Result<u64, Problem> {
 async fn series(call: &Call) -> Result<Reply, Problem> {
     let parameters: SeriesParameters = call.query()?;
     let scope = scope(call, &parameters).await?;
-    let to = parameters.to.unwrap_or_else(|| call.handle().now());
+    let now = call.handle().now();
+    let to = parameters.to.unwrap_or(now);
     let hour_before = || to.minus(Duration::from_hours(1));
     let from = parameters.from.unwrap_or_else(hour_before);
     if from >= to {
@@ -227,13 +230,14 @@ async fn series(call: &Call) -> Result<Reply, Problem> {
     }
     let step = parameters
         .step
-        .unwrap_or_else(|| default_step(scope, to.since(from)));
+        .unwrap_or_else(|| default_step(scope, from, to, now));
     let query = SeriesQuery {
         scope,
         from,
         to,
         step: Duration::from_secs(step),
     };
+    query.check_kept(now).map_err(as_query)?;
     let view = call.handle().metrics();
     call.fresh(&view).await;
     let series = view.series(&query)?;
@@ -264,13 +268,23 @@ async fn scope(call: &Call, parameters: &SeriesParameters) -> Result<Scope, Prob
         .ok_or_else(|| Problem::not_found(format!("subscription {id}")))
 }
 
-/// The shortest round step that gives at most 200 points, as fine as figures of the scope are kept.
-fn default_step(scope: Scope, range: Duration) -> u64 {
+/// The shortest round step that gives at most 200 points, of figures that are kept of the scope as
+/// far back as the range begins.
+fn default_step(scope: Scope, from: Timestamp, to: Timestamp, now: Timestamp) -> u64 {
     const POINTS: u64 = 200;
     const STEPS: [u64; 9] = [1, 5, 20, 60, 300, 1_800, 3_600, 21_600, 86_400];
-    let is_kept = |step: u64| step >= 60 || !matches!(scope, Scope::Subscription(_));
+    let is_kept = |step: u64| {
+        let step = Duration::from_secs(step);
+        let query = SeriesQuery {
+            scope,
+            from,
+            to,
+            step,
+        };
+        query.check_kept(now).is_ok()
+    };
     let mut fitting = STEPS
         .into_iter()
-        .filter(|step| is_kept(*step) && range.as_secs() <= step * POINTS);
+        .filter(|step| to.since(from).as_secs() <= step * POINTS && is_kept(*step));
     fitting.next().unwrap_or(86_400)
 }

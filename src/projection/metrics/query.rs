@@ -47,6 +47,14 @@ impl Resolution {
         }))
     }
 
+    const fn unit(self) -> &'static str {
+        match self {
+            Self::Second => "seconds",
+            Self::Minute => "minutes",
+            Self::Hour => "hours",
+        }
+    }
+
     const fn seconds(self) -> i64 {
         match self {
             Self::Second => 1,
@@ -95,6 +103,34 @@ pub struct SeriesQuery {
     pub step: Duration,
 }
 
+impl SeriesQuery {
+    /// Refuses a step whose buckets are, at this time, no longer kept as far back as the range
+    /// begins, where those of a longer step are kept for longer.
+    pub fn check_kept(&self, now: Timestamp) -> Result<(), Invalid> {
+        /// Between who asks and this check some time passes.
+        const ON_THE_WAY: Duration = Duration::from_secs(60);
+        let resolution = resolution_for(self)?;
+        let back = now.since(self.from).saturating_sub(ON_THE_WAY);
+        let reaches = |of: Resolution| {
+            let kept = of.kept(self.scope);
+            of == Resolution::Hour || kept.is_some_and(|kept| back <= kept)
+        };
+        let mut longer = Resolution::ALL.into_iter().filter(|of| *of > resolution);
+        let Some(longer) = longer.find(|of| !reaches(resolution) && reaches(*of)) else {
+            return Ok(());
+        };
+        let kept = resolution.kept(self.scope).unwrap_or_default();
+        let reason = format!(
+            "is {}: {} are kept for {} h, and the range begins before; take a multiple of {} or begin later",
+            self.step.as_secs(),
+            resolution.unit(),
+            kept.as_secs() / 3_600,
+            longer.width().as_secs(),
+        );
+        Err(Invalid::one("/step", reason))
+    }
+}
+
 /// One point of a series.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SeriesPoint {
@@ -128,7 +164,8 @@ impl View<Metrics> {
     }
 
     /// A series for a chart, added up from the coarsest resolution that fits into `step`. Points
-    /// begin at multiples of `step` since 1970.
+    /// begin at multiples of `step` since 1970. What is no longer kept is left out; see
+    /// [`SeriesQuery::check_kept`].
     ///
     /// # Errors
     /// [`ViewError::Query`] when the step is no whole number of seconds, or of minutes where the
@@ -168,8 +205,8 @@ fn resolution_for(query: &SeriesQuery) -> Result<Resolution, Invalid> {
     });
     let Some(resolution) = fits.next() else {
         let unit = match query.scope {
-            Scope::Subscription(_) => "minutes",
-            Scope::All | Scope::Api(_) => "seconds",
+            Scope::Subscription(_) => Resolution::Minute.unit(),
+            Scope::All | Scope::Api(_) => Resolution::Second.unit(),
         };
         return Err(Invalid::one(
             "/step",
