@@ -18,7 +18,7 @@ use crate::{
     subscription::SubscriptionState,
 };
 
-/// Most events of a subscription that are looked at.
+/// Most events of a subscription that are looked at, but for those that the webhook log names.
 const EVENTS_MAX: usize = 100_000;
 /// What is read at a time: few events where each holds a mebibyte.
 const PAGE: ReadLimit = ReadLimit {
@@ -40,6 +40,8 @@ pub enum Standing {
     Filtered,
     /// It is still to be delivered.
     Pending,
+    /// What became of it cannot be told; why, and how it is found, is.
+    Unknown,
 }
 
 /// One thing that happened on the way.
@@ -87,13 +89,24 @@ impl Handle {
         message: MessageId,
         subscription: SubscriptionId,
     ) -> Result<Explanation, ControlError> {
+        self.explain_within(message, subscription, EVENTS_MAX).await
+    }
+
+    async fn explain_within(
+        &self,
+        message: MessageId,
+        subscription: SubscriptionId,
+        events_max: usize,
+    ) -> Result<Explanation, ControlError> {
         let view = self.caught_up(self.subscriptions()).await?;
         let row = view.subscription(subscription)?;
         let row = row.ok_or(ControlError::UnknownSubscription(subscription))?;
         let api = self.api(row.state.definition.api)?;
         let published = self.find_message(&api, message, subscription).await?;
         // Before the events: what it does not know of yet, they tell.
-        let state = match self.inspect(subscription).await {
+        let inspected = self.inspect(subscription).await;
+        let is_live = inspected.is_ok();
+        let state = match inspected {
             Ok(inspection) => inspection.state,
             // It is over: what stands in the view is all there is.
             Err(_) => SubscriptionState {
@@ -106,11 +119,12 @@ impl Handle {
         let now = Now {
             api: &api,
             state: &state,
+            is_live,
             at: self.now(),
         };
         let mut account = Account::begin(&published, now);
-        let is_cut = self.read_into(&mut account, subscription).await?;
-        Ok(account.end(is_cut))
+        let looked_at = self.read_into(&mut account, events_max).await?;
+        Ok(account.end(looked_at))
     }
 
     /// Finds a message by its id. The ids that the gateway gives begin with their time, so it is
@@ -144,7 +158,7 @@ impl Handle {
         let mut after = self.version_before(stream, first).await?;
         let last = time.plus(NEAR);
         loop {
-            let events = self.read_on(stream, after).await?;
+            let events = self.read_on(stream, after, PAGE).await?;
             let is_it = |event: &&Arc<RecordedEvent>| published(event).is_some_and(|p| p.id == id);
             if let Some(found) = events.iter().find(is_it) {
                 return Ok(Arc::clone(found));
@@ -162,46 +176,99 @@ impl Handle {
         &self,
         stream: StreamId,
         mut after: Version,
+        limit: ReadLimit,
     ) -> Result<Vec<Arc<RecordedEvent>>, ReadError> {
         let log = &self.0.log;
         loop {
-            match log.read_stream_async(stream, after, PAGE).await {
+            match log.read_stream_async(stream, after, limit).await {
                 Ok(events) => return Ok(events),
                 Err(error) => after = error.stream_goes_on_after().ok_or(error)?,
             }
         }
     }
 
-    /// Takes in the events of a subscription behind the message. True when there are more than are
-    /// looked at.
+    /// Takes in the events of the subscription behind the message.
     async fn read_into(
         &self,
         account: &mut Account<'_>,
-        id: SubscriptionId,
-    ) -> Result<bool, ControlError> {
-        let stream = StreamId::subscription(id);
-        let position = account.message.position;
+        events_max: usize,
+    ) -> Result<LookedAt, ControlError> {
+        let stream = StreamId::subscription(account.now.state.id);
+        let until = self.0.log.stream_version(stream);
+        let mut position = account.message.position;
         let mut after = self.version_before(stream, position).await?;
-        let mut looked_at = 0;
-        while looked_at < EVENTS_MAX {
-            let events = self.read_on(stream, after).await?;
-            let Some(last) = events.last() else {
-                return Ok(false);
+        let mut left = events_max;
+        while left > 0 {
+            let limit = ReadLimit {
+                events: PAGE.events.min(left),
+                ..PAGE
             };
-            after = last.version;
-            looked_at += events.len();
+            let events = self.read_on(stream, after, limit).await?;
+            let Some(last) = events.last() else {
+                return Ok(LookedAt::All);
+            };
+            (after, position) = (last.version, last.position);
+            left = left.saturating_sub(events.len());
             for event in &events {
                 account.take(event);
             }
         }
+        if after >= until {
+            return Ok(LookedAt::All);
+        }
+        Ok(if self.read_logged(account, position).await? {
+            LookedAt::AllThatDecide
+        } else {
+            LookedAt::UpTo(position)
+        })
+    }
+
+    /// Takes in the events behind a position that the webhook log names: those that decide are
+    /// among them. False when it does not tell.
+    async fn read_logged(
+        &self,
+        account: &mut Account<'_>,
+        after: Position,
+    ) -> Result<bool, ControlError> {
+        let Some(message) = published(account.message) else {
+            return Ok(false);
+        };
+        let Ok(view) = self.caught_up(self.deliveries()).await else {
+            return Ok(false);
+        };
+        let delivery = DeliveryId::of(message.id, account.now.state.id);
+        let Some(row) = view.delivery(delivery)? else {
+            // Whatever had come of a message that the sample took would have made an entry.
+            return Ok(message.sampled);
+        };
+        for position in row.events.iter().filter(|position| *position > after) {
+            // What is gone or damaged may have decided.
+            let Ok(Some(event)) = self.0.log.get_async(position).await else {
+                return Ok(false);
+            };
+            account.take(&event);
+        }
         Ok(true)
     }
+}
+
+/// Which events of a subscription behind a message were looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LookedAt {
+    /// All.
+    All,
+    /// As many as are read, and all others that have a say in the message's fate.
+    AllThatDecide,
+    /// As many as are read, the last of them here.
+    UpTo(Position),
 }
 
 /// What is so now.
 struct Now<'a> {
     api: &'a Api,
     state: &'a SubscriptionState,
+    /// Whether the subscription itself told of its state: then it knows what is open.
+    is_live: bool,
     at: Timestamp,
 }
 
@@ -251,13 +318,10 @@ impl<'a> Account<'a> {
         }
     }
 
-    fn end(self, is_cut: bool) -> Explanation {
+    fn end(self, looked_at: LookedAt) -> Explanation {
         let message = self.message;
         let id = published(message).map_or(MessageId::nil(), |published| published.id);
-        let (standing, because) = match self.standing {
-            Some(standing) => (standing, self.because),
-            None => waits(message, &self.now),
-        };
+        let (standing, because) = self.fate(looked_at);
         Explanation {
             message: MessageRef {
                 version: message.version,
@@ -269,9 +333,42 @@ impl<'a> Account<'a> {
             standing,
             because,
             steps: self.steps,
-            is_cut,
+            is_cut: looked_at != LookedAt::All,
         }
     }
+
+    fn fate(&self, looked_at: LookedAt) -> (Standing, String) {
+        let found = self
+            .standing
+            .map(|standing| (standing, self.because.clone()));
+        let LookedAt::UpTo(position) = looked_at else {
+            return found.unwrap_or_else(|| waits(self.message, &self.now));
+        };
+        let Now { state, is_live, .. } = self.now;
+        let version = self.message.version;
+        if is_live && (state.open.contains_key(&version) || !state.is_seen(version)) {
+            return waits(self.message, &self.now);
+        }
+        match found {
+            // So it is, whatever was asked for since.
+            Some(delivered @ (Standing::Delivered, _)) => delivered,
+            found => (Standing::Unknown, further(state.id, found, position)),
+        }
+    }
+}
+
+/// That what decides may stand further behind, and how it is found.
+fn further(id: SubscriptionId, found: Option<(Standing, String)>, position: Position) -> String {
+    let so_far = found.map_or_else(
+        || "what became of it".to_owned(),
+        |(_, because)| format!("at first {because}; what was made of it since"),
+    );
+    format!(
+        "unknown: {so_far} would stand behind more events than are looked at; find it with \
+         `hooklog events read --stream {} --from {}`",
+        StreamId::subscription(id),
+        position.next(),
+    )
 }
 
 fn step(event: &RecordedEvent, text: String) -> Step {
@@ -314,6 +411,10 @@ fn of_event(event: &RecordedEvent, message: &RecordedEvent, now: &Now<'_>) -> Op
     let version = message.version;
     let is_it = |other: &MessageRef| other.version == version;
     match event {
+        SubscriptionEvent::Created(e) if version <= e.cursor => Some(Told::reaching(
+            Standing::Filtered,
+            "not for this subscription: it was accepted before the subscription begins",
+        )),
         SubscriptionEvent::Filtered(e) if (e.first..=e.last).contains(&version) => Some(
             Told::reaching(Standing::Filtered, why_filtered(e.reason, message, now)),
         ),
@@ -402,8 +503,9 @@ fn waits(message: &RecordedEvent, now: &Now<'_>) -> (Standing, String) {
     let (state, version) = (now.state, message.version);
     let open = state.open.get(&version);
     if open.is_none() && state.is_seen(version) {
-        let text = "not for this subscription: it was accepted before the subscription begins";
-        return (Standing::Filtered, text.to_owned());
+        let text = "unknown: no event tells what became of it, which may be about to be written, \
+                    no longer be in the log, or be damaged; ask again, then run `hooklog verify`";
+        return (Standing::Unknown, text.to_owned());
     }
     let why = why_not_now(state, now)
         .or_else(|| {
@@ -457,5 +559,123 @@ fn before(state: &SubscriptionState, version: Version) -> String {
     match others {
         0 => "it is the next to be sent".to_owned(),
         others => format!("up to {others} messages are before it"),
+    }
+}
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use super::*;
+    use crate::{
+        model::{ApiId, KeepFailures, Message, Sampling},
+        testing::{FakeAnswer, TestRuntime},
+    };
+
+    /// As many events as are looked at.
+    const FEW: usize = 4;
+
+    /// A message whose first call failed, and others that were delivered meanwhile.
+    struct World {
+        _data: tempfile::TempDir,
+        test: TestRuntime,
+        api: ApiId,
+        subscription: SubscriptionId,
+        late: MessageId,
+    }
+
+    impl World {
+        async fn of(api: Api) -> Self {
+            let data = tempfile::tempdir().unwrap();
+            let test = TestRuntime::start(data.path(), 1).await.unwrap();
+            let handle = test.handle();
+            let api = handle.create_api(api).await.unwrap().id;
+            let to = Subscription::to("https://example.com/hook").unwrap();
+            let subscription = handle.subscribe(api, to).await.unwrap().id;
+            let mut failed = false;
+            test.transport().answer(move |call| {
+                let fails = !failed && call.message.content.as_ref() == b"late";
+                failed |= fails;
+                FakeAnswer::Status(if fails { 503 } else { 204 })
+            });
+            let late = handle.publish(api, Message::text("late")).await.unwrap();
+            test.settle().await;
+            let world = Self {
+                _data: data,
+                late: late.id(),
+                test,
+                api,
+                subscription,
+            };
+            world.deliver_others().await;
+            world
+        }
+
+        async fn deliver_others(&self) {
+            let others = vec![Message::text("other"); 2 * FEW];
+            let handle = self.test.handle();
+            handle.publish_batch(self.api, others).await.unwrap();
+            self.test.settle().await;
+        }
+
+        async fn retry(&self) {
+            self.test.run_until_idle(Duration::from_hours(1)).await;
+        }
+
+        async fn told(&self, subscription: SubscriptionId, events_max: usize) -> Explanation {
+            let handle = self.test.handle();
+            let told = handle.explain_within(self.late, subscription, events_max);
+            told.await.unwrap()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_fate_behind_more_events_than_are_looked_at_is_found_by_the_webhook_log() {
+        let world = World::of(Api::named("orders")).await;
+        let id = world.subscription;
+        let waiting = world.told(id, FEW).await;
+        assert_eq!(waiting.standing, Standing::Pending, "{waiting:?}");
+        assert!(waiting.because.contains("due at"), "{waiting:?}");
+        world.retry().await;
+        let cut = world.told(id, FEW).await;
+        let whole = world.told(id, EVENTS_MAX).await;
+        assert_eq!(whole.standing, Standing::Delivered, "{whole:?}");
+        assert!(cut.is_cut && !whole.is_cut);
+        let is_cut = whole.is_cut;
+        assert_eq!(Explanation { is_cut, ..cut }, whole);
+        world.test.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn a_fate_that_is_out_of_sight_is_unknown_and_how_to_find_it_is_told() {
+        let mut api = Api::named("orders");
+        api.analytics.sampling = Sampling::Probability(0.0);
+        api.analytics.keep_failures = KeepFailures(false);
+        let world = World::of(api).await;
+        let id = world.subscription;
+        assert_eq!(world.told(id, FEW).await.standing, Standing::Pending);
+        world.retry().await;
+        let told = world.told(id, FEW).await;
+        assert_eq!(told.standing, Standing::Unknown, "{told:?}");
+        let advice = format!("hooklog events read --stream subscription/{id} --from ");
+        assert!(told.because.contains(&advice), "{told:?}");
+        world.test.handle().close(id).await.unwrap();
+        world.test.settle().await;
+        assert_eq!(world.told(id, FEW).await.standing, Standing::Unknown);
+        let whole = world.told(id, EVENTS_MAX).await;
+        assert_eq!(whole.standing, Standing::Delivered, "{whole:?}");
+        world.test.shutdown().await;
+    }
+
+    #[tokio::test]
+    async fn what_was_accepted_before_a_subscription_begins_is_told_however_much_follows() {
+        let world = World::of(Api::named("orders")).await;
+        let to = Subscription::to("https://example.com/second").unwrap();
+        let second = world.test.handle().subscribe(world.api, to).await.unwrap();
+        world.deliver_others().await;
+        for events_max in [FEW, EVENTS_MAX] {
+            let told = world.told(second.id, events_max).await;
+            assert_eq!(told.standing, Standing::Filtered, "{told:?}");
+            assert!(told.because.contains("before the subscription begins"));
+        }
+        world.test.shutdown().await;
     }
 }
