@@ -379,11 +379,13 @@ fn tail(args: &TailArgs, output: &mut Output) -> Result<(), CliError> {
         .query("limit", Some(TAIL_ROWS))
         .send()?
         .parse()?;
-    let mut after = first.deliveries.first().map(|row| row.ordinal);
+    // By their first events: ordinals are counted anew when the log is cut.
+    let opened = |row: &DeliveryRow| row.events.first();
+    let mut after = first.deliveries.first().and_then(opened);
     tell(&first.deliveries, &known, output)?;
     let changes = client.get(&["v1", "projections", "deliveries", "stream"]);
     changes.follow(async |_| {
-        let is_new = |row: &DeliveryRow| after.is_none_or(|after| row.ordinal > after);
+        let is_new = |row: &DeliveryRow| opened(row) > after;
         let rows = newer(is_new, async |cursor| {
             let page = ask.clone().query("cursor", cursor);
             let page = page.query("limit", Some(TAIL_PAGE)).answer().await?;
@@ -394,7 +396,7 @@ fn tail(args: &TailArgs, output: &mut Output) -> Result<(), CliError> {
             })
         });
         let rows = rows.await?;
-        after = rows.first().map(|row| row.ordinal).or(after);
+        after = rows.first().and_then(opened).or(after);
         tell(&rows, &known, output)
     })
 }

@@ -11,7 +11,7 @@ use hooklog::{
     },
     projection::{
         Phase, ProjectError, Projection, ReadRows, Row, Rows, View,
-        deliveries::DeliveryQuery,
+        deliveries::{Cursor, DeliveryPage, DeliveryQuery},
         idempotency_keys::IdempotencyKeys,
         metrics::{Counter, Scope},
     },
@@ -257,6 +257,37 @@ async fn what_is_old_and_dealt_with_goes_and_everything_else_stands() {
     let replayed = hooklog(&["replay", "--until", "3"]);
     let said = String::from_utf8_lossy(&replayed.stderr).into_owned();
     assert!(said.contains("retention has cut the log"), "{said}");
+}
+
+#[tokio::test]
+async fn a_page_goes_on_where_the_one_before_ended_though_the_log_was_cut_between() {
+    let data = tempfile::tempdir().unwrap();
+    let world = with_history(data.path(), on_demand).await;
+    world.publish(10).await;
+    let handle = world.handle();
+    let list = |cursor: Option<Cursor>, limit| {
+        let newest = DeliveryQuery::newest(world.api, limit);
+        let query = DeliveryQuery { cursor, ..newest };
+        handle.deliveries().list(&query).unwrap()
+    };
+    let ids = |page: &DeliveryPage| page.deliveries.iter().map(|row| row.id).collect::<Vec<_>>();
+    let (newest, nearly_all) = (list(None, 10), list(None, 115));
+    assert!(newest.next.is_some() && nearly_all.next.is_some());
+
+    handle.apply_retention().await.unwrap();
+    let left = list(None, 1_000);
+    assert_eq!(left.deliveries.len(), 60);
+    assert_eq!(ids(&left)[..10], ids(&newest));
+    let ordinal = |page: &DeliveryPage| page.deliveries[0].ordinal;
+    assert!(ordinal(&left) < ordinal(&newest), "they are counted anew");
+
+    let second = list(newest.next.clone(), 10);
+    assert_eq!(ids(&second), ids(&left)[10..20]);
+    let rest = list(second.next, 1_000);
+    assert_eq!(ids(&rest), ids(&left)[20..]);
+    let gone = list(nearly_all.next, 1_000);
+    assert!(gone.deliveries.is_empty() && gone.next.is_none());
+    world.test.shutdown().await;
 }
 
 #[tokio::test]

@@ -49,7 +49,8 @@ impl Projection for Deliveries {
         Ok(())
     }
 
-    /// Whose a subscription is, and what an API's log keeps. Ordinals begin anew.
+    /// Whose a subscription is, and what an API's log keeps. Ordinals begin anew; cursors do not
+    /// rely on them.
     fn carry(&self, mut row: Row) -> Option<Row> {
         match row.key.first() {
             Some(b's') => Some(row),

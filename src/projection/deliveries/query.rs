@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::{
     Cursor, Deliveries, DeliveryOutcome, DeliveryRow, blocks,
+    cursor::RowPlace,
     index::{self, Term},
     project::ApiSettings,
     stored,
@@ -226,7 +227,10 @@ pub(in crate::projection) fn list(
     }
     let given = ApiSettings::read(rows, query.api)?.deliveries;
     let below = match &query.cursor {
-        Some(cursor) => cursor.resolve(query.api)?.min(given),
+        Some(cursor) => {
+            let place = cursor.resolve_delivery(query.api)?;
+            ordinal_now(rows, query.api, place, given)?
+        }
         None => given,
     };
     let mut page = Page {
@@ -234,7 +238,7 @@ pub(in crate::projection) fn list(
         query,
         found: Vec::with_capacity(query.limit.min(64)),
         examined: 0,
-        lowest: below,
+        lowest: None,
     };
     match query.filter.message {
         Some(message) => page.of_message(message, below)?,
@@ -243,13 +247,47 @@ pub(in crate::projection) fn list(
     Ok(page.finish())
 }
 
+/// The ordinal that a delivery has now, or the first one behind it has if it is gone. A look at the
+/// ordinal that it had is enough, but where rows were built again on a cut log, which counts anew.
+fn ordinal_now(
+    rows: &dyn ReadRows,
+    api: ApiId,
+    place: RowPlace,
+    given: u64,
+) -> Result<u64, RowError> {
+    let opened = |ordinal: u64| {
+        let row = blocks::row_at(rows, api, ordinal)?;
+        Ok::<_, RowError>(row.map(|row| place_of(&row).opened))
+    };
+    if opened(place.ordinal)? == Some(place.opened) {
+        return Ok(place.ordinal);
+    }
+    let (mut low, mut high) = (0, given);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if opened(middle)? < Some(place.opened) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    Ok(low)
+}
+
+fn place_of(row: &DeliveryRow) -> RowPlace {
+    RowPlace {
+        opened: row.events.first().unwrap_or_default(),
+        ordinal: row.ordinal,
+    }
+}
+
 struct Page<'a> {
     rows: &'a dyn ReadRows,
     query: &'a DeliveryQuery,
     found: Vec<DeliveryRow>,
-    /// How many rows were looked at, and the ordinal of the last of them.
+    /// How many rows were looked at, and where the last of them stands.
     examined: usize,
-    lowest: u64,
+    lowest: Option<RowPlace>,
 }
 
 impl Page<'_> {
@@ -264,7 +302,7 @@ impl Page<'_> {
 
     fn take(&mut self, row: DeliveryRow) {
         self.examined += 1;
-        self.lowest = row.ordinal;
+        self.lowest = Some(place_of(&row));
         if self.query.filter.holds(&row) {
             self.found.push(row);
         }
@@ -273,12 +311,12 @@ impl Page<'_> {
     fn finish(mut self) -> DeliveryPage {
         let below = if self.is_full() {
             self.found.truncate(self.query.limit);
-            self.found.last().map(|row| row.ordinal)
+            self.found.last().map(place_of)
         } else {
-            self.is_done().then_some(self.lowest)
+            self.lowest.filter(|_| self.is_done())
         };
         DeliveryPage {
-            next: below.map(|below| Cursor::below(self.query.api, below)),
+            next: below.map(|below| Cursor::below_delivery(self.query.api, below)),
             deliveries: self.found,
         }
     }

@@ -98,6 +98,11 @@ impl LoggedPositions {
         self.last.push(position);
     }
 
+    /// The position of the first of them: that which opened the delivery.
+    pub fn first(&self) -> Option<Position> {
+        self.first.first().copied()
+    }
+
     /// The positions that are kept, lowest first.
     pub fn iter(&self) -> impl Iterator<Item = Position> + '_ {
         self.first.iter().chain(&self.last).copied()
@@ -115,7 +120,8 @@ impl LoggedPositions {
 pub struct DeliveryRow {
     /// Its identity.
     pub id: DeliveryId,
-    /// Its place among its API's deliveries, from 0, in the order of their first outcomes.
+    /// Its place among its API's deliveries, from 0, in the order of their first outcomes. They are
+    /// counted anew when the log is cut.
     pub ordinal: u64,
     /// The API.
     pub api: ApiId,
@@ -182,6 +188,7 @@ mod tests {
         let kept: Vec<_> = positions.iter().map(Position::get).collect();
         assert_eq!(kept.len() as u64 + positions.left_out(), 1_000);
         assert_eq!((kept[0], kept[63]), (1, 64));
+        assert_eq!(positions.first(), Some(Position::new(1)));
         assert_eq!((kept[64], kept[255]), (809, 1_000));
     }
 }
