@@ -339,14 +339,18 @@ impl Generator {
         let status = [200, 201, 202, 204][self.pick(4)];
         let attempt = self.call(index, &delivery, status);
         self.record(self.stream(index), AttemptSucceeded { attempt });
-        if std::mem::take(&mut self.subscriptions[index].circuit_open) {
-            self.record(self.stream(index), CircuitClosed {});
-        }
+        self.close_circuit(index);
         delivery.status = status;
         delivery.error = None;
         let state = &mut self.subscriptions[index];
         state.dead.retain(|dead| dead.message != delivery.message);
         state.done.push(delivery);
+    }
+
+    fn close_circuit(&mut self, index: usize) {
+        if std::mem::take(&mut self.subscriptions[index].circuit_open) {
+            self.record(self.stream(index), CircuitClosed {});
+        }
     }
 
     fn fail(&mut self, index: usize, mut delivery: OpenDelivery) {
@@ -356,11 +360,14 @@ impl Generator {
             AttemptError::new(class, "made up")
         });
         let attempt = self.call(index, &delivery, status);
+        let probe = attempt.probe;
         delivery.status = status;
         delivery.error.clone_from(&error);
         self.record(self.stream(index), AttemptFailed { attempt, error });
         match status {
             400 | 404 => self.give_up(index, delivery, DeadLetterReason::Refused),
+            // The callback is still down: a probe leaves the plan as it was.
+            _ if probe => self.subscriptions[index].open.push(delivery),
             _ if delivery.attempts >= 4 => {
                 self.give_up(index, delivery, DeadLetterReason::AttemptsSpent);
             }
@@ -538,6 +545,7 @@ impl Generator {
         }
         if std::mem::take(&mut state.failed) {
             self.record(stream, SubscriptionRecovered {});
+            self.close_circuit(index);
         } else if std::mem::take(&mut state.paused) {
             self.record(stream, SubscriptionResumed {});
         } else if self.one_in(2) {
@@ -546,8 +554,21 @@ impl Generator {
         } else if self.one_in(400) {
             self.close(index);
         } else if self.one_in(3) {
-            let subscription = Box::new(self.subscriptions[index].definition.clone());
-            self.record(stream, SubscriptionUpdated { subscription });
+            self.update(index);
+        }
+    }
+
+    /// Mostly with another callback, of which nothing is known.
+    fn update(&mut self, index: usize) {
+        let url = format!("https://receiver-{}.example.com/hook", self.pick(4));
+        let url: CallbackUrl = url.parse().expect("a good URL");
+        let definition = &mut self.subscriptions[index].definition;
+        let before = definition.configuration.callback_url.replace(url);
+        let is_another = definition.configuration.callback_url != before;
+        let subscription = Box::new(definition.clone());
+        self.record(self.stream(index), SubscriptionUpdated { subscription });
+        if is_another {
+            self.close_circuit(index);
         }
     }
 

@@ -1,29 +1,35 @@
 //! Metrics, dead letters and subscriptions against the plainest sums.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
 
 use hooklog::{
     clock::SystemClock,
-    log::RecordedEvent,
+    log::{RecordedEvent, StreamId},
     model::{
-        ApiId, ConsumerStatus, DiscardReason, MessageId, Position, SubscriptionClosed,
-        SubscriptionEvent, SubscriptionId, SubscriptionStatus, Timestamp,
+        ApiId, AttemptFailed, AttemptNumber, AttemptRecord, AttemptSucceeded, ConsumerStatus,
+        DeliveryDiscarded, DiscardReason, Event, FailureCause, MessageId, MessageRef, Method,
+        Position, RetryScheduled, Subscription, SubscriptionClosed, SubscriptionCreated,
+        SubscriptionEvent, SubscriptionFailed, SubscriptionId, SubscriptionStatus,
+        SubscriptionUpdated, Timestamp, Timings, Version,
     },
     projection::{
-        ReplayUntil, Replayed, SharedHistory,
+        ReplayUntil, Replayed, SharedHistory, View,
         dead_letters::DeadLetterFilter,
-        metrics::{Counter, Resolution, Scope, SeriesQuery},
+        fold_all,
+        metrics::{Counter, Metrics, Resolution, Scope, SeriesQuery},
         replay,
     },
+    subscription::{SubscriptionState, apply},
     testing::{
         history::{HistoryOptions, generate},
         memory_history::MemoryHistory,
     },
 };
+use uuid::Uuid;
 
 use crate::projection_engine::seed;
 
@@ -230,6 +236,227 @@ fn gauges_show_what_stands_now() {
             && row.state.status != hooklog::model::SubscriptionStatus::Closed
     });
     assert_eq!(all.circuits_open, open.count() as u64);
+}
+
+fn metrics_of(events: &[Arc<RecordedEvent>]) -> View<Metrics> {
+    let history: SharedHistory = Arc::new(MemoryHistory::new(events.to_vec()));
+    fold_all(Metrics, &history, &SystemClock::shared()).unwrap()
+}
+
+/// Each subscription as its own events make it.
+fn states(events: &[Arc<RecordedEvent>]) -> BTreeMap<SubscriptionId, SubscriptionState> {
+    let mut states = BTreeMap::new();
+    for event in events {
+        let (Some(id), Some(happened)) = (
+            event.stream.as_subscription(),
+            event.event.as_subscription(),
+        ) else {
+            continue;
+        };
+        let state = states
+            .entry(id)
+            .or_insert_with(|| SubscriptionState::new(id));
+        apply(state, happened);
+    }
+    states
+}
+
+fn planned(state: &SubscriptionState) -> u64 {
+    let open = state.open.values();
+    open.filter(|open| open.retry.is_some()).count() as u64
+}
+
+/// Planned retries, open circuits, subscriptions that have not ended, and messages that wait.
+fn standing(state: &SubscriptionState, head: Version) -> [u64; 4] {
+    if state.is_over() {
+        return [planned(state), 0, 0, 0];
+    }
+    let circuit = u64::from(state.circuit.is_open());
+    [planned(state), circuit, 1, state.pending(head)]
+}
+
+fn assert_gauges_are_those_of_states(events: &[Arc<RecordedEvent>]) {
+    let mut heads: HashMap<ApiId, Version> = HashMap::new();
+    for event in events {
+        if let (Some(api), Some(_)) = (event.stream.as_api(), event.event.as_published()) {
+            heads.insert(api, event.version);
+        }
+    }
+    let mut expected: HashMap<Scope, [u64; 4]> = HashMap::new();
+    for (id, state) in states(events) {
+        let api = state.subscription.as_ref().unwrap().api;
+        let stands = standing(&state, heads.get(&api).copied().unwrap_or_default());
+        for scope in [Scope::All, Scope::Api(api), Scope::Subscription(id)] {
+            let sums = expected.entry(scope).or_default();
+            for (sum, more) in sums.iter_mut().zip(stands) {
+                *sum += more;
+            }
+        }
+    }
+    let metrics = metrics_of(events);
+    for (scope, expected) in expected {
+        let gauges = metrics.gauges(scope).unwrap();
+        let found = [
+            gauges.retries_scheduled,
+            gauges.circuits_open,
+            gauges.subscriptions,
+            gauges.backlog,
+        ];
+        assert_eq!(found, expected, "{scope:?} after {} events", events.len());
+    }
+}
+
+#[test]
+fn gauges_are_what_the_states_of_subscriptions_say_at_any_moment() {
+    let options = HistoryOptions {
+        events: 4_000,
+        ..Default::default()
+    };
+    let events = generate(seed(), &options);
+    for until in (500..=4_000).step_by(250) {
+        assert_gauges_are_those_of_states(&events[..until]);
+    }
+}
+
+#[test]
+fn a_dead_letter_that_is_discarded_twice_leaves_the_backlog_once() {
+    let mut events = world(4_000).events;
+    let states = states(&events);
+    let dead = events.iter().rev().find_map(|event| {
+        let id = event.stream.as_subscription()?;
+        match event.event.as_subscription()? {
+            SubscriptionEvent::DeadLettered(dead) if !states[&id].is_over() => {
+                Some((event.stream, dead.message))
+            }
+            _ => None,
+        }
+    });
+    let (stream, message) = dead.unwrap();
+    let last = RecordedEvent::clone(events.last().unwrap());
+    for _ in 0..2 {
+        let discarded = DeliveryDiscarded {
+            message,
+            reason: DiscardReason::Operator,
+            attempts: 1,
+            status: 503,
+            error: None,
+        };
+        events.push(Arc::new(RecordedEvent {
+            position: Position::new(events.len() as u64 + 1),
+            stream,
+            event: Event::Subscription(discarded.into()),
+            ..last.clone()
+        }));
+    }
+    assert_gauges_are_those_of_states(&events);
+}
+
+fn calling(url: &str) -> Box<Subscription> {
+    let mut definition = Subscription::to(url).unwrap();
+    definition.id = SubscriptionId::from_uuid(Uuid::from_u128(1));
+    Box::new(definition)
+}
+
+const MESSAGE: MessageRef = MessageRef {
+    version: Version::FIRST,
+    position: Position::FIRST,
+    id: MessageId::from_uuid(Uuid::from_u128(2)),
+    accepted_at: Timestamp::EPOCH,
+};
+
+fn call(number: u32, status: u16) -> AttemptRecord {
+    let definition = calling("https://example.com/hook");
+    AttemptRecord {
+        message: MESSAGE,
+        number: AttemptNumber::new(number),
+        probe: false,
+        former_callback: false,
+        started_at: Timestamp::EPOCH,
+        timings: Timings::default(),
+        method: Method::Post,
+        callback_url: definition.configuration.callback_url.unwrap(),
+        status,
+        captured: None,
+    }
+}
+
+fn failed_call(attempt: AttemptRecord) -> SubscriptionEvent {
+    let error = None;
+    AttemptFailed { attempt, error }.into()
+}
+
+/// How many retries are planned, by the gauge, once this has happened to the only message of a
+/// subscription while its first retry was planned. The state says the same.
+fn planned_after(happened: SubscriptionEvent) -> u64 {
+    let created = SubscriptionCreated {
+        subscription: calling("https://example.com/hook"),
+        cursor: Version::ZERO,
+    };
+    let retry = RetryScheduled {
+        message: MESSAGE,
+        attempt: AttemptNumber::new(2),
+        due_at: Timestamp::from_millis(1_000),
+        delay_ms: 1_000,
+    };
+    let events = [
+        created.into(),
+        failed_call(call(1, 503)),
+        retry.into(),
+        happened,
+    ];
+    let recorded = events.into_iter().zip(1..).map(|(event, number)| {
+        Arc::new(RecordedEvent {
+            position: Position::new(number),
+            stream: StreamId::subscription(calling("https://example.com/hook").id),
+            version: Version::new(number),
+            time: Timestamp::EPOCH,
+            event: Event::Subscription(event),
+        })
+    });
+    let recorded: Vec<_> = recorded.collect();
+    let gauges = metrics_of(&recorded).gauges(Scope::All).unwrap();
+    let of_states: u64 = states(&recorded).values().map(planned).sum();
+    assert_eq!(gauges.retries_scheduled, of_states);
+    of_states
+}
+
+#[test]
+fn a_retry_is_counted_for_as_long_as_it_is_planned() {
+    let failed = |message| {
+        SubscriptionFailed {
+            consumer_status: ConsumerStatus::Stopped,
+            cause: FailureCause::Gone,
+            message,
+        }
+        .into()
+    };
+    assert_eq!(planned_after(failed(None)), 1);
+    assert_eq!(planned_after(failed(Some(MESSAGE))), 0);
+
+    let updated = |url| {
+        let subscription = calling(url);
+        SubscriptionUpdated { subscription }.into()
+    };
+    assert_eq!(planned_after(updated("https://example.com/hook")), 1);
+    assert_eq!(planned_after(updated("https://example.com/other")), 0);
+
+    let probe = AttemptRecord {
+        probe: true,
+        ..call(2, 503)
+    };
+    assert_eq!(planned_after(failed_call(probe)), 1);
+    assert_eq!(planned_after(failed_call(call(2, 503))), 0);
+
+    let attempt = call(2, 200);
+    assert_eq!(planned_after(AttemptSucceeded { attempt }.into()), 0);
+    let discarded = DeliveryDiscarded {
+        message: MESSAGE,
+        reason: DiscardReason::SubscriptionClosed,
+        attempts: 1,
+        status: 503,
+        error: None,
+    };
+    assert_eq!(planned_after(discarded.into()), 0);
 }
 
 /// Ages are at most a tenth of a second too high.

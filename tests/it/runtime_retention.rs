@@ -291,6 +291,27 @@ async fn a_page_goes_on_where_the_one_before_ended_though_the_log_was_cut_betwee
 }
 
 #[tokio::test]
+async fn dead_letters_that_are_cut_off_are_counted_no_more() {
+    let data = tempfile::tempdir().unwrap();
+    let world = with_history(data.path(), on_demand).await;
+    let handle = world.handle();
+    let kept = handle.dead_letters().count(world.api).unwrap();
+    handle.apply_retention().await.unwrap();
+    let left = handle.dead_letters().count(world.api).unwrap();
+    assert!(0 < left && left < kept, "{left} of {kept}");
+    let metrics = handle.metrics();
+    let metrics = metrics.at(handle.log().head(), Duration::from_hours(1));
+    let metrics = metrics.await.unwrap();
+    let counted = |scope| metrics.gauges(scope).unwrap().dead_letters;
+    assert_eq!(counted(Scope::All), left);
+    assert_eq!(counted(Scope::Api(world.api)), left);
+    let subscriptions = [world.prompt, world.late].map(Scope::Subscription);
+    assert_eq!(subscriptions.map(counted).iter().sum::<u64>(), left);
+    assert_eq!(metrics.gauges(Scope::All).unwrap().backlog, 0);
+    world.test.shutdown().await;
+}
+
+#[tokio::test]
 async fn g6_views_of_a_cut_log_come_back_byte_equal_without_any_cache() {
     let data = tempfile::tempdir().unwrap();
     let mut world = with_history(data.path(), on_demand).await;
@@ -408,6 +429,7 @@ async fn views_that_were_built_again_are_those_that_were_served() {
     let data = tempfile::tempdir().unwrap();
     let world = with_history(data.path(), on_demand).await;
     world.handle().apply_retention().await.unwrap();
+    world.test.settle().await;
     let before = all_rows(&world.handle());
     for view in world.handle().projections() {
         world.handle().rebuild(view.name).await.unwrap().unwrap();
@@ -519,6 +541,7 @@ async fn a_crash_behind_the_cut_loses_nothing() {
     let data = tempfile::tempdir().unwrap();
     let mut world = with_history(data.path(), on_demand).await;
     let done = world.handle().apply_retention().await.unwrap();
+    world.test.settle().await;
     let before = all_rows(&world.handle());
     let World { test, .. } = world;
     world = World {

@@ -13,7 +13,8 @@ use crate::{
 pub struct Gauges {
     /// `hooklog_retries_scheduled`: deliveries that wait for a planned retry.
     pub retries_scheduled: u64,
-    /// `hooklog_dead_letters`: kept and neither redelivered nor discarded.
+    /// `hooklog_dead_letters`: kept and neither redelivered nor discarded. Retention lets go of them
+    /// with their messages.
     pub dead_letters: u64,
     /// `hooklog_circuit{state="open"}`: subscriptions whose callback is taken as down.
     pub circuits_open: u64,

@@ -9,8 +9,9 @@
 //! | `s` subscription | API, settled (u64), ended (0 or 1), see `backlog.rs` |
 //! | `m` API | latest message (u64), subscriptions (u64), settled by all of them (u64), the latest message with a time (u64), that time (i64) |
 //! | `r` subscription, message version | empty: a retry is planned |
-//! | `d` subscription, message version | a dead letter is kept; 1 while it is redelivered |
+//! | `d` subscription, message version | position of the message (u64): a dead letter is kept |
 //! | `c` subscription | empty: its circuit is open |
+//! | `u` subscription | which callback URL it names: 16 bytes of its hash, none where it names none |
 //! | `w` subscription | API, its lowest message that is not settled (u64), the last message with a time before it and the next after that (2 × u64), see `oldest.rs` |
 //! | `l` API, that message (u64), subscription | empty: these in order |
 //! | `b` subscription, message / 2,048 (u64) | bits: settled, above the lowest |

@@ -122,6 +122,20 @@ impl Place {
         self.advance(rows, last + 1)
     }
 
+    /// Whether a message has come to an end, and does not wait again.
+    pub(super) fn is_settled(
+        self,
+        rows: &dyn ReadRows,
+        message: Version,
+    ) -> Result<bool, RowError> {
+        let version = message.get();
+        if version < self.lowest {
+            return Ok(rows.look(&self.reopened_key(version))?.is_none());
+        }
+        let bits = rows.look(&self.bits_key(version / CHUNK))?;
+        Ok(bits.is_some_and(|bits| is_set(&bits, version)))
+    }
+
     /// Sets the bits of messages above the lowest.
     fn mark(self, rows: &mut Rows<'_>, first: u64, last: u64) -> Result<(), RowError> {
         let mut version = first;

@@ -12,21 +12,28 @@ use super::{
 use crate::{
     log::RecordedEvent,
     model::{
-        ApiId, AttemptRecord, DiscardReason, Event, MessageEvent, MessageRef, Position,
-        SubscriptionEvent, SubscriptionId, Timestamp, Version,
+        ApiId, AttemptRecord, DiscardReason, Event, LogEvent, MessageEvent, MessageRef, Position,
+        Subscription, SubscriptionEvent, SubscriptionId, Timestamp, Version,
     },
     projection::{
-        ProjectError, Projection, ReadRows, Row, RowError, Rows, after_prefix, codec::key_of,
+        ProjectError, Projection, ReadRows, Row, RowError, Rows, after_prefix,
+        codec::{id_key, key_of, u64_at, uuid_at},
         not_adopted,
     },
 };
 
-/// What the mark of a dead letter holds while its delivery is made again.
-const OPEN_AGAIN: [u8; 1] = [1];
+/// Of the marks of planned retries.
+const RETRY: u8 = b'r';
+/// Of the marks of dead letters.
+const DEAD_LETTER: u8 = b'd';
+/// Of the marks of open circuits.
+const CIRCUIT: u8 = b'c';
+/// Of the rows that tell which callback a subscription has.
+const CALLBACK: u8 = b'u';
 
 impl Projection for Metrics {
     const NAME: &'static str = "metrics";
-    const VERSION: u32 = 5;
+    const VERSION: u32 = 6;
 
     fn project(&self, rows: &mut Rows<'_>, recorded: &RecordedEvent) -> Result<(), ProjectError> {
         match &recorded.event {
@@ -40,11 +47,12 @@ impl Projection for Metrics {
                     of_subscription(rows, recorded, subscription, event)?;
                 }
             }
+            Event::Log(LogEvent::Cut(cut)) => forget_dead_letters(rows, cut.first)?,
             Event::Api(_)
             | Event::Application(_)
             | Event::Access(_)
             | Event::Job(_)
-            | Event::Log(_)
+            | Event::Log(LogEvent::Repaired(_))
             | Event::Unknown(_) => {}
         }
         Ok(())
@@ -54,11 +62,18 @@ impl Projection for Metrics {
         Ok(oldest::begin(rows)?)
     }
 
-    /// Up to version 4 tallies had another form. Version 3 also kept less of when messages were
-    /// accepted.
+    /// Up to version 5 less was kept of dead letters, and nothing of callbacks. Up to version 4
+    /// tallies had another form. Version 3 also kept less of when messages were accepted.
     fn adopt(&self, version: u32, mut row: Row) -> Result<Option<Row>, ProjectError> {
-        if !matches!(version, 3 | 4) {
+        if !matches!(version, 3..=5) {
             return Err(not_adopted::<Self>(version));
+        }
+        if row.key.first() == Some(&DEAD_LETTER) {
+            // Its message stands below the cut, so the `log.cut` that follows ends it.
+            row.value = dead_letter(Position::ZERO);
+        }
+        if version == 5 {
+            return Ok(Some(row));
         }
         row = tally::adopt(row)?;
         if version == 4 {
@@ -88,6 +103,7 @@ fn of_subscription(
 ) -> Result<(), RowError> {
     if let SubscriptionEvent::Created(created) = event {
         let api = created.subscription.api;
+        rows.put(callback_key(id), callback_of(&created.subscription));
         Place::begin(rows, api, id, created.cursor)?;
         return Settled::begin(rows, id, api, created.cursor);
     }
@@ -114,16 +130,21 @@ fn of_subscription(
             meter.count(Counter::Filtered, count)?;
             meter.settle(run.first, run.last)
         }
-        SubscriptionEvent::CircuitOpened(_) => meter.mark(b'c', None, Gauge::Circuits),
-        SubscriptionEvent::CircuitClosed(_) => meter.unmark(b'c', None, Gauge::Circuits),
+        SubscriptionEvent::CircuitOpened(_) => {
+            meter.mark(CIRCUIT, None, Gauge::Circuits, Vec::new())
+        }
+        SubscriptionEvent::CircuitClosed(_) => meter.unmark(CIRCUIT, None, Gauge::Circuits),
+        SubscriptionEvent::Updated(updated) => meter.updated(&updated.subscription),
+        SubscriptionEvent::Failed(failed) => match &failed.message {
+            Some(message) => meter.unmark(RETRY, Some(message), Gauge::Retries),
+            None => Ok(()),
+        },
         SubscriptionEvent::Closed(_) | SubscriptionEvent::Rejected(_) => meter.ended(),
         SubscriptionEvent::Created(_)
-        | SubscriptionEvent::Updated(_)
         | SubscriptionEvent::Accepted(_)
         | SubscriptionEvent::Paused(_)
         | SubscriptionEvent::Resumed(_)
         | SubscriptionEvent::Held(_)
-        | SubscriptionEvent::Failed(_)
         | SubscriptionEvent::Recovered(_)
         | SubscriptionEvent::Taken(_)
         | SubscriptionEvent::DeadLetterForwarded(_)
@@ -143,8 +164,8 @@ impl Meter<'_, '_> {
     fn succeeded(&mut self, attempt: &AttemptRecord) -> Result<(), RowError> {
         // Mostly there are no marks at all.
         if is_any_up(self.rows, Scope::Subscription(self.id))? {
-            self.unmark(b'r', Some(&attempt.message), Gauge::Retries)?;
-            self.unmark(b'd', Some(&attempt.message), Gauge::DeadLetters)?;
+            self.unmark(RETRY, Some(&attempt.message), Gauge::Retries)?;
+            self.unmark(DEAD_LETTER, Some(&attempt.message), Gauge::DeadLetters)?;
         }
         self.settle_one(&attempt.message)?;
         self.steps(&[
@@ -155,8 +176,11 @@ impl Meter<'_, '_> {
         ])
     }
 
+    /// A probe leaves the plan as it was.
     fn failed(&mut self, attempt: &AttemptRecord) -> Result<(), RowError> {
-        self.unmark(b'r', Some(&attempt.message), Gauge::Retries)?;
+        if !attempt.probe {
+            self.unmark(RETRY, Some(&attempt.message), Gauge::Retries)?;
+        }
         self.steps(&[
             Step::Count(Counter::failed_with(attempt.status), 1),
             Step::AttemptTook(took(attempt)),
@@ -164,29 +188,30 @@ impl Meter<'_, '_> {
     }
 
     fn retry_planned(&mut self, message: &MessageRef) -> Result<(), RowError> {
-        self.mark(b'r', Some(message), Gauge::Retries)?;
+        self.mark(RETRY, Some(message), Gauge::Retries, Vec::new())?;
         self.count(Counter::Retries, 1)
     }
 
     fn dead_lettered(&mut self, message: &MessageRef) -> Result<(), RowError> {
-        self.unmark(b'r', Some(message), Gauge::Retries)?;
-        self.mark(b'd', Some(message), Gauge::DeadLetters)?;
+        self.unmark(RETRY, Some(message), Gauge::Retries)?;
+        let mark = dead_letter(message.position);
+        self.mark(DEAD_LETTER, Some(message), Gauge::DeadLetters, mark)?;
         self.settle_one(message)?;
         self.count(Counter::DeadLettered, 1)
     }
 
     /// An operator's discard of a dead letter ends what had already left the backlog, unless it
-    /// was being made again. Any other discard leaves the dead letter where it is.
+    /// was being made again; it may be told twice. Any other discard leaves the dead letter where it
+    /// is.
     fn discarded(&mut self, message: &MessageRef, reason: DiscardReason) -> Result<(), RowError> {
-        self.unmark(b'r', Some(message), Gauge::Retries)?;
-        let dead_letter = self.mark_key(b'd', Some(message));
-        let mark = self.rows.get(&dead_letter)?;
-        let had_left = mark.as_ref().is_some_and(Vec::is_empty);
+        self.unmark(RETRY, Some(message), Gauge::Retries)?;
         if reason == DiscardReason::Operator {
-            self.unmark(b'd', Some(message), Gauge::DeadLetters)?;
-        } else if mark.is_some() {
-            self.rows.put(dead_letter, Vec::new());
+            self.unmark(DEAD_LETTER, Some(message), Gauge::DeadLetters)?;
         }
+        let had_left = match Place::read(self.rows, self.id)? {
+            Some(place) => place.is_settled(self.rows, message.version)?,
+            None => true,
+        };
         if !had_left {
             self.settle_one(message)?;
         }
@@ -194,10 +219,6 @@ impl Meter<'_, '_> {
     }
 
     fn redelivered(&mut self, message: &MessageRef) -> Result<(), RowError> {
-        let dead_letter = self.mark_key(b'd', Some(message));
-        if self.rows.get(&dead_letter)?.is_some() {
-            self.rows.put(dead_letter, OPEN_AGAIN);
-        }
         self.settled.shift(self.rows, self.id, -1)?;
         if let Some(place) = Place::read(self.rows, self.id)? {
             place.reopen(self.rows, message)?;
@@ -205,8 +226,31 @@ impl Meter<'_, '_> {
         self.count(Counter::Redelivered, 1)
     }
 
+    /// What was planned for one callback does not hold for another. Which one a subscription had that
+    /// began before a cut is not known of rows of version 5; what was planned is called at once then,
+    /// and counted no more.
+    fn updated(&mut self, subscription: &Subscription) -> Result<(), RowError> {
+        let (key, callback) = (callback_key(self.id), callback_of(subscription));
+        let before = self.rows.get(&key)?;
+        if before.as_ref() == Some(&callback) {
+            return Ok(());
+        }
+        self.rows.put(key, callback);
+        if before.is_none() {
+            return Ok(());
+        }
+        let planned = id_key(RETRY, self.id.as_uuid());
+        let planned: Result<Vec<_>, RowError> = self.rows.prefix(&planned).collect();
+        for row in planned? {
+            self.rows.delete(row.key);
+            self.shift(Gauge::Retries, -1)?;
+        }
+        Ok(())
+    }
+
     fn ended(&mut self) -> Result<(), RowError> {
-        self.unmark(b'c', None, Gauge::Circuits)?;
+        self.unmark(CIRCUIT, None, Gauge::Circuits)?;
+        self.rows.delete(callback_key(self.id));
         if let Some(place) = Place::read(self.rows, self.id)? {
             place.end(self.rows)?;
         }
@@ -230,17 +274,12 @@ impl Meter<'_, '_> {
         }
     }
 
-    const fn scopes(&self) -> [Scope; 3] {
-        let api = Scope::Api(self.settled.api);
-        [Scope::All, api, Scope::Subscription(self.id)]
-    }
-
     fn count(&mut self, counter: Counter, n: u64) -> Result<(), RowError> {
         self.steps(&[Step::Count(counter, n)])
     }
 
     fn steps(&mut self, steps: &[Step]) -> Result<(), RowError> {
-        let [all, api, own] = self.scopes();
+        let [all, api, own] = scopes(self.settled.api, self.id);
         take_steps(self.rows, all, self.now, steps)?;
         take_steps(self.rows, api, self.now, steps)?;
         if self.settled.ended {
@@ -251,10 +290,7 @@ impl Meter<'_, '_> {
     }
 
     fn shift(&mut self, gauge: Gauge, by: i64) -> Result<(), RowError> {
-        for scope in self.scopes() {
-            shift(self.rows, scope, gauge, by)?;
-        }
-        Ok(())
+        shift_all(self.rows, scopes(self.settled.api, self.id), gauge, by)
     }
 
     fn mark(
@@ -262,10 +298,11 @@ impl Meter<'_, '_> {
         tag: u8,
         message: Option<&MessageRef>,
         gauge: Gauge,
+        mark: Vec<u8>,
     ) -> Result<(), RowError> {
         let key = self.mark_key(tag, message);
         let is_new = self.rows.look(&key)?.is_none();
-        self.rows.put(key, Vec::new());
+        self.rows.put(key, mark);
         self.shift(gauge, i64::from(is_new))
     }
 
@@ -291,6 +328,63 @@ impl Meter<'_, '_> {
         let version = message.map_or(0, |message| message.version.get());
         key_of(tag, self.id.as_uuid(), version)
     }
+}
+
+const fn scopes(api: ApiId, subscription: SubscriptionId) -> [Scope; 3] {
+    [
+        Scope::All,
+        Scope::Api(api),
+        Scope::Subscription(subscription),
+    ]
+}
+
+fn shift_all(
+    rows: &mut Rows<'_>,
+    scopes: [Scope; 3],
+    gauge: Gauge,
+    by: i64,
+) -> Result<(), RowError> {
+    for scope in scopes {
+        shift(rows, scope, gauge, by)?;
+    }
+    Ok(())
+}
+
+/// The mark of a dead letter whose message stands at this position.
+fn dead_letter(message: Position) -> Vec<u8> {
+    message.get().to_be_bytes().to_vec()
+}
+
+/// Dead letters go with their messages. This event is folded by rows that stood before the cut as by
+/// those that begin with it, so both count the same.
+fn forget_dead_letters(rows: &mut Rows<'_>, first: Position) -> Result<(), RowError> {
+    let mut forgotten = Vec::new();
+    for row in rows.prefix(&[DEAD_LETTER]) {
+        let Row { key, value } = row?;
+        if u64_at(&value, 0)? < first.get() {
+            forgotten.push(key);
+        }
+    }
+    for key in forgotten {
+        let id = SubscriptionId::from_uuid(uuid_at(&key, 1)?);
+        if let Some(Settled { api, .. }) = Settled::read(rows, id)? {
+            shift_all(rows, scopes(api, id), Gauge::DeadLetters, -1)?;
+        }
+        rows.delete(key);
+    }
+    Ok(())
+}
+
+fn callback_key(subscription: SubscriptionId) -> Vec<u8> {
+    id_key(CALLBACK, subscription.as_uuid())
+}
+
+/// Tells the callback of a definition from others.
+fn callback_of(definition: &Subscription) -> Vec<u8> {
+    let url = definition.configuration.callback_url.as_ref();
+    url.map_or_else(Vec::new, |url| {
+        blake3::hash(url.as_str().as_bytes()).as_bytes()[..16].to_vec()
+    })
 }
 
 fn took(attempt: &AttemptRecord) -> Duration {
@@ -361,7 +455,7 @@ mod tests {
     use crate::projection::{rows::Held as _, store::MemoryStore};
 
     #[test]
-    fn rows_of_versions_3_and_4_are_taken_over_and_of_no_other() {
+    fn rows_of_versions_3_to_5_are_taken_over_and_of_no_other() {
         let mut fixed = vec![0; 59 * 8];
         // Of 59 numbers (u64) the tenth: deliveries.
         fixed[9 * 8 + 7] = 5;
@@ -384,6 +478,15 @@ mod tests {
         let of_4 = Metrics.adopt(4, reopened.clone()).unwrap();
         assert_eq!(of_4.as_ref(), Some(&reopened));
         assert_ne!(Metrics.adopt(3, reopened).unwrap(), of_4);
+        // Up to version 5 a dead letter did not know where its message stands.
+        for (version, value) in [(3, vec![]), (4, vec![1]), (5, vec![])] {
+            let row = Row {
+                key: vec![DEAD_LETTER; 25],
+                value,
+            };
+            let adopted = Metrics.adopt(version, row).unwrap().unwrap();
+            assert_eq!(adopted.value, dead_letter(Position::ZERO));
+        }
     }
 
     #[test]
