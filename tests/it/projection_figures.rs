@@ -22,6 +22,7 @@ use hooklog::{
         fold_all,
         metrics::{Counter, Metrics, Resolution, Scope, SeriesQuery},
         replay,
+        subscriptions::Subscriptions,
     },
     subscription::{SubscriptionState, apply},
     testing::{
@@ -315,6 +316,26 @@ fn gauges_are_what_the_states_of_subscriptions_say_at_any_moment() {
     let events = generate(seed(), &options);
     for until in (500..=4_000).step_by(250) {
         assert_gauges_are_those_of_states(&events[..until]);
+    }
+}
+
+#[test]
+fn pauses_and_circuits_that_are_shown_are_those_of_the_states_of_subscriptions() {
+    let options = HistoryOptions {
+        events: 4_000,
+        ..Default::default()
+    };
+    let events = generate(seed(), &options);
+    for until in (500..=4_000).step_by(250) {
+        let events = &events[..until];
+        let history: SharedHistory = Arc::new(MemoryHistory::new(events.to_vec()));
+        let view = fold_all(Subscriptions, &history, &SystemClock::shared()).unwrap();
+        for (id, state) in states(events) {
+            let health = view.subscription(id).unwrap().unwrap().health;
+            let shown = (health.hold.map(|hold| hold.until), health.circuit.is_some());
+            let stands = (state.hold.map(|hold| hold.until), state.circuit.is_open());
+            assert_eq!(shown, stands, "{id} after {until} events");
+        }
     }
 }
 

@@ -83,7 +83,7 @@ pub struct HoldRow {
 pub struct SubscriptionHealth {
     /// The open circuit.
     pub circuit: Option<CircuitRow>,
-    /// The last pause that was asked for; over once its time is past.
+    /// The last pause that its present callback asked for; over once its time is past.
     pub hold: Option<HoldRow>,
     /// Calls made.
     pub attempts: u64,
