@@ -1,10 +1,10 @@
 //! Who gets in where: each page, each role.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::*;
 use crate::{
-    model::{Role, Token},
+    model::{Permission, Role, Token},
     testing::TestRuntime,
 };
 
@@ -92,6 +92,109 @@ fn request(page: &visit::Page, session: Option<&(String, String)>) -> PageReques
         body: format!("form_key={form_key}").into(),
         ..PageRequest::default()
     }
+}
+
+const ANYBODY: &[Role] = &Role::ALL;
+const READERS: &[Role] = &[Role::Admin, Role::Operator, Role::Viewer];
+const OPERATORS: &[Role] = &[Role::Admin, Role::Operator];
+const ADMINS: &[Role] = &[Role::Admin];
+
+/// Who is meant to be let in; written down here again, so that a slip in the table of pages shows,
+/// and a page that is new has to be entered.
+const MEANT_FOR: &[(&str, &[Role])] = &[
+    ("GET ", READERS),
+    ("GET /live/{projection}", READERS),
+    ("GET /login", ANYBODY),
+    ("POST /login", ANYBODY),
+    ("POST /logout", READERS),
+    ("GET /apis", READERS),
+    ("GET /apis/new", ADMINS),
+    ("POST /apis/new", ADMINS),
+    ("GET /apis/{api}", READERS),
+    ("POST /apis/{api}/start", OPERATORS),
+    ("POST /apis/{api}/stop", OPERATORS),
+    ("GET /apis/{api}/delete", ADMINS),
+    ("POST /apis/{api}/delete", ADMINS),
+    ("GET /apis/{api}/configuration", READERS),
+    ("GET /apis/{api}/configuration/general", ADMINS),
+    ("POST /apis/{api}/configuration/general", ADMINS),
+    ("GET /apis/{api}/configuration/entrypoints/add", ADMINS),
+    ("GET /apis/{api}/configuration/entrypoints/webhook", ADMINS),
+    ("POST /apis/{api}/configuration/entrypoints/webhook", ADMINS),
+    ("GET /apis/{api}/source", READERS),
+    ("POST /apis/{api}/source", ADMINS),
+    ("POST /apis/{api}/source/publish", ADMINS),
+    ("GET /apis/{api}/subscriptions", READERS),
+    ("GET /apis/{api}/subscriptions/new", ADMINS),
+    ("POST /apis/{api}/subscriptions/new", ADMINS),
+    ("GET /subscriptions/{subscription}", READERS),
+    ("GET /subscriptions/{subscription}/edit", ADMINS),
+    ("POST /subscriptions/{subscription}/edit", ADMINS),
+    ("POST /subscriptions/{subscription}/pause", OPERATORS),
+    ("POST /subscriptions/{subscription}/resume", OPERATORS),
+    ("POST /subscriptions/{subscription}/recover", OPERATORS),
+    ("POST /subscriptions/{subscription}/test", OPERATORS),
+    ("POST /subscriptions/{subscription}/accept", ADMINS),
+    ("POST /subscriptions/{subscription}/reject", ADMINS),
+    ("GET /subscriptions/{subscription}/close", ADMINS),
+    ("POST /subscriptions/{subscription}/close", ADMINS),
+    ("GET /subscriptions/{subscription}/rotate", ADMINS),
+    ("POST /subscriptions/{subscription}/rotate", ADMINS),
+    ("GET /apis/{api}/logs", READERS),
+    ("GET /apis/{api}/logs/export.csv", READERS),
+    ("GET /apis/{api}/logs/export.ndjson", READERS),
+    ("GET /apis/{api}/logs/configuration", ADMINS),
+    ("POST /apis/{api}/logs/configuration", ADMINS),
+    ("GET /apis/{api}/logs/{delivery}", READERS),
+    ("POST /apis/{api}/logs/{delivery}/redeliver", OPERATORS),
+    ("GET /apis/{api}/logs/{delivery}/discard", OPERATORS),
+    ("POST /apis/{api}/logs/{delivery}/discard", OPERATORS),
+    ("GET /apis/{api}/dead-letters", READERS),
+    ("GET /applications", READERS),
+    ("GET /applications/new", ADMINS),
+    ("POST /applications/new", ADMINS),
+    ("GET /applications/{application}", READERS),
+    ("POST /applications/{application}", ADMINS),
+    ("POST /applications/{application}/keys", ADMINS),
+    ("GET /applications/{application}/delete", ADMINS),
+    ("POST /applications/{application}/delete", ADMINS),
+    ("GET /events", READERS),
+    ("GET /jobs", READERS),
+    ("GET /jobs/new", OPERATORS),
+    ("POST /jobs/new", OPERATORS),
+    ("GET /jobs/{job}", READERS),
+    ("POST /jobs/{job}/pause", OPERATORS),
+    ("POST /jobs/{job}/resume", OPERATORS),
+    ("POST /jobs/{job}/cancel", OPERATORS),
+    ("GET /projections", READERS),
+    ("GET /projections/{projection}/rebuild", OPERATORS),
+    ("POST /projections/{projection}/rebuild", OPERATORS),
+    ("GET /settings", READERS),
+    ("POST /settings/tokens", ADMINS),
+    ("GET /settings/tokens/{token}/revoke", ADMINS),
+    ("POST /settings/tokens/{token}/revoke", ADMINS),
+];
+
+/// The roles that a page lets in: only those that may read come into the console.
+fn let_in(page: &visit::Page) -> Vec<Role> {
+    let may = |role: &Role| {
+        let needs = page.needs;
+        needs.is_none_or(|needs| role.may(Permission::Read) && role.may(needs))
+    };
+    Role::ALL.into_iter().filter(may).collect()
+}
+
+#[test]
+fn each_page_is_for_those_whom_it_is_meant_for() {
+    let mut meant: BTreeMap<_, _> = MEANT_FOR.iter().copied().collect();
+    assert_eq!(meant.len(), MEANT_FOR.len(), "an entry stands twice");
+    for page in pages::all() {
+        let name = format!("{} {}", page.method, page.path);
+        let roles = meant.remove(name.as_str());
+        let roles = roles.unwrap_or_else(|| panic!("{name} has no entry in MEANT_FOR"));
+        assert_eq!(let_in(page), roles, "{name}");
+    }
+    assert!(meant.is_empty(), "there are no such pages: {meant:?}");
 }
 
 #[tokio::test]

@@ -31,8 +31,8 @@ pub(super) const PAGES: &[Page] = &[
         run!(async |visit| new(visit)),
     ),
     does(Permission::Manage, "/apis/new", run!(create)),
-    does(Permission::Manage, "/apis/{api}/start", run!(start)),
-    does(Permission::Manage, "/apis/{api}/stop", run!(stop)),
+    does(Permission::Operate, "/apis/{api}/start", run!(start)),
+    does(Permission::Operate, "/apis/{api}/stop", run!(stop)),
     shows_to(
         Permission::Manage,
         "/apis/{api}/delete",

@@ -140,11 +140,13 @@ fn actions(visit: &Visit, api: &Api) -> Markup {
                 a href=(format!("{root}?range={}", range.name)) aria-current=[(range.name == chosen).then_some("true")] { (range.label) }
             }
         }
-        @if visit.may(Permission::Manage) {
+        @if visit.may(Permission::Operate) {
             @match api.state {
                 ApiState::Started => (parts::step(visit, &format!("{root}/stop"), "Stop", "")),
                 ApiState::Stopped => (parts::step(visit, &format!("{root}/start"), "Start", "primary")),
             }
+        }
+        @if visit.may(Permission::Manage) {
             (parts::asking(&format!("{root}/delete"), "Delete", "button quiet-danger"))
         }
     }

@@ -21,12 +21,12 @@ use crate::{
 pub(super) const PAGES: &[Page] = &[
     shows("/projections", run!(async |visit| list(visit))),
     shows_to(
-        Permission::Manage,
+        Permission::Operate,
         "/projections/{projection}/rebuild",
         run!(async |visit| ask(visit)),
     ),
     does(
-        Permission::Manage,
+        Permission::Operate,
         "/projections/{projection}/rebuild",
         run!(async |visit| rebuild(visit)),
     ),
@@ -48,7 +48,7 @@ fn list(visit: &Visit) -> Result<Answer, Trouble> {
                     td.number { (format::count(status.lag.0)) }
                     td.number { (status.skipped) }
                     td { (phase(status)) }
-                    td { @if visit.may(Permission::Manage) { (parts::asking(&format!("{ROOT}/projections/{}/rebuild", status.name), "Rebuild", "button small")) } }
+                    td { @if visit.may(Permission::Operate) { (parts::asking(&format!("{ROOT}/projections/{}/rebuild", status.name), "Rebuild", "button small")) } }
                 } } }
             } }
         }
