@@ -29,10 +29,12 @@ pub(super) enum Answer {
         /// A cookie to set.
         cookie: Option<String>,
     },
-    /// A file that never changes under its name.
+    /// A file that pages need.
     Asset {
         content_type: &'static str,
         bytes: &'static [u8],
+        /// Whether it never changes under its name.
+        is_lasting: bool,
     },
     /// A file to keep.
     Download {
@@ -100,9 +102,11 @@ impl Answer {
             Self::Asset {
                 content_type,
                 bytes,
+                is_lasting,
             } => {
                 let reply = Reply::bytes(200, content_type, Bytes::from_static(bytes));
-                (reply.lasting(), None)
+                let reply = if is_lasting { reply.lasting() } else { reply };
+                (reply, None)
             }
             Self::Download {
                 name,
@@ -140,6 +144,8 @@ pub(super) enum Trouble {
     Refused(String),
     /// It cannot be told now, and can soon.
     Later(String),
+    /// What was sent was not read; the status that says so, and why.
+    Unread { status: u16, text: String },
     /// Something failed.
     Failed(String),
 }
@@ -151,6 +157,7 @@ impl Trouble {
             Self::Forbidden(_) | Self::Foreign(_) => 403,
             Self::Refused(_) => 409,
             Self::Later(_) => 503,
+            Self::Unread { status, .. } => *status,
             Self::Failed(_) => 500,
         }
     }

@@ -24,15 +24,19 @@ fn named(content: &str, ending: &str) -> String {
 }
 
 /// The asset of this name. One of another version is answered with this version's content: a page
-/// that was open over a restart stays usable.
-pub(super) fn find(name: &str) -> Answer {
-    let (content_type, content) = match name.rsplit('.').next() {
-        Some("css") => ("text/css; charset=utf-8", STYLE),
-        Some("js") => ("text/javascript; charset=utf-8", SCRIPT),
-        _ => ("image/svg+xml", ICON),
+/// that was open over a restart stays usable. No browser keeps that, for the name is of another
+/// content.
+pub(super) fn find(name: &str) -> Option<Answer> {
+    let (_, ending) = name.rsplit_once('.')?;
+    let (content_type, content, path) = match ending {
+        "css" => ("text/css; charset=utf-8", STYLE, &*STYLE_PATH),
+        "js" => ("text/javascript; charset=utf-8", SCRIPT, &*SCRIPT_PATH),
+        "svg" => ("image/svg+xml", ICON, &*ICON_PATH),
+        _ => return None,
     };
-    Answer::Asset {
+    Some(Answer::Asset {
         content_type,
         bytes: content.as_bytes(),
-    }
+        is_lasting: path.strip_prefix(ROOT) == Some(name),
+    })
 }

@@ -197,6 +197,7 @@ pub(super) fn trouble(visit: &Visit, trouble: &Trouble) -> Answer {
         Trouble::Foreign(text) => ("This form is not valid here", (*text).to_owned()),
         Trouble::Refused(text) => ("That cannot be done", text.clone()),
         Trouble::Later(text) => ("Not now", text.clone()),
+        Trouble::Unread { text, .. } => ("This was not read", text.clone()),
         Trouble::Failed(text) => ("Something failed", text.clone()),
     };
     let content = html! {

@@ -32,7 +32,7 @@ use std::{sync::Arc, time::Duration};
 use futures_util::{FutureExt, future::BoxFuture};
 
 use self::{
-    answer::Answer,
+    answer::{Answer, Trouble},
     session::{Sessions, Use},
     visit::Visit,
 };
@@ -79,6 +79,12 @@ impl Console {
         }
     }
 
+    /// Method and path of every page and step, with `{name}` for what varies.
+    #[cfg(feature = "testing")]
+    pub fn routes() -> impl Iterator<Item = (&'static str, String)> {
+        pages::all().map(|page| (page.method, format!("{ROOT}{}", page.path)))
+    }
+
     /// A path that signs in once, as the bearer of this token, within the next hour.
     pub fn sign_in_path(&self, token: TokenId) -> String {
         let moment = self.inner.handle.moment();
@@ -111,6 +117,15 @@ impl Pages for Console {
         }
     }
 
+    fn refuse(&self, request: PageRequest, status: u16, reason: &str) -> Reply {
+        let visit = Visit::new(Arc::clone(&self.inner), request, Vec::new());
+        let trouble = Trouble::Unread {
+            status,
+            text: format!("{reason}."),
+        };
+        layout::trouble(&visit, &trouble).into_reply()
+    }
+
     fn answer(&self, request: PageRequest) -> BoxFuture<'static, Reply> {
         let inner = Arc::clone(&self.inner);
         async move { respond(inner, request).await.into_reply() }.boxed()
@@ -118,8 +133,9 @@ impl Pages for Console {
 }
 
 async fn respond(inner: Arc<Inner>, request: PageRequest) -> Answer {
-    if let Some(asset) = request.path.strip_prefix(assets::ROOT) {
-        return assets::find(asset);
+    let asset = request.path.strip_prefix(assets::ROOT);
+    if let Some(asset) = asset.and_then(assets::find) {
+        return asset;
     }
     let Some((page, parameters)) = pages::find(&request.method, &request.path) else {
         let visit = Visit::new(inner, request, Vec::new());

@@ -303,22 +303,6 @@ async fn a_change_is_on_record_with_its_token() {
     desk.test.shutdown().await;
 }
 
-#[tokio::test]
-async fn an_answer_says_what_may_be_loaded() {
-    let desk = Desk::open().await;
-    let login = PageRequest {
-        method: "GET".to_owned(),
-        path: "/console/login".to_owned(),
-        ..PageRequest::default()
-    };
-    let reply = desk.console.answer(login).await;
-    let policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
-                  connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
-    assert_eq!(reply.header_of("content-security-policy"), Some(policy));
-    assert_eq!(reply.header_of("referrer-policy"), Some("no-referrer"));
-    desk.test.shutdown().await;
-}
-
 /// What a browser sends back of a cookie that is set.
 fn sent_back(set: &str) -> &str {
     set.split(';').next().unwrap()

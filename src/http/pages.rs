@@ -42,6 +42,10 @@ pub trait Pages: Send + Sync + 'static {
     /// Largest body that is read for whoever has this cookie.
     fn body_bytes_max(&self, cookie: Option<&str>) -> usize;
 
+    /// Answers a request whose body is not read, with this status and for this reason. The body is
+    /// empty.
+    fn refuse(&self, request: PageRequest, status: u16, reason: &str) -> Reply;
+
     /// Answers. Open streams must end when the gateway closes.
     fn answer(&self, request: PageRequest) -> BoxFuture<'static, Reply>;
 }

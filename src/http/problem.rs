@@ -185,6 +185,11 @@ impl Problem {
         self.kind
     }
 
+    /// What happened, and what to do.
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// Seconds after which a try of the same may work.
     pub(super) const fn retry_after_seconds(&self) -> Option<u32> {
         self.kind.retry_after_seconds()

@@ -85,6 +85,14 @@ impl Reply {
         self.header("idempotency-replayed", "true")
     }
 
+    /// The same, saying when a try of the same may work, where this problem tells.
+    pub(super) fn again_after(self, problem: &Problem) -> Self {
+        match problem.retry_after_seconds() {
+            Some(seconds) => self.header("retry-after", seconds.to_string()),
+            None => self,
+        }
+    }
+
     /// Its status.
     #[cfg(test)]
     pub(crate) const fn status(&self) -> u16 {
@@ -118,10 +126,8 @@ impl std::fmt::Debug for Reply {
 impl From<Problem> for Reply {
     fn from(problem: Problem) -> Self {
         let kind = problem.kind();
-        let mut reply = Self::bytes(kind.status(), "application/problem+json", problem.to_json());
-        if let Some(seconds) = problem.retry_after_seconds() {
-            reply = reply.header("retry-after", seconds.to_string());
-        }
+        let reply = Self::bytes(kind.status(), "application/problem+json", problem.to_json());
+        let mut reply = reply.again_after(&problem);
         if kind.status() == 401 {
             reply = reply.header("www-authenticate", "Bearer realm=\"hooklog\"");
         }

@@ -174,10 +174,7 @@ async fn show(
     let of = |name: &'static str| text(request, &header::HeaderName::from_static(name));
     let bytes_max = pages.body_bytes_max(of("cookie").as_deref());
     let body = gateway.bodies().begin(None, bytes_max);
-    let (body, _held) = match read(payload, body, gateway.time_limits().body).await {
-        Ok(read) => read,
-        Err(problem) => return problem.into(),
-    };
+    let came = read(payload, body, gateway.time_limits().body).await;
     let asked = PageRequest {
         method: request.method().as_str().to_owned(),
         path: request.path().to_owned(),
@@ -189,9 +186,17 @@ async fn show(
         fetch_dest: of("sec-fetch-dest"),
         last_event_id: of("last-event-id"),
         peer: request.peer_addr().map(|peer| peer.ip()),
-        body,
+        body: Bytes::new(),
     };
-    let mut reply = pages.answer(asked).await;
+    let (body, _held) = match came {
+        Ok(came) => came,
+        Err(problem) => {
+            let status = problem.kind().status();
+            let reply = pages.refuse(asked, status, problem.detail());
+            return reply.again_after(&problem);
+        }
+    };
+    let mut reply = pages.answer(PageRequest { body, ..asked }).await;
     if let Body::Stream(stream) = reply.body {
         reply.body = Body::Stream(stream.take_until(gateway.closed()).boxed());
     }

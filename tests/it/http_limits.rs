@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use hooklog::{
     http::TimeLimits,
-    model::{Api, ApiId, Role, Token},
+    model::{Api, ApiId, Role},
     testing::TestRuntime,
 };
 use serde_json::json;
@@ -156,17 +156,10 @@ async fn a_page_of_the_console_with_large_events_is_short_and_what_follows_is_on
     for _ in 0..MESSAGES {
         assert_eq!(publish(&served, api, vec![0; MIB]).await.status, 202);
     }
-    let token = Token::named("reader", Role::Viewer);
-    let token = served.test.handle().create_token(token).await.unwrap().0;
-    let sign_in = served.console.sign_in_path(token.id);
-    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
-    let entering = client.build().unwrap().get(served.base.clone() + &sign_in);
-    let entered = entering.send().await.unwrap();
-    let cookie = entered.headers()["set-cookie"].to_str().unwrap();
-    let cookie = cookie.split(';').next().unwrap();
+    let cookie = served.session(Role::Viewer).await;
     let read = async |path: &str| {
         let ask = served.ask("GET", path).token(None);
-        let page = ask.header("cookie", cookie).send().await;
+        let page = ask.header("cookie", &cookie).send().await;
         assert_eq!(page.status, 200);
         let rows = page.text.split(r#"scope="row">"#).skip(1);
         let positions = rows.map(|row| row.split('<').next().unwrap().parse::<u64>().unwrap());

@@ -29,6 +29,7 @@ mod http_jobs;
 mod http_limits;
 mod http_management;
 mod http_metrics;
+mod http_pages;
 mod http_retention;
 mod http_secrets;
 mod log_conformance;

@@ -149,6 +149,7 @@ impl Served {
                 server.run(async { drop(ended.await) }).await.unwrap();
             });
         });
+        let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
         let admin = test
             .handle()
             .create_token(Token::named("test", Role::Admin))
@@ -157,7 +158,7 @@ impl Served {
             admin: admin.unwrap().1.reveal().to_owned(),
             base,
             console,
-            client: reqwest::Client::new(),
+            client: client.build().unwrap(),
             end: Some(end),
             thread: Some(thread),
             test,
@@ -172,6 +173,16 @@ impl Served {
         };
         let created = self.test.handle().create_token(token).await.unwrap();
         created.1.reveal().to_owned()
+    }
+
+    /// The cookie of a new session of the console, for the bearer of a new token of this role.
+    pub(crate) async fn session(&self, role: Role) -> String {
+        let token = Token::named("somebody", role);
+        let token = self.test.handle().create_token(token).await.unwrap().0;
+        let path = self.console.sign_in_path(token.id);
+        let entered = self.ask("GET", path).token(None).send().await;
+        let cookie = entered.header("set-cookie").unwrap();
+        cookie.split(';').next().unwrap().to_owned()
     }
 
     pub(crate) fn ask(&self, method: &str, path: impl Into<String>) -> Ask<'_> {
@@ -273,6 +284,16 @@ impl Ask<'_> {
     }
 
     pub(crate) async fn send(self) -> Answer {
+        let response = self.open().await;
+        Answer {
+            status: response.status(),
+            headers: response.headers().clone(),
+            text: response.text().await.unwrap(),
+        }
+    }
+
+    /// Sends it, to read the answer as it comes.
+    pub(crate) async fn open(self) -> reqwest::Response {
         let url = format!("{}{}", self.served.base, self.path);
         let mut request = self.served.client.request(self.method, url);
         if let Some(token) = self.token {
@@ -284,11 +305,6 @@ impl Ask<'_> {
         if let Some(body) = self.body {
             request = request.body(body);
         }
-        let response = request.send().await.unwrap();
-        Answer {
-            status: response.status(),
-            headers: response.headers().clone(),
-            text: response.text().await.unwrap(),
-        }
+        request.send().await.unwrap()
     }
 }

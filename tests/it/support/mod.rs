@@ -5,5 +5,6 @@ pub(crate) mod disk;
 pub(crate) mod files;
 pub(crate) mod gateway;
 pub(crate) mod hostile;
+pub(crate) mod paths;
 pub(crate) mod process;
 pub(crate) mod requests;
