@@ -4,16 +4,20 @@ use std::time::Duration;
 
 use hooklog::{
     http::TimeLimits,
-    model::{Api, ApiId, Role},
+    model::{Api, ApiId, Role, Subscription},
     testing::TestRuntime,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
+use uuid::Uuid;
 
-use crate::support::gateway::{Answer, Served};
+use crate::support::{
+    gateway::{Answer, Served},
+    paths::filled,
+};
 
 const MIB: usize = 1 << 20;
 
@@ -40,32 +44,94 @@ async fn a_message_of_a_mebibyte_is_taken_and_a_byte_more_is_not() {
     let (served, api) = with_api(data.path()).await;
     assert_eq!(publish(&served, api, vec![0; MIB]).await.status, 202);
     let head = served.test.handle().log().head();
-    let refused = publish(&served, api, vec![0; MIB + 1]).await;
-    assert!(
-        matches!(refused.status.as_u16(), 413 | 422),
-        "{:?}",
-        refused.status
-    );
-    publish(&served, api, vec![0; 8 * MIB + 1])
-        .await
-        .problem(413);
+    publish(&served, api, vec![0; MIB + 1]).await.problem(413);
+    let path = format!("/v1/apis/{api}/messages");
+    let raw = served.ask("POST", format!("{path}?raw=true"));
+    let raw = raw.body("application/json", vec![b'7'; MIB + 1]);
+    raw.send().await.problem(413);
+    // In an envelope it is a field that is too large, and not what was sent.
+    let text = |bytes: usize| json!({"text": "x".repeat(bytes)});
+    for envelope in [text(MIB + 1), json!([text(1), text(MIB + 1)])] {
+        let problem = served.post(&path, envelope).await.problem(422);
+        let pointer = problem["errors"][0]["pointer"].as_str().unwrap();
+        assert!(pointer.ends_with("/content"), "{pointer}");
+    }
     assert_eq!(served.test.handle().log().head(), head);
+    assert_eq!(served.post(&path, text(MIB)).await.status, 202);
     served.shutdown().await;
 }
 
+/// Most bytes of a body of this content type; of an operation that takes none, what may come anyway.
+fn body_bytes_max(operation: &str, content_type: Option<&str>) -> usize {
+    match (operation, content_type) {
+        (_, None) => 16 << 10,
+        ("publish", Some("application/json" | "application/x-ndjson")) => 8 * MIB,
+        (_, Some(_)) => MIB,
+    }
+}
+
+/// The content types of the bodies that an operation takes; `None` alone when it takes none.
+fn content_types(operation: &Value) -> Vec<Option<&str>> {
+    let taken = operation["requestBody"]["content"].as_object();
+    taken.map_or_else(
+        || vec![None],
+        |taken| taken.keys().map(|name| Some(name.as_str())).collect(),
+    )
+}
+
 #[tokio::test]
-async fn a_body_of_a_mebibyte_is_read_and_a_byte_more_is_not() {
+async fn every_operation_reads_a_body_up_to_its_limit_and_a_byte_more_is_too_large() {
     let data = tempfile::tempdir().unwrap();
-    let served = Served::start(data.path()).await;
-    let send = async |bytes: usize| {
-        let text = format!("{{\"name\":\"{}\"}}", "x".repeat(bytes - 11));
-        assert_eq!(text.len(), bytes);
-        let ask = served.ask("POST", "/v1/applications");
-        ask.body("application/json", text).send().await
-    };
-    // Read, and the name is too long.
-    send(MIB).await.problem(422);
-    send(MIB + 1).await.problem(413);
+    let (served, api) = with_api(data.path()).await;
+    let handle = served.test.handle();
+    let to = Subscription::to("https://example.com/hook").unwrap();
+    let subscription = handle.subscribe(api, to).await.unwrap();
+    let key = served.token(Role::Consumer, Some(subscription.application));
+    let key = key.await;
+    let nothing = Uuid::from_u128(7).to_string();
+    let things = [
+        ("api", api.to_string()),
+        ("subscription", subscription.id.to_string()),
+        ("application", subscription.application.to_string()),
+        ("contextPath", "orders".to_owned()),
+        ("projection", "deliveries".to_owned()),
+        ("delivery", nothing.clone()),
+        ("message", nothing.clone()),
+        ("job", nothing.clone()),
+        ("token", nothing),
+    ];
+    let document = hooklog::http::document();
+    for (pattern, verbs) in document["paths"].as_object().unwrap() {
+        let [path]: [String; 1] = filled(pattern, &things).try_into().unwrap();
+        let token = if pattern.starts_with("/{contextPath}") {
+            &key
+        } else {
+            &served.admin
+        };
+        for (verb, operation) in verbs.as_object().unwrap() {
+            let id = operation["operationId"].as_str().unwrap();
+            for content_type in content_types(operation) {
+                let send = async |bytes: usize| {
+                    let mut body = b"{}".to_vec();
+                    body.resize(bytes, b' ');
+                    let ask = served.ask(&verb.to_uppercase(), &path).token(Some(token));
+                    let ask = ask.body(content_type.unwrap_or("text/plain"), body);
+                    ask.send().await
+                };
+                let bytes_max = body_bytes_max(id, content_type);
+                served.test.settle().await;
+                let head = handle.log().head();
+                send(bytes_max + 1).await.problem(413);
+                assert_eq!(handle.log().head(), head, "{id} left a trace");
+                if content_type.is_some() {
+                    let read = send(bytes_max).await;
+                    let status = read.status.as_u16();
+                    let is_unread = matches!(status, 400 | 401 | 403 | 413 | 415 | 500..);
+                    assert!(!is_unread, "{id} {content_type:?}: {read:?}");
+                }
+            }
+        }
+    }
     served.shutdown().await;
 }
 
