@@ -1,13 +1,20 @@
 //! No secret that was given to the gateway is found anywhere outside of its vault.
 
-use hooklog::{
-    http::document,
-    model::{Role, Token},
-    testing::FakeAnswer,
-};
+use std::{collections::BTreeSet, path::Path, process::Command};
+
+use hooklog::{http::document, model::Role, testing::FakeAnswer};
 use serde_json::{Value, json};
 
-use crate::support::{files::files, gateway::Served};
+use crate::support::{
+    files::files,
+    gateway::{Ask, Served},
+    paths::{Thing, filled, pages},
+    process::{client, first_lines, is_every_command},
+};
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
+}
 
 /// A secret of its own for each field: found, it tells which one leaked.
 fn canary(number: u32) -> String {
@@ -45,78 +52,245 @@ fn settings() -> Vec<Value> {
     ]
 }
 
-/// Every page and every answer that can be had by GET, about these things.
-async fn everything(served: &Served, ids: &[(&str, String)]) -> Vec<String> {
-    let mut answers = Vec::new();
-    for (path, verbs) in document()["paths"].as_object().unwrap() {
-        if verbs.get("get").is_some() && !path.ends_with("/stream") && !path.ends_with("/tail") {
-            for path in filled(path, ids) {
-                answers.push(served.get(path).await.text);
-            }
-        }
+/// Each path once to which these sets of things lead.
+fn paths(pattern: &str, worlds: &[Vec<Thing>]) -> BTreeSet<String> {
+    let filled = worlds.iter().map(|things| filled(pattern, things));
+    filled.collect()
+}
+
+/// What is answered, which must be an answer; of a stream, from its beginning up to this.
+async fn answered(ask: Ask<'_>, up_to: &str) -> String {
+    let mut response = ask.header("last-event-id", "0").open().await;
+    let status = response.status().as_u16();
+    assert!(matches!(status, 200 | 303), "{response:?}");
+    let content_type = response.headers().get("content-type");
+    if content_type.is_none_or(|name| name != "text/event-stream") {
+        return response.text().await.unwrap();
     }
-    let mut stream = served.open("/v1/events/stream?from=1", None).await;
     let mut told = String::new();
-    while !told.contains("attempt.failed") {
-        let chunk = stream.chunk().await.unwrap().unwrap();
+    while !told.contains(up_to) {
+        let chunk = response.chunk().await.unwrap();
+        let chunk = chunk.expect("the stream goes on");
         told.push_str(&String::from_utf8_lossy(&chunk));
     }
-    answers.push(told);
+    told
+}
 
-    let token = Token::named("somebody", Role::Admin);
-    let (token, _) = served.test.handle().create_token(token).await.unwrap();
-    let signing_in = served.console.sign_in_path(token.id);
-    let client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
-    let client = client.build().unwrap();
-    let get = |path: String, cookie: String| {
-        let request = client.get(format!("{}{path}", served.base));
-        request.header("cookie", cookie).send()
-    };
-    let entered = get(signing_in, String::new()).await.unwrap();
-    let cookie = entered.headers()["set-cookie"].to_str().unwrap();
-    let cookie = cookie.split(';').next().unwrap().to_owned();
-    for page in CONSOLE {
-        for path in filled(&format!("/console{page}"), ids) {
-            let page = get(path.clone(), cookie.clone()).await.unwrap();
-            assert_eq!(page.status(), 200, "{path}");
-            answers.push(page.text().await.unwrap());
+/// Every answer of every operation that only asks, with as many rows as there may be.
+async fn of_operations(served: &Served, key: &str, worlds: &[Vec<Thing>]) -> Vec<String> {
+    let head = format!("id: {}\n", served.test.handle().log().head());
+    let mut answers = Vec::new();
+    for (pattern, verbs) in document()["paths"].as_object().unwrap() {
+        let Some(question) = verbs.get("get") else {
+            continue;
+        };
+        let is_own = pattern.starts_with("/{contextPath}");
+        let token = if is_own { key } else { served.admin.as_str() };
+        let up_to = match pattern.as_str() {
+            "/v1/events/stream" => head.as_str(),
+            _ => "id: ",
+        };
+        let parameters = question["parameters"].as_array().unwrap();
+        let has_limit = parameters.iter().any(|one| one["name"] == "limit");
+        let query = if has_limit { "?limit=1000" } else { "" };
+        for path in paths(pattern, worlds) {
+            let ask = served.ask("GET", path + query).token(Some(token));
+            answers.push(answered(ask, up_to).await);
         }
     }
     answers
 }
 
-/// A path with each of these ids in its place.
-fn filled(path: &str, ids: &[(&str, String)]) -> Vec<String> {
-    let named = |(name, _): &&(&str, String)| path.contains(&format!("{{{name}}}"));
-    let Some((name, _)) = ids.iter().find(named) else {
-        return vec![path.to_owned()];
-    };
-    let each = ids.iter().filter(|(other, _)| other == name);
-    each.flat_map(|(name, id)| filled(&path.replace(&format!("{{{name}}}"), id), ids))
-        .collect()
+/// Every page of the console.
+async fn of_console(served: &Served, worlds: &[Vec<Thing>]) -> Vec<String> {
+    let cookie = served.session(Role::Admin).await;
+    let mut answers = Vec::new();
+    for (_, pattern) in pages().filter(|(method, _)| *method == "GET") {
+        for path in paths(&pattern, worlds) {
+            let ask = served.ask("GET", path).token(None);
+            answers.push(answered(ask.header("cookie", &cookie), "id: ").await);
+        }
+    }
+    answers
 }
 
-/// Pages of the console that show settings or deliveries.
-const CONSOLE: &[&str] = &[
-    "/apis",
-    "/apis/{api}",
-    "/apis/{api}/configuration",
-    "/apis/{api}/configuration/general",
-    "/apis/{api}/configuration/entrypoints/webhook",
-    "/apis/{api}/subscriptions",
-    "/subscriptions/{subscription}",
-    "/subscriptions/{subscription}/edit",
-    "/apis/{api}/logs",
-    "/apis/{api}/logs/{delivery}",
-    "/apis/{api}/logs/export.csv",
-    "/apis/{api}/logs/export.ndjson",
-    "/apis/{api}/dead-letters",
-    "/applications",
-    "/applications/{application}",
-    "/events",
-    "/settings",
-    "/jobs",
+/// What shows something that a gateway holds, and with which arguments.
+const SHOWN: &[&str] = &[
+    "api list",
+    "api show {api}",
+    "application list",
+    "application show {application}",
+    "dead-letters list",
+    "events export -",
+    "events read",
+    "explain {delivery}",
+    "jobs list",
+    "jobs show {job}",
+    "logs list --all",
+    "logs show {delivery}",
+    "retention show",
+    "subscription list",
+    "subscription show {subscription}",
+    "subscription test {subscription}",
+    "token list",
 ];
+/// The same, and never ends.
+const FOLLOWED: &[&str] = &["events follow --from 1", "logs tail"];
+/// What shows something that the directory of a stopped gateway holds.
+const SHOWN_AT_REST: &[&str] = &[
+    "events export -",
+    "events read",
+    "explain {delivery}",
+    "logs list --all",
+    "logs show {delivery}",
+    "repair",
+    "replay",
+    "token list",
+    "verify",
+    "what-if",
+];
+/// What shows nothing, or no more than what was just done, as the commands above show it. The keys
+/// that some make are shown by them, once; what `import` shows is tried where imports are.
+const NOT_SHOWN: &[&str] = &[
+    "api create",
+    "api delete",
+    "api start",
+    "api stop",
+    "application create",
+    "application delete",
+    "application key",
+    "completions",
+    "config check",
+    "dead-letters discard",
+    "dead-letters redeliver",
+    "demo",
+    "events import",
+    "import gravitee",
+    "jobs cancel",
+    "jobs pause",
+    "jobs resume",
+    "openapi",
+    "publish",
+    "rebuild",
+    "receiver",
+    "retention apply",
+    "schema",
+    "serve",
+    "subscribe",
+    "subscription accept",
+    "subscription close",
+    "subscription pause",
+    "subscription redeliver",
+    "subscription resume",
+    "subscription resume-failure",
+    "token create",
+    "token revoke",
+];
+
+#[test]
+fn every_command_is_looked_into_or_shows_nothing_that_is_kept() {
+    let lines = [SHOWN, FOLLOWED, SHOWN_AT_REST].concat();
+    is_every_command(lines, NOT_SHOWN);
+}
+
+/// Everything that these commands say, for people and for programs.
+fn said(lines: &[&str], worlds: &[Vec<Thing>], start: impl Fn() -> Command) -> Vec<String> {
+    let mut said = Vec::new();
+    for line in lines.iter().flat_map(|line| paths(line, worlds)) {
+        for format in ["table", "json"] {
+            let mut command = start();
+            command.args(line.split(' ')).args(["--output", format]);
+            let output = command.output().unwrap();
+            // A callback that refuses a test message makes it fail.
+            let is_told = output.status.success() || line.starts_with("subscription test");
+            assert!(is_told, "{line}: {output:?}");
+            said.extend(
+                [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap()),
+            );
+        }
+    }
+    said
+}
+
+/// Everything that commands say of a gateway.
+async fn of_commands(served: &Served, worlds: &[Vec<Thing>]) -> Vec<String> {
+    let (base, token) = (served.base.clone(), served.admin.clone());
+    let events = usize::try_from(served.test.handle().log().head().get()).unwrap();
+    let worlds = worlds.to_vec();
+    let asking = tokio::task::spawn_blocking(move || {
+        let start = || {
+            let mut command = client(Path::new(env!("CARGO_MANIFEST_DIR")));
+            command.env("HOOKLOG_SERVER", &base);
+            command.env("HOOKLOG_TOKEN", &token);
+            command
+        };
+        let mut all = said(SHOWN, &worlds, start);
+        for (line, count) in FOLLOWED.iter().zip([events, worlds.len()]) {
+            for format in ["table", "json"] {
+                let mut command = start();
+                command.args(line.split(' ')).args(["--output", format]);
+                all.push(first_lines(&mut command, count));
+            }
+        }
+        all
+    });
+    asking.await.unwrap()
+}
+
+/// A subscription with these settings, and all that was answered about it.
+async fn subscribed(served: &Served, api: &str, configuration: Value) -> (Value, [String; 3]) {
+    let body = json!({"configuration": configuration});
+    let path = format!("/v1/apis/{api}/subscriptions");
+    let made = served.post(path, body.clone()).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    let subscription = made.json();
+    let path = format!("/v1/subscriptions/{}", text(&subscription["id"]));
+    let put = served.ask("PUT", &path).json(&body).send().await;
+    let tested = served.ask("POST", format!("{path}/_test")).send().await;
+    assert_eq!(tested.status, 200, "{tested:?}");
+    (subscription, [made.text, put.text, tested.text])
+}
+
+/// What is shown once: a key of the application of this subscription, and a new key that signs.
+async fn keys(served: &Served, subscription: &Value) -> (String, String) {
+    let application = text(&subscription["application"]).parse().unwrap();
+    let key = served.token(Role::Consumer, Some(application)).await;
+    let path = format!("/v1/subscriptions/{}", text(&subscription["id"]));
+    let rotated = served.ask("POST", format!("{path}/_rotateSecret"));
+    let rotated = text(&rotated.send().await.json()["secret"]);
+    (key, rotated.strip_prefix("whsec_").unwrap().to_owned())
+}
+
+/// A message to each subscription and a job with what became of it: each delivery, with everything
+/// that belongs to it.
+async fn worlds(served: &Served, api: &str) -> Vec<Vec<Thing>> {
+    let of_api = |rest: &str| format!("/v1/apis/{api}/{rest}");
+    let message = json!({"text": "a"});
+    let published = served.post(of_api("messages"), message).await;
+    assert_eq!(published.status, 202, "{published:?}");
+    served.test.settle().await;
+    let every = json!({"filter": {}});
+    let job = served.post(of_api("dead-letters/_redeliver"), every).await;
+    assert_eq!(job.status, 202, "{job:?}");
+    served.test.settle().await;
+    let tokens = served.get("/v1/tokens").await.json();
+    let logs = served.get(of_api("logs?limit=1000")).await.json();
+    let world = |row: &Value| {
+        vec![
+            ("api", api.to_owned()),
+            ("contextPath", "orders".to_owned()),
+            ("application", text(&row["application"])),
+            ("subscription", text(&row["subscription"])),
+            ("delivery", text(&row["id"])),
+            ("message", text(&row["message"]["id"])),
+            ("job", text(&job.json()["id"])),
+            ("token", text(&tokens["tokens"][0]["id"])),
+            ("projection", "deliveries".to_owned()),
+        ]
+    };
+    let rows = logs["deliveries"].as_array().unwrap();
+    rows.iter().map(world).collect()
+}
 
 #[tokio::test]
 async fn no_secret_is_on_disk_or_in_any_answer() {
@@ -144,50 +318,26 @@ async fn no_secret_is_on_disk_or_in_any_answer() {
         certified.signing_key.serialize_pem()
     );
     let with_store = json!({"callbackUrl": "https://example.com/hook", "ssl": {"keyStore": store}});
-    let mut ids = vec![("api", id.clone())];
+    let mut subscriptions = Vec::new();
     for configuration in settings().into_iter().chain([with_store]) {
-        let body = json!({"configuration": configuration});
-        let answer = served
-            .post(format!("/v1/apis/{id}/subscriptions"), body.clone())
-            .await;
-        assert_eq!(answer.status, 201, "{answer:?}");
-        let path = format!(
-            "/v1/subscriptions/{}",
-            answer.json()["id"].as_str().unwrap()
-        );
-        ids.push((
-            "subscription",
-            answer.json()["id"].as_str().unwrap().to_owned(),
-        ));
-        ids.push((
-            "application",
-            answer.json()["application"].as_str().unwrap().to_owned(),
-        ));
-        answers.push(answer.text);
-        answers.push(served.ask("PUT", &path).json(&body).send().await.text);
-        answers.push(served.get(path).await.text);
+        let (subscription, said) = subscribed(&served, &id, configuration).await;
+        subscriptions.push(subscription);
+        answers.extend(said);
     }
-    served
-        .post(format!("/v1/apis/{id}/messages"), json!({"text": "a"}))
-        .await;
-    served.test.settle().await;
-    for path in [
-        "/v1/apis",
-        &format!("/v1/apis/{id}/subscriptions"),
-        &format!("/v1/apis/{id}/logs"),
-        &format!("/v1/apis/{id}/dead-letters"),
-        "/v1/events?limit=1000",
-        "/v1/tokens",
-        "/v1/projections",
-    ] {
-        let answer = served.get(path).await;
-        assert_eq!(answer.status, 200, "{answer:?}");
-        answers.push(answer.text);
-    }
-    let logs = served.get(format!("/v1/apis/{id}/logs")).await.json();
-    let delivery = &logs["deliveries"][0];
-    ids.push(("delivery", delivery["id"].as_str().unwrap().to_owned()));
-    answers.extend(everything(&served, &ids).await);
+    let (key, rotated) = keys(&served, &subscriptions[0]).await;
+    let worlds = worlds(&served, &id).await;
+    assert_eq!(worlds.len(), subscriptions.len());
+    let projections = served.test.handle().projections();
+    let others = projections.iter().map(|status| {
+        let mut things = worlds[0].clone();
+        things.retain(|(name, _)| *name != "projection");
+        things.push(("projection", status.name.to_owned()));
+        things
+    });
+    let with_others: Vec<_> = worlds.iter().cloned().chain(others).collect();
+    answers.extend(of_operations(&served, &key, &with_others).await);
+    answers.extend(of_console(&served, &worlds).await);
+    answers.extend(of_commands(&served, &worlds).await);
     // What is refused is not repeated either.
     let wrong = json!({"configuration": {"callbackUrl": "https://example.com/hook",
         "signing": {"keys": [{"secret": canary(7)}]}}});
@@ -198,8 +348,15 @@ async fn no_secret_is_on_disk_or_in_any_answer() {
     answers.push(refused.text);
     let admin = served.admin.clone();
     served.shutdown().await;
+    let directory = data.path();
+    let at_rest = || {
+        let mut command = client(Path::new(env!("CARGO_MANIFEST_DIR")));
+        command.env("HOOKLOG_DATA", directory);
+        command
+    };
+    answers.extend(said(SHOWN_AT_REST, &worlds, at_rest));
     // As it was given, and as a key of a signature is written.
-    let secrets = ["canary-", "Y2FuYXJ5L", private, &admin];
+    let secrets = ["canary-", "Y2FuYXJ5L", private, &admin, &key, &rotated];
     for answer in &answers {
         for secret in secrets {
             assert!(!answer.contains(secret), "{secret}: {answer}");

@@ -1,18 +1,28 @@
 //! Paths as they are described, with things in place of their names.
 
-/// A name in paths, and the id of a thing; of one kind there may be several.
+use hooklog::console::Console;
+
+/// A name in paths, and the id of a thing.
 pub(crate) type Thing = (&'static str, String);
 
-/// A path with each of these things in its place.
-pub(crate) fn filled(path: &str, things: &[Thing]) -> Vec<String> {
-    let Some((before, rest)) = path.split_once('{') else {
-        return vec![path.to_owned()];
-    };
-    let (name, after) = rest.split_once('}').unwrap();
-    let named = things.iter().filter(|(known, _)| *known == name);
-    let filled: Vec<_> = named
-        .flat_map(|(_, thing)| filled(&format!("{before}{thing}{after}"), things))
-        .collect();
-    assert!(!filled.is_empty(), "nothing to put in place of {name}");
-    filled
+/// A path with these things in it.
+pub(crate) fn filled(path: &str, things: &[Thing]) -> String {
+    let mut path = path.to_owned();
+    for (name, thing) in things {
+        path = path.replace(&format!("{{{name}}}"), thing);
+    }
+    assert!(!path.contains('{'), "nothing to put into {path}");
+    path
+}
+
+/// Method and path of every page and step of the console, with the query that one does not come
+/// without.
+pub(crate) fn pages() -> impl Iterator<Item = (&'static str, String)> {
+    Console::routes().map(|(method, path)| {
+        if path == "/console/jobs/new" {
+            (method, format!("{path}?all=on&api={{api}}"))
+        } else {
+            (method, path)
+        }
+    })
 }

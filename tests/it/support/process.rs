@@ -1,6 +1,7 @@
 //! A gateway in a process of its own, that can be killed and started again.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{BufRead, BufReader},
     net::TcpListener,
@@ -135,6 +136,72 @@ pub(crate) fn client(directory: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hooklog"));
     clean(&mut command, directory);
     command
+}
+
+/// The first lines that a command says which never ends; then it is ended.
+pub(crate) fn first_lines(command: &mut Command, count: usize) -> String {
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let lines: Vec<_> = lines.take(count).map(Result::unwrap).collect();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(lines.len(), count, "{lines:?}");
+    lines.join("\n")
+}
+
+/// Every command there is, by what each says of itself, as `logs show`. Those that have commands of
+/// their own are not among them.
+fn commands() -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut asked: Vec<Vec<String>> = vec![Vec::new()];
+    while let Some(command) = asked.pop() {
+        let mut help = client(Path::new(env!("CARGO_MANIFEST_DIR")));
+        let help = help.args(&command).arg("-h").output().unwrap();
+        assert!(help.status.success(), "{command:?}: {help:?}");
+        let help = String::from_utf8(help.stdout).unwrap();
+        let own = help.split_once("\nCommands:\n").map_or("", |(_, own)| own);
+        let own = own
+            .lines()
+            .take_while(|line| line.is_empty() || line.starts_with(' '));
+        let names = own.filter_map(|line| {
+            let name = line.strip_prefix("  ")?.split(' ').next()?;
+            (!name.is_empty() && name != "help").then(|| name.to_owned())
+        });
+        let names: Vec<String> = names.collect();
+        if names.is_empty() {
+            found.insert(command.join(" "));
+        }
+        asked.extend(names.into_iter().map(|name| {
+            let mut one = command.clone();
+            one.push(name);
+            one
+        }));
+    }
+    assert!(found.len() > 25, "{found:?}");
+    found
+}
+
+/// Checks that each command there is stands at the beginning of one of these lines, or among the
+/// others, and that there are no others.
+pub(crate) fn is_every_command<'a>(lines: impl IntoIterator<Item = &'a str>, others: &[&str]) {
+    let commands = commands();
+    let command_of = |line: &str| {
+        let is_its = |command: &&String| {
+            let rest = line.strip_prefix(command.as_str());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+        };
+        let found = commands.iter().find(is_its);
+        found.unwrap_or_else(|| panic!("there is no command {line:?}"))
+    };
+    let tried: BTreeSet<_> = lines.into_iter().map(command_of).collect();
+    let others: BTreeSet<_> = others.iter().map(|name| command_of(name)).collect();
+    for command in &commands {
+        let is_once = tried.contains(command) != others.contains(command);
+        assert!(
+            is_once,
+            "{command:?} is to be tried, or named among the others"
+        );
+    }
 }
 
 /// A shell that finds the command by its name.
