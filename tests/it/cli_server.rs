@@ -7,10 +7,13 @@ use std::{
     process::{Output, Stdio},
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::process::{Process, client, free_port};
+use crate::support::{
+    paths::filled,
+    process::{Process, client, first_lines, free_port, is_every_command},
+};
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
@@ -289,7 +292,7 @@ const SLY: &str = "x\u{202e}\u{200b}\u{2066}y";
 
 /// Makes things that are named so; those that no name may be are refused.
 fn make_hostile(gateway: &Process, url: &str) {
-    gateway.json(&["api", "create", "orders"]);
+    gateway.json(&["api", "create", "orders", "--log-calls"]);
     for made in [
         &["api", "create", HOSTILE][..],
         &["application", "create", HOSTILE],
@@ -342,56 +345,160 @@ fn make_hostile(gateway: &Process, url: &str) {
     }
 }
 
+/// What is told of a gateway, and what is refused, with text from outside wherever there may be any.
+const TOLD: &[&str] = &[
+    "api list",
+    "api show {hostile}",
+    "api show {sly}",
+    "api create {hostile}",
+    "api start {sly}",
+    "api stop {hostile}",
+    "api delete {hostile}",
+    "application list",
+    "application show {hostile}",
+    "application show {sly}",
+    "application create {hostile}",
+    "application delete {hostile}",
+    "application key {hostile}",
+    "config check --config hostile.toml",
+    "dead-letters list --api orders",
+    "events export -",
+    "events import hostile.json --data imported",
+    "events read",
+    "explain {delivery} --api orders",
+    "import gravitee hostile.json --check",
+    "import gravitee sly.json --check",
+    "jobs list",
+    "jobs show {job}",
+    "jobs pause {job}",
+    "jobs resume {job}",
+    "jobs cancel {job}",
+    "logs list --api orders",
+    "logs list --api {hostile}",
+    "logs show {delivery} --api orders",
+    "publish {hostile} x",
+    "publish orders {hostile} --channel {hostile} --key {hostile} --type {hostile}",
+    "rebuild deliveries",
+    "retention show",
+    "retention apply",
+    "subscribe orders http://127.0.0.1:1/ --filter {hostile}==",
+    "subscription list {hostile}",
+    "subscription list {sly}",
+    "subscription list orders",
+    "subscription show {subscription}",
+    "subscription test {subscription} {hostile}",
+    "subscription accept {subscription}",
+    "subscription pause {subscription}",
+    "subscription resume {subscription}",
+    "subscription resume-failure {subscription}",
+    "subscription redeliver {subscription} --since 1h --dry-run",
+    "token list",
+    "token create {hostile} --role viewer",
+    "token revoke {subscription}",
+    "dead-letters discard {delivery} --api orders --detach",
+    "dead-letters redeliver {delivery} --api orders --detach",
+    "subscription close {subscription}",
+];
+/// The same without an end.
+const FOLLOWED: &[&str] = &["events follow --from 1", "logs tail --api orders"];
+/// What is told of the directory of a gateway that has stopped.
+const TOLD_AT_REST: &[&str] = &[
+    "events read --data data",
+    "explain {delivery} --api orders --data data",
+    "logs list --api orders --data data",
+    "logs show {delivery} --api orders --data data",
+    "repair --data data",
+    "replay --data data",
+    "token list --data data",
+    "verify --data data",
+    "what-if --data data",
+];
+/// What tells nothing that comes from outside, or, as a receiver does, words without such characters.
+const OWN_WORDS: &[&str] = &[
+    "completions",
+    "demo",
+    "openapi",
+    "receiver",
+    "schema",
+    "serve",
+];
+
+#[test]
+fn every_command_is_tried_with_what_would_steer_a_terminal_or_tells_nothing_from_outside() {
+    is_every_command([TOLD, FOLLOWED, TOLD_AT_REST].concat(), OWN_WORDS);
+}
+
+/// Files that name things so.
+fn write_hostile(directory: &Path) {
+    for (file, name) in [("hostile.json", HOSTILE), ("sly.json", SLY)] {
+        let webhook = json!({"type": "webhook", "configuration": {name: name}});
+        let definition = json!({
+            "name": name, "definitionVersion": "V4", "type": "MESSAGE", name: name,
+            "listeners": [{"type": "SUBSCRIPTION", "entrypoints": [webhook]}],
+            "endpointGroups": [{"name": name, "type": "mock",
+                "endpoints": [{"name": name, "configuration": {name: name}}]}],
+        });
+        fs::write(directory.join(file), definition.to_string()).unwrap();
+    }
+    let config = "[egress]\n\"x\\u001b[31m\\u202e\" = 1\n";
+    fs::write(directory.join("hostile.toml"), config).unwrap();
+}
+
+/// Checks that a command says something, to people and to programs, and that none of it steers a
+/// terminal.
+fn says_plainly(gateway: &Process, line: &str) {
+    for format in ["table", "json"] {
+        let args: Vec<_> = line.split(' ').chain(["--output", format]).collect();
+        let said = gateway.run(&args);
+        assert_ne!(said.status.code(), Some(2), "{line:?}: {said:?}");
+        let said = text(&said.stdout) + &text(&said.stderr);
+        assert!(!said.is_empty(), "{line:?}");
+        assert!(said.chars().all(is_plain), "{line:?}: {said:?}");
+    }
+}
+
 #[test]
 fn nothing_that_comes_from_outside_steers_a_terminal() {
-    let (_directory, gateway) = gateway();
+    let (directory, mut gateway) = gateway();
     let url = format!("http://127.0.0.1:{}/hook", free_port());
     make_hostile(&gateway, &url);
+    write_hostile(directory.path());
     let made = gateway.json(&["subscribe", "orders", &url, "--no-retry"]);
-    let subscription = made[0]["id"].as_str().unwrap();
     gateway.json(&["publish", "orders", HOSTILE]);
     let of = ["--api", "orders"];
     let dead = gateway.wait_for(&["dead-letters", of[0], of[1]], |rows| !rows.is_empty());
     let delivery = dead[0]["delivery"].as_str().unwrap();
-    let mut said = 0;
-    for args in [
-        &["api", "list"][..],
-        &["api", "show", HOSTILE],
-        &["api", "show", SLY],
-        &["application", "show", SLY],
-        &["subscription", "list", SLY],
-        &["api", "show", "nothing\u{1b}[31m\u{202e}"],
-        &["application", "list"],
-        &["application", "show", HOSTILE],
-        &["subscription", "list", HOSTILE],
-        &["subscription", "list", "orders"],
-        &["subscription", "show", subscription],
-        &["token", "list"],
-        &["logs", of[0], of[1]],
-        &["logs", "show", delivery],
-        &["dead-letters", of[0], of[1]],
-        &["explain", delivery],
-        &["events"],
-        &["jobs"],
-        &["publish", "nothing\u{1b}[31m\u{202e}", "x"],
-        &[
-            "subscribe",
-            "orders",
-            "http://127.0.0.1:1/",
-            "--filter",
-            "\u{1b}[31m\u{202e} ==",
-        ],
-    ] {
-        for output in ["table", "json"] {
-            let shown = gateway.run(&[args, &["--output", output]].concat());
-            for bytes in [&shown.stdout, &shown.stderr] {
-                let text = text(bytes);
-                assert!(text.chars().all(is_plain), "{args:?}: {text:?}");
-                said += usize::from(!text.is_empty());
-            }
+    gateway.json(&[
+        "dead-letters",
+        "redeliver",
+        delivery,
+        of[0],
+        of[1],
+        "--detach",
+    ]);
+    let job = &gateway.json(&["jobs"])[0]["id"];
+    let things = [
+        ("hostile", HOSTILE.to_owned()),
+        ("sly", SLY.to_owned()),
+        ("subscription", made[0]["id"].as_str().unwrap().to_owned()),
+        ("delivery", delivery.to_owned()),
+        ("job", job.as_str().unwrap().to_owned()),
+    ];
+    for line in TOLD {
+        says_plainly(&gateway, &filled(line, &things));
+    }
+    let events = gateway.json(&["events"]).len();
+    for (line, count) in FOLLOWED.iter().zip([events, 1]) {
+        for format in ["table", "json"] {
+            let args: Vec<_> = line.split(' ').chain(["--output", format]).collect();
+            let said = first_lines(&mut gateway.command(&args), count);
+            assert!(said.chars().all(is_plain), "{line}: {said:?}");
         }
     }
-    assert!(said >= 30, "{said}");
+    gateway.stop();
+    for line in TOLD_AT_REST {
+        says_plainly(&gateway, &filled(line, &things));
+    }
 }
 
 /// G5 over the command: a cut neither loses nor repeats an event.

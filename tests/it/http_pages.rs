@@ -113,6 +113,35 @@ async fn every_page_and_every_step_says_what_may_be_loaded_and_kept() {
 }
 
 #[tokio::test]
+async fn no_cell_of_a_table_that_is_kept_is_a_formula() {
+    let data = tempfile::tempdir().unwrap();
+    let served = Served::start(data.path()).await;
+    let things = things(&served).await;
+    let cookie = served.session(Role::Viewer).await;
+    let mut tried = 0;
+    for (_, pattern) in pages().filter(|(_, path)| path.rsplit('.').next() == Some("csv")) {
+        let ask = served.ask("GET", filled(&pattern, &things)).token(None);
+        let table = ask.header("cookie", &cookie).send().await;
+        let kept = table.header("content-disposition").unwrap();
+        assert!(kept.starts_with("attachment; "), "{kept}");
+        for row in table.text.lines().skip(1) {
+            let row = row.strip_prefix('"').and_then(|row| row.strip_suffix('"'));
+            let cells = row.expect("cells are quoted").split("\",\"");
+            for cell in cells {
+                assert!(!cell.contains('"'), "{pattern}: {cell}");
+                assert!(
+                    !cell.starts_with(['=', '+', '-', '@', '\t', '\r']),
+                    "{cell}"
+                );
+                tried += 1;
+            }
+        }
+    }
+    assert!(tried >= 10, "{tried}");
+    served.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_refusal_is_a_page_that_says_what_may_be_loaded_and_kept() {
     const NOTHING: &str = "00000000-0000-7000-8000-000000000007";
     let data = tempfile::tempdir().unwrap();
