@@ -4,8 +4,13 @@
 use std::{
     collections::{BTreeSet, HashMap},
     fs,
+    num::NonZero,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
 };
 
 use hooklog::{
@@ -27,6 +32,8 @@ use crate::support::{
 };
 
 const EVENTS: u64 = 30;
+/// The block of each of the two records of `HEAD`.
+const HEAD_BLOCK: usize = 4_096;
 
 /// A log of several segments, and what it holds.
 fn written(storage: &MemoryStorage, segment_bytes: u64) -> Vec<Arc<RecordedEvent>> {
@@ -699,14 +706,15 @@ fn repair_damaged(directory: &Path, readable: &[Arc<RecordedEvent>], what: &str)
     }
 }
 
-/// Flips one bit in a copy of a directory, and holds what is left of it against what was written. Says
+/// Alters one file in a copy of a directory, and holds what is left of it against what was written. Says
 /// whether it was seen.
-fn flip(
+fn altered(
     clean: &[(PathBuf, Vec<u8>)],
     sound: &[Arc<RecordedEvent>],
-    place: (usize, usize, u64),
+    file: usize,
+    what: &str,
+    alter: impl FnOnce(&mut Vec<u8>),
 ) -> bool {
-    let (file, at, bit) = place;
     let directory = disk::in_memory();
     for (path, bytes) in clean {
         let path = directory.path().join(path);
@@ -715,9 +723,9 @@ fn flip(
     }
     let (path, bytes) = &clean[file];
     let mut bytes = bytes.clone();
-    bytes[at] ^= 1 << bit;
+    alter(&mut bytes);
     fs::write(directory.path().join(path), bytes).unwrap();
-    let what = format!("bit {bit} of byte {at} of {}", path.display());
+    let what = format!("{what} of {}", path.display());
     open_damaged(directory.path(), sound, std::slice::from_ref(path), &what)
 }
 
@@ -727,6 +735,16 @@ fn relative(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     files
         .map(|(path, bytes)| (path.strip_prefix(directory).unwrap().to_owned(), bytes))
         .collect()
+}
+
+/// Each byte of each file that anything was written to.
+fn each_byte(clean: &[(PathBuf, Vec<u8>)]) -> Vec<(usize, usize)> {
+    let each = |(file, (_, bytes)): (usize, &(PathBuf, Vec<u8>))| {
+        (0..used(bytes))
+            .map(move |at| (file, at))
+            .collect::<Vec<_>>()
+    };
+    clean.iter().enumerate().flat_map(each).collect()
 }
 
 /// `HOOKLOG_FLIPS=every` takes each byte there is; a number, so many of a log of 3,000 events.
@@ -742,12 +760,7 @@ fn g11_a_flipped_bit_in_any_file_is_detected_or_harmless() {
     let clean = relative(directory.path());
     let newest = clean.iter().rposition(|(path, _)| path.ends_with("db"));
     let places: Vec<(usize, usize)> = if asked.as_deref() == Some("every") {
-        let each = |(file, (_, bytes)): (usize, &(PathBuf, Vec<u8>))| {
-            (0..used(bytes))
-                .map(move |at| (file, at))
-                .collect::<Vec<_>>()
-        };
-        clean.iter().enumerate().flat_map(each).collect()
+        each_byte(&clean)
     } else {
         let each = (0..many.unwrap_or(200)).filter_map(|flip| {
             // Every second one in the segment that is written, where damage looks like a torn write.
@@ -760,7 +773,10 @@ fn g11_a_flipped_bit_in_any_file_is_detected_or_harmless() {
     };
     let mut detected = 0_u64;
     for (number, (file, at)) in places.iter().copied().enumerate() {
-        detected += u64::from(flip(&clean, &sound, (file, at, draws.below(8))));
+        let bit = draws.below(8);
+        let what = format!("bit {bit} of byte {at}");
+        let seen = altered(&clean, &sound, file, &what, |bytes| bytes[at] ^= 1 << bit);
+        detected += u64::from(seen);
         if asked.is_some() && number % 500 == 499 {
             eprintln!("{} of {}, {detected} detected", number + 1, places.len());
         }
@@ -790,23 +806,74 @@ fn damaged(
     open_damaged(directory.path(), sound, files, what)
 }
 
+/// Where files are cut off: at twelve lengths each, and at each offset of what was written last, which
+/// is a page of the log and a record of `HEAD`.
+fn cuts(clean: &[(PathBuf, Vec<u8>)], events: u64) -> BTreeSet<(usize, usize)> {
+    let newest = clean.iter().rposition(|(path, _)| path.ends_with("db"));
+    let mut cuts = BTreeSet::new();
+    for (file, (path, bytes)) in clean.iter().enumerate() {
+        let used = used(bytes);
+        let step = (used / 12).max(1);
+        cuts.extend((0..used).step_by(step).map(|length| (file, length)));
+        let last: Vec<usize> = if path.ends_with("HEAD") {
+            assert!(used > HEAD_BLOCK, "it has two records");
+            let record = used - HEAD_BLOCK;
+            (0..record).chain(HEAD_BLOCK..used).collect()
+        } else if Some(file) == newest {
+            (begin_of_page(bytes, events)..used).collect()
+        } else {
+            Vec::new()
+        };
+        cuts.extend(last.into_iter().map(|length| (file, length)));
+    }
+    cuts
+}
+
+/// Where the page of one event that stands at this position begins in a store.
+fn begin_of_page(bytes: &[u8], position: u64) -> usize {
+    // Its number of parts and of events come before the position in its header.
+    let header = [&[0_u8, 1, 0, 0, 0, 1][..], &position.to_be_bytes()[..]].concat();
+    let mut places = bytes.windows(header.len());
+    let found = places.rposition(|place| place == header);
+    found.expect("a page is stored as it is") - 2
+}
+
+/// `HOOKLOG_TRUNCATIONS=every` cuts each file at each length.
 #[test]
 fn g11_a_file_that_is_cut_off_anywhere_is_detected_or_harmless() {
-    let clean = tempfile::tempdir().unwrap();
-    let sound = written_directory(clean.path());
-    let mut detected = 0;
-    for (file, bytes) in contents(clean.path()) {
-        let relative = file.strip_prefix(clean.path()).unwrap();
-        let used = used(&bytes);
-        let step = (used / 12).max(1);
-        for length in (0..used).step_by(step) {
-            let what = format!("{} cut to {length} bytes", relative.display());
-            let files = [relative.to_owned()];
-            detected += usize::from(damaged(clean.path(), &sound, &files, &what, |directory| {
-                fs::write(directory.join(relative), &bytes[..length]).unwrap();
-            }));
+    let asked = std::env::var("HOOKLOG_TRUNCATIONS").ok();
+    let directory = tempfile::tempdir().unwrap();
+    let sound = written_directory(directory.path());
+    let clean = relative(directory.path());
+    let places: Vec<_> = match asked.as_deref() {
+        None => cuts(&clean, sound.len() as u64).into_iter().collect(),
+        Some("every") => each_byte(&clean),
+        Some(other) => panic!("HOOKLOG_TRUNCATIONS is {other:?}; it may be `every`"),
+    };
+    // Each has a directory of its own, so that they go side by side.
+    let (next, detected) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let work = || {
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some((file, length)) = places.get(number).copied() else {
+                return;
+            };
+            let what = format!("the first {length} bytes alone");
+            let seen = altered(&clean, &sound, file, &what, |bytes| bytes.truncate(length));
+            detected.fetch_add(usize::from(seen), Ordering::Relaxed);
+            if asked.is_some() && number % 500 == 499 {
+                eprintln!("{} of {}", number + 1, places.len());
+            }
         }
-    }
+    };
+    thread::scope(|scope| {
+        let workers = thread::available_parallelism().map_or(1, NonZero::get);
+        for _ in 0..workers {
+            scope.spawn(work);
+        }
+    });
+    let (detected, all) = (detected.into_inner(), places.len());
+    println!("{detected} of {all} cuts were detected, the others were harmless");
     assert!(detected > 0);
 }
 
