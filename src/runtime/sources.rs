@@ -16,8 +16,8 @@ use crate::{
 
 /// Wait before a source that failed is started again; it doubles.
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
-/// The longest such wait.
-const PAUSE_MAX: Duration = Duration::from_mins(1);
+/// The longest such wait: a source goes on within 5 s once a full disk has room again.
+const PAUSE_MAX: Duration = Duration::from_secs(4);
 
 /// The sources that run.
 pub(super) struct Sources {

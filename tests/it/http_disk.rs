@@ -12,6 +12,8 @@ use serde_json::json;
 use crate::support::gateway::{Answer, Served};
 
 const WATERMARK_BYTES: u64 = 1_000;
+/// The longest that room goes unseen.
+const ROOM_UNSEEN_MAX: Duration = Duration::from_secs(5);
 
 /// A gateway whose log is in this storage, with an API.
 async fn served(data: &tempfile::TempDir, storage: &MemoryStorage) -> (Served, ApiId) {
@@ -70,9 +72,13 @@ async fn a_full_disk_that_has_room_again_makes_the_gateway_ready_without_a_reque
     says(&ready(&served).await, "no room");
     storage.set_full(false);
     // Nobody publishes: a gateway that is not ready is sent nothing.
-    while ready(&served).await.status != 200 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let becomes_ready = async {
+        while ready(&served).await.status != 200 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let seen = tokio::time::timeout(ROOM_UNSEEN_MAX, becomes_ready).await;
+    seen.expect("room is seen in time");
     assert_eq!(publish(&served, api).await.status, 202);
     served.shutdown().await;
 }

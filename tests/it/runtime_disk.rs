@@ -1,18 +1,19 @@
-//! What becomes of calls whose outcomes the disk has no room for.
+//! What becomes of calls whose outcomes the disk has no room for, and of sources while there is none.
 
 use std::{sync::Arc, time::Duration};
 
 use hooklog::{
-    log::{Durability, LogOptions},
-    model::{Api, Message, Subscription},
+    log::{Durability, LogOptions, StreamId},
+    model::{Api, Message, MockSource, Source, Subscription},
     projection::deliveries::{DeliveryOutcome, DeliveryQuery},
     testing::{MemoryStorage, TestRuntime},
 };
 
-/// A call is made, and the disk is full when the outcome is written; there is room again after it.
-/// The message is sent once, and told as delivered.
-async fn is_sent_once(full: impl FnOnce(&MemoryStorage), room: impl FnOnce(&MemoryStorage)) {
-    let (data, storage) = (tempfile::tempdir().unwrap(), MemoryStorage::new());
+/// The time, by the gateway's clock, in which it goes on by itself once there is room.
+const GOES_ON_WITHIN: Duration = Duration::from_secs(5);
+
+/// A gateway whose log is in this storage.
+async fn started(data: &tempfile::TempDir, storage: &MemoryStorage) -> TestRuntime {
     let kept = storage.clone();
     let test = TestRuntime::start_with(data.path(), 7, move |builder| {
         let options = LogOptions {
@@ -21,7 +22,14 @@ async fn is_sent_once(full: impl FnOnce(&MemoryStorage), room: impl FnOnce(&Memo
         };
         builder.log_options(options).storage(Arc::new(kept.clone()))
     });
-    let test = test.await.unwrap();
+    test.await.unwrap()
+}
+
+/// A call is made, and the disk is full when the outcome is written; there is room again after it.
+/// The message is sent once, and told as delivered.
+async fn is_sent_once(full: impl FnOnce(&MemoryStorage), room: impl FnOnce(&MemoryStorage)) {
+    let (data, storage) = (tempfile::tempdir().unwrap(), MemoryStorage::new());
+    let test = started(&data, &storage).await;
     let handle = test.handle();
     let api = handle.create_api(Api::named("orders")).await.unwrap();
     let subscription = Subscription::to("https://example.com/hook").unwrap();
@@ -38,7 +46,7 @@ async fn is_sent_once(full: impl FnOnce(&MemoryStorage), room: impl FnOnce(&Memo
     test.settle().await;
     assert_eq!(test.transport().calls().len(), 1);
     room(&storage);
-    test.run_until_idle(Duration::from_mins(2)).await;
+    test.run_until_idle(GOES_ON_WITHIN).await;
     assert_eq!(test.transport().calls_to(subscription.id).len(), 1);
     let query = DeliveryQuery::newest(api.id, 10);
     let page = handle.deliveries().list(&query).unwrap();
@@ -62,4 +70,26 @@ async fn a_call_whose_outcome_finds_the_disk_full_is_not_made_again() {
 #[tokio::test]
 async fn a_call_whose_outcome_is_written_to_a_disk_that_is_then_full_is_not_made_again() {
     is_sent_once(|disk| disk.fill_at_syncs(1), |_| {}).await;
+}
+
+#[tokio::test]
+async fn a_source_that_found_the_disk_full_for_long_goes_on_within_five_seconds_of_room() {
+    let (data, storage) = (tempfile::tempdir().unwrap(), MemoryStorage::new());
+    let test = started(&data, &storage).await;
+    let mut ticks = Api::named("ticks");
+    ticks.source = Source::Mock(MockSource {
+        message_interval_ms: 1_000,
+        ..MockSource::default()
+    });
+    let api = test.handle().create_api(ticks).await.unwrap().id;
+    let stream = StreamId::messages(api);
+    let messages = || test.handle().log().stream_version(stream);
+    test.run_until_idle(Duration::from_secs(3)).await;
+    storage.set_full(true);
+    test.run_until_idle(Duration::from_secs(570)).await;
+    let before = messages();
+    storage.set_full(false);
+    test.run_until_idle(GOES_ON_WITHIN).await;
+    assert!(messages() > before, "{before} messages, and none since");
+    test.shutdown().await;
 }
