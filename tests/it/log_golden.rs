@@ -25,7 +25,7 @@ use hooklog::{
 };
 use uuid::Uuid;
 
-fn fixtures() -> PathBuf {
+pub(crate) fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
 }
 

@@ -19,6 +19,7 @@ mod delivery_faults;
 mod delivery_tls;
 mod delivery_tokens;
 mod demo;
+mod directory_golden;
 mod gravitee_import;
 mod hostile_gateway;
 mod http_access;
