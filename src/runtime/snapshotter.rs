@@ -19,6 +19,9 @@ use crate::log::{EventLog, OriginStore, ReadError, SnapshotStore, StorageError};
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How long it lets events gather: the log holds the newest in memory for longer.
 const GATHERS_FOR: Duration = Duration::from_millis(50);
+/// Most reads of the log before the last snapshot: together they take about a second. After a start that
+/// found none it is further behind, and the end does not wait until all is read again.
+const LAST_READS: usize = 16;
 /// How long it rests after it could not go on.
 const FAILED_PAUSE: Duration = Duration::from_secs(30);
 
@@ -57,8 +60,16 @@ impl Saver {
     /// Saves what the log tells by now. A snapshot is a cache: one that cannot be saved costs the
     /// next start time and nothing else.
     fn save(&self) {
+        self.save_after(usize::MAX);
+    }
+
+    /// The same with what so many reads of the log tell, at most.
+    fn save_after(&self, reads_max: usize) {
         self.try_to(|unsaved| {
-            while unsaved.follow(&self.log, &self.snapshots)? > 0 {
+            for _ in 0..reads_max {
+                if unsaved.follow(&self.log, &self.snapshots)? == 0 {
+                    break;
+                }
                 self.save_enough(unsaved)?;
             }
             if unsaved.is_empty() {
@@ -147,7 +158,7 @@ impl Snapshotter {
                     }
                 }
                 if save_last.load(Ordering::Acquire) {
-                    saver.save();
+                    saver.save_after(LAST_READS);
                 }
             })?;
         Ok(Self {
@@ -165,12 +176,58 @@ impl Snapshotter {
         self.stop();
     }
 
-    /// Saves a last snapshot and ends. Blocks until that is done.
+    /// Saves a last snapshot, of a part where it is far behind, and ends. Blocks until that is done.
     pub(super) fn stop(self) {
         self.stop.store(true, Ordering::Release);
         self.thread.thread().unpark();
         if self.thread.join().is_err() {
             tracing::error!("the thread that saves snapshots panicked; the next start reads more");
         }
+    }
+}
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use super::*;
+    use crate::{
+        log::{ExpectedVersion, LogOptions, Storage, StreamId, Urgency},
+        model::{
+            Event, Position, Subscription, SubscriptionCreated, SubscriptionId, SubscriptionPaused,
+            SubscriptionResumed, Version,
+        },
+        testing::MemoryStorage,
+    };
+
+    #[tokio::test]
+    async fn the_last_snapshot_of_a_log_that_is_far_ahead_is_of_a_part_of_it() {
+        let storage = Arc::new(MemoryStorage::new());
+        let log = EventLog::open_with(storage, LogOptions::default()).unwrap();
+        let id = SubscriptionId::from_uuid(uuid::Uuid::from_u128(1));
+        let subscription = Subscription::to("https://example.com/hook").unwrap();
+        let created = SubscriptionCreated {
+            subscription: Box::new(Subscription { id, ..subscription }),
+            cursor: Version::ZERO,
+        };
+        let append = async |events: Vec<Event>| {
+            let stream = StreamId::subscription(id);
+            let append = log.append(stream, ExpectedVersion::Any, events, Urgency::Now);
+            append.await.unwrap();
+        };
+        append(vec![created.into()]).await;
+        let changes: [Event; 2] = [SubscriptionPaused {}.into(), SubscriptionResumed {}.into()];
+        while log.head().get() <= (LAST_READS * READ_EVENTS) as u64 {
+            append(changes.iter().cloned().cycle().take(8_000).collect()).await;
+        }
+        let snapshots =
+            SnapshotStore::open_with(MemoryStorage::new().create(Position::FIRST).unwrap());
+        let nowhere = tempfile::tempdir().unwrap();
+        let origins = Arc::new(OriginStore::open(nowhere.path()).unwrap());
+        let saver = Saver::new(log.clone(), snapshots.clone(), origins);
+        saver.save_after(LAST_READS);
+        let saved = snapshots.position(&log).unwrap().unwrap();
+        assert!(saved > Position::ZERO && saved < log.head(), "{saved}");
+        // The next goes on from there.
+        saver.save_after(LAST_READS);
+        assert_eq!(snapshots.position(&log).unwrap(), Some(log.head()));
     }
 }
