@@ -9,10 +9,17 @@ use std::{
 };
 
 use hooklog::{
-    clock::SystemClock,
+    clock::{Clock as _, SystemClock},
+    runtime::PROJECTIONS_DIRECTORY,
     testing::callback::{Answer, CallbackServer},
 };
+use rustix::process::Signal;
 use serde_json::{Value, json};
+
+/// Sends a process a signal.
+fn signal(child: &Child, signal: Signal) {
+    rustix::process::kill_process(rustix::process::Pid::from_child(child), signal).unwrap();
+}
 
 /// A gateway in a process of its own.
 pub(crate) struct Process {
@@ -66,8 +73,7 @@ impl Process {
     )]
     pub(crate) fn terminate(mut self) -> (ExitStatus, Duration) {
         let began = Instant::now();
-        let id = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+        signal(&self.child, Signal::TERM);
         (self.child.wait().unwrap(), began.elapsed())
     }
 
@@ -375,9 +381,8 @@ fn a_term_signal_at_any_time_of_a_start_ends_it_and_a_second_one_does_no_harm() 
     for wait_ms in (0..240).step_by(20) {
         let mut child = Process::command(&data, "").spawn().unwrap();
         std::thread::park_timeout(Duration::from_millis(wait_ms));
-        let id = rustix::process::Pid::from_child(&child);
         for _ in 0..2 {
-            rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+            signal(&child, Signal::TERM);
         }
         let ended = child.wait().unwrap();
         // Before it has asked to be told of signals, the system ends it.
@@ -386,4 +391,97 @@ fn a_term_signal_at_any_time_of_a_start_ends_it_and_a_second_one_does_no_harm() 
     }
     let (status, _) = Process::start(&data).terminate();
     assert!(status.success(), "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_signals_in_a_drain_change_nothing_and_the_call_that_was_given_up_comes_again() {
+    let temp = tempfile::tempdir().unwrap();
+    let data = temp.path().join("data");
+    let callback = CallbackServer::start(SystemClock::shared(), |_| Answer::ok());
+    let callback = callback.await.unwrap();
+    let process = Process::start(&data);
+    let client = Client::new(process.token.as_ref().unwrap());
+    let api = subscribed(&process, &client, &callback).await;
+    callback.hold();
+    let path = format!("{}/v1/apis/{api}/messages", process.url);
+    let message = client.post(path, &json!({"content": "hello"})).await;
+    let id = message.unwrap()["id"].as_str().unwrap().to_owned();
+    callback.wait_for(1).await;
+    signal(&process.child, Signal::TERM);
+    // It is not served any more: what is left to do is the drain.
+    while reqwest::get(format!("{}/livez", process.url)).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    signal(&process.child, Signal::INT);
+    let ended = tokio::task::spawn_blocking(|| process.terminate());
+    let (status, took) = ended.await.unwrap();
+    assert!(status.success(), "{status}");
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    assert_eq!(callback.count(), 1);
+    callback.release();
+
+    let process = Process::start(&data);
+    callback.wait_for(2).await;
+    assert_eq!(delivered(&callback), BTreeSet::from([id]), "the same again");
+    let ended = tokio::task::spawn_blocking(|| process.terminate());
+    assert!(ended.await.unwrap().0.success());
+}
+
+/// Whether a process has a thread whose name begins so.
+fn has_thread(child: &Child, begins: &str) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{}/task", child.id()));
+    // One that has just ended has no name.
+    let names = threads.into_iter().flatten().flatten();
+    let mut names = names.filter_map(|at| std::fs::read_to_string(at.path().join("comm")).ok());
+    names.any(|name| name.starts_with(begins))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_term_signal_while_a_long_log_is_read_and_its_views_are_built_ends_the_start() {
+    const BATCHES: usize = 20;
+    let temp = tempfile::tempdir().unwrap();
+    let data = temp.path().join("data");
+    let process = Process::start(&data);
+    let client = Client::new(process.token.as_ref().unwrap());
+    let api = json!({"name": "orders", "entrypoint": {"contextPath": "/orders"}});
+    let api = client.post(format!("{}/v1/apis", process.url), &api).await;
+    let api = api.unwrap()["id"].as_str().unwrap().to_owned();
+    let batch: Value = (0..1_000).map(|_| json!({"content": "hello"})).collect();
+    for _ in 0..BATCHES {
+        let path = format!("{}/v1/apis/{api}/messages", process.url);
+        client.post(path, &batch).await.unwrap();
+    }
+    process.kill();
+    let (clock, mut early) = (SystemClock::new(), 0);
+    let snapshots = data.join("snapshots");
+    // They are opened before the log is read, and their thread begins behind it.
+    for is_read in [false, true] {
+        for cache in [&snapshots, &data.join(PROJECTIONS_DIRECTORY)] {
+            // It may not be there yet.
+            let _ = std::fs::remove_dir_all(cache);
+        }
+        let child = Process::command(&data, "").spawn().unwrap();
+        let is_begun = || snapshots.exists() && (!is_read || has_thread(&child, "hooklog-snap"));
+        while !is_begun() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        signal(&child, Signal::TERM);
+        let asked = clock.elapsed();
+        let ended = tokio::task::spawn_blocking(|| child.wait_with_output());
+        let ended = ended.await.unwrap().unwrap();
+        let took = clock.elapsed() - asked;
+        assert!(ended.status.success(), "read: {is_read}, {}", ended.status);
+        assert!(took < Duration::from_secs(10), "read: {is_read}, {took:?}");
+        early += usize::from(ended.stdout.is_empty());
+    }
+    assert!(early > 0, "it served before it was told to end");
+    let process = Process::start(&data);
+    let ended = tokio::task::spawn_blocking(|| process.terminate());
+    assert!(ended.await.unwrap().0.success());
+    let verified = Command::new(env!("CARGO_BIN_EXE_hooklog"))
+        .args(["verify", "--data"])
+        .arg(&data)
+        .output()
+        .unwrap();
+    assert!(verified.status.success(), "{verified:?}");
 }
