@@ -389,7 +389,7 @@ impl LogWriter {
     }
 
     /// What was enqueued before the log was closed is written; then nothing more.
-    fn drain(&mut self) {
+    pub(crate) fn drain(&mut self) {
         while self.step() {}
         self.core.close();
     }

@@ -43,6 +43,7 @@ fn live_all(seeds: std::ops::Range<u64>) -> Result<Summary, Failure> {
                             sum.calls += summary.calls;
                             sum.repeated += summary.repeated;
                             sum.crashes += summary.crashes;
+                            sum.ends += summary.ends;
                         }
                         Err(failure) => failures.lock().unwrap().push(failure),
                     }
@@ -93,7 +94,7 @@ fn a_thousand_lives_keep_every_guarantee() {
         panic!("{}", failure.shrunk())
     });
     println!("{sum:?} in {:.1} s", clock.elapsed().as_secs_f64());
-    assert!(sum.crashes > 0 && sum.repeated > 0);
+    assert!(sum.crashes > 0 && sum.repeated > 0 && sum.ends > 0);
 }
 
 #[test]

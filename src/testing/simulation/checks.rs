@@ -204,14 +204,17 @@ impl Fates {
 }
 
 /// Everything that must hold of a log once all is healed.
-pub(super) fn log(log: &EventLog, ledger: &Ledger) -> Result<(), Broken> {
-    let events = events(log)?;
-    gapless(&events)?;
-    acknowledged(&events, ledger)?;
+pub(super) fn log(
+    log: &EventLog,
+    events: &[Arc<RecordedEvent>],
+    ledger: &Ledger,
+) -> Result<(), Broken> {
+    gapless(events)?;
+    acknowledged(events, ledger)?;
     let last = events.iter().rev();
     let mut messages = last.filter(|event| event.stream.kind() == StreamKind::Messages);
     let head = messages.next().map_or(Version::ZERO, |last| last.version);
-    for (id, fates) in fates(&events)? {
+    for (id, fates) in fates(events)? {
         fates.settled(id, head)?;
     }
     let report = log.verify(|_| {}).map_err(|error| error.to_string())?;
@@ -223,11 +226,11 @@ pub(super) fn log(log: &EventLog, ledger: &Ledger) -> Result<(), Broken> {
 
 /// The webhook log tells what the events tell.
 pub(super) fn views(
-    log: &EventLog,
+    events: &[Arc<RecordedEvent>],
     deliveries: &View<Deliveries>,
     metrics: &View<Metrics>,
 ) -> Result<(), Broken> {
-    for (id, fates) in fates(&events(log)?)? {
+    for (id, fates) in fates(events)? {
         for (fate, message) in fates.of.values() {
             let (Some(message), Some(outcome)) = (message, fate.outcome()) else {
                 continue;

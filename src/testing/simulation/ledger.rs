@@ -18,10 +18,11 @@ pub(super) struct Ledger {
     begun: BTreeMap<(SubscriptionId, MessageId), AttemptNumber>,
     /// Calls that have begun and whose outcome is not durable.
     open: BTreeSet<Try>,
-    /// Calls that a crash cut off: so many may be made again.
-    cut_off: u64,
+    /// How often each was cut off before its outcome was durable: so often it may be made again.
+    cut_off: BTreeMap<Try, u64>,
     pub(super) calls: u64,
     pub(super) crashes: u64,
+    pub(super) ends: u64,
 }
 
 impl Ledger {
@@ -61,16 +62,24 @@ impl Ledger {
         subscription: SubscriptionId,
         at_most: usize,
     ) -> Result<(), Broken> {
-        let before = self.open.len();
-        self.open.retain(|(of, _, _)| *of != subscription);
-        let cut = before - self.open.len();
-        self.cut_off += cut as u64;
-        if cut > at_most {
+        let open = self.open.iter().filter(|(of, _, _)| *of == subscription);
+        let cut: Vec<Try> = open.copied().collect();
+        for call in &cut {
+            self.open.remove(call);
+            *self.cut_off.entry(*call).or_default() += 1;
+        }
+        if cut.len() > at_most {
             return Err(format!(
-                "G9: {cut} calls of {subscription} had no durable outcome, at most {at_most} may"
+                "G9: {} calls of {subscription} had no durable outcome, at most {at_most} may",
+                cut.len()
             ));
         }
         Ok(())
+    }
+
+    /// A driver is gone with nothing under way: what it began is not begun again.
+    pub(super) fn ended_in_order(&mut self, subscription: SubscriptionId) {
+        self.open.retain(|(of, _, _)| *of != subscription);
     }
 
     /// Calls that reached their callback more than once, each as often as that.
@@ -85,13 +94,50 @@ impl Ledger {
     }
 
     pub(super) fn check(&self, at_most_once: bool) -> Result<(), Broken> {
-        let repeated = self.repeated();
-        let allowed = if at_most_once { 0 } else { self.cut_off };
-        if repeated > allowed {
-            return Err(format!(
-                "G9: {repeated} calls were made twice, at most {allowed} may be"
-            ));
+        for (call, received) in &self.received {
+            let repeated = received - 1;
+            let cut_off = self.cut_off.get(call).copied().unwrap_or_default();
+            let allowed = if at_most_once { 0 } else { cut_off };
+            if repeated > allowed {
+                let (subscription, message, number) = call;
+                return Err(format!(
+                    "G9: call {number} of {subscription} with message {message} was made {repeated} times again, at most {allowed} may be"
+                ));
+            }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn first_call(message: u128) -> Try {
+        let message = MessageId::from_uuid(uuid::Uuid::from_u128(message));
+        (SubscriptionId::nil(), message, AttemptNumber::FIRST)
+    }
+
+    #[test]
+    fn a_call_that_a_crash_cut_off_excuses_no_other() {
+        let mut ledger = Ledger::default();
+        ledger.begun(first_call(1), true);
+        ledger.begun(first_call(2), true);
+        ledger.recorded(&first_call(2));
+        ledger.cut_off(SubscriptionId::nil(), 1).unwrap();
+        ledger.begun(first_call(1), true);
+        ledger.check(false).unwrap();
+        ledger.check(true).unwrap_err();
+        ledger.begun(first_call(2), true);
+        ledger.check(false).unwrap_err();
+    }
+
+    #[test]
+    fn an_orderly_end_excuses_no_call() {
+        let mut ledger = Ledger::default();
+        ledger.begun(first_call(1), true);
+        ledger.ended_in_order(SubscriptionId::nil());
+        ledger.begun(first_call(1), true);
+        ledger.check(false).unwrap_err();
     }
 }

@@ -18,7 +18,7 @@ use crate::{
         AppendError, Appended, EventLog, ExpectedVersion, LogOptions, LogWriter, OpenError,
         PendingAppend, RecordedEvent, SnapshotStore, Storage, StreamId, Urgency,
     },
-    model::{Api, Event, MessagePublished, Position, SubscriptionId, Version},
+    model::{Api, Event, JobEvent, JobState, MessagePublished, Position, SubscriptionId, Version},
     projection::{Batch, History, HistoryError, SharedHistory},
     runtime::{
         recovery::{Recovered, recall},
@@ -38,6 +38,13 @@ pub(super) struct Seat {
     pub(super) stuck: bool,
 }
 
+impl Seat {
+    /// Whether everything that was begun has ended, and is on record.
+    pub(super) fn is_quiet(&self) -> bool {
+        !self.stuck && self.driver.is_quiet()
+    }
+}
+
 /// An append on its way.
 pub(super) struct OnItsWay {
     pub(super) what: Appending,
@@ -52,6 +59,8 @@ pub(super) enum Appending {
     Decided(Decided),
     /// A new definition of the API.
     Definition(Arc<Api>),
+    /// An event that nobody here acts on.
+    Other(StreamId, Box<Event>),
 }
 
 /// What a driver decided; nobody else appends to its stream.
@@ -82,6 +91,8 @@ pub(super) struct Node {
     pub(super) commit_is_due: bool,
     /// An append failed so that nothing may be acknowledged any more.
     pub(super) poisoned: bool,
+    /// It was told to end, and begins nothing more.
+    pub(super) draining: bool,
     /// What changed since the last snapshot that this process saved.
     unsaved: Option<Unsaved>,
 }
@@ -128,6 +139,7 @@ impl Node {
             on_their_way: Vec::new(),
             commit_is_due: false,
             poisoned: false,
+            draining: false,
             unsaved: None,
         }))
     }
@@ -171,6 +183,9 @@ impl Node {
                 };
                 let stream = StreamId::api(api.id);
                 (stream, ExpectedVersion::Any, vec![updated.into()])
+            }
+            Appending::Other(stream, event) => {
+                (*stream, ExpectedVersion::Any, vec![Event::clone(event)])
             }
             Appending::Messages(messages) => {
                 let stream = StreamId::messages(self.api.id);
@@ -225,7 +240,32 @@ fn check_recovered(log: &EventLog, recovered: &Recovered) -> Result<(), Broken> 
             ));
         }
     }
+    for (id, job) in &recovered.jobs {
+        let events = log.read_stream(StreamId::job(*id), Version::ZERO, 4_096);
+        let events = events.map_err(|error| format!("job {id} cannot be read: {error}"))?;
+        if events.last().map(|last| last.version) != Some(job.version)
+            || job_of(&events).as_ref() != Some(&job.state)
+        {
+            return Err(format!(
+                "G7: job {id} was recovered as something else than its history"
+            ));
+        }
+    }
     Ok(())
+}
+
+/// The job that these events, all of its stream, tell of.
+fn job_of(events: &[Arc<RecordedEvent>]) -> Option<JobState> {
+    let mut told = events.iter().filter_map(|recorded| match &recorded.event {
+        Event::Job(event) => Some(event),
+        _ => None,
+    });
+    let Some(JobEvent::Created(created)) = told.next() else {
+        return None;
+    };
+    let mut state = JobState::begun((*created.job).clone());
+    told.for_each(|event| state.apply(event));
+    Some(state)
 }
 
 /// The log of whichever gateway runs, for views that live on over restarts.

@@ -81,7 +81,7 @@ impl Scenario {
     }
 }
 
-fn uuid(draws: &mut Draws) -> uuid::Uuid {
+pub(super) fn uuid(draws: &mut Draws) -> uuid::Uuid {
     uuid::Uuid::from_u64_pair(draws.next_u64(), draws.next_u64())
 }
 

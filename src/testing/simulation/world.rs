@@ -12,12 +12,13 @@ use super::{
     checks::{self, Fate},
     ledger::Ledger,
     node::{Appending, Decided, Node, Reader, Relay, Seat, history, shared},
+    others::{Others, made_of_key},
     pace::Paces,
     scenario::{FILTER, Scenario, TYPES, chance, one_of, retry},
 };
 use crate::{
     actor::ClockTime,
-    clock::Clock,
+    clock::{Clock, SharedClock},
     log::{
         AppendError, Appended, Durability, ExpectedVersion, Health, LogOptions, RecordedEvent,
         SnapshotStore, Storage, StreamId,
@@ -28,13 +29,14 @@ use crate::{
         SubscriptionId, Timestamp, Version,
     },
     projection::{
-        Projection, Stepped, View, dead_letters::DeadLetters, deliveries::Deliveries, fold_all,
+        Projection, SharedHistory, Stepped, View, access::Access, dead_letters::DeadLetters,
+        deliveries::Deliveries, fold_all, idempotency_keys::IdempotencyKeys, jobs::Jobs,
         metrics::Metrics, subscriptions::Subscriptions,
     },
     subscription::{
         Call, Command, Job, MessageMeta, OUTCOMES_NOT_DURABLE_MAX, PastDelivery, Time as _,
     },
-    testing::{ManualClock, MemoryStorage},
+    testing::{ManualClock, MemoryStorage, memory_history::MemoryHistory},
 };
 
 /// When every life begins: 2026-01-01T00:00:00Z.
@@ -43,11 +45,17 @@ const BEGINNING: Timestamp = Timestamp::from_millis(1_767_225_600_000);
 const RESUMPTIONS_MAX: u32 = 2_000;
 /// A healed life that is not at rest after so many happenings never will be.
 const HAPPENINGS_MAX: u32 = 400_000;
+/// How long a gateway that was told to end waits for what is under way.
+const DRAIN_MAX: Duration = Duration::from_secs(8);
+/// How often it looks whether anything is.
+const DRAIN_LOOK: Duration = Duration::from_millis(50);
 
 /// Something that is going to happen.
 enum Happening {
     /// Fate does something.
     Step,
+    /// Something happens beside the steps, with these draws.
+    Aside(Draws),
     /// The gateway starts.
     Start,
     /// There is room on the disk again.
@@ -80,6 +88,10 @@ enum Inner {
     },
     Append(Appending),
     Restart(SubscriptionId),
+    /// It was told to end, and does so when nothing is under way, at the latest then.
+    End {
+        until: Duration,
+    },
     /// An operator sees that the log takes nothing more.
     Operator,
 }
@@ -111,6 +123,7 @@ pub(super) struct World {
     /// Subscriptions whose order a redelivery or an update has mixed.
     mixed: BTreeSet<SubscriptionId>,
     ledger: Ledger,
+    others: Others,
     relay: Arc<Relay>,
     reader: Reader,
     views: Views,
@@ -121,6 +134,9 @@ struct Views {
     metrics: Stepped<Metrics>,
     dead_letters: Stepped<DeadLetters>,
     subscriptions: Stepped<Subscriptions>,
+    access: Stepped<Access>,
+    idempotency_keys: Stepped<IdempotencyKeys>,
+    jobs: Stepped<Jobs>,
 }
 
 impl Views {
@@ -131,6 +147,9 @@ impl Views {
             metrics: Stepped::new(Metrics, &history, &clock),
             dead_letters: Stepped::new(DeadLetters, &history, &clock),
             subscriptions: Stepped::new(Subscriptions, &history, &clock),
+            access: Stepped::new(Access, &history, &clock),
+            idempotency_keys: Stepped::new(IdempotencyKeys, &history, &clock),
+            jobs: Stepped::new(Jobs, &history, &clock),
         }
     }
 
@@ -140,8 +159,36 @@ impl Views {
             self.metrics.step(events),
             self.dead_letters.step(events),
             self.subscriptions.step(events),
+            self.access.step(events),
+            self.idempotency_keys.step(events),
+            self.jobs.step(events),
         ];
         moved.contains(&true)
+    }
+
+    /// G6: views that followed along, over every restart, equal views that are built anew.
+    fn check(&self, history: &SharedHistory, clock: &SharedClock) -> Result<(), Broken> {
+        same(Deliveries, &self.deliveries, history, clock)?;
+        same(Metrics, &self.metrics, history, clock)?;
+        same(DeadLetters, &self.dead_letters, history, clock)?;
+        same(Subscriptions, &self.subscriptions, history, clock)?;
+        same(Access, &self.access, history, clock)?;
+        same(IdempotencyKeys, &self.idempotency_keys, history, clock)?;
+        same(Jobs, &self.jobs, history, clock)
+    }
+}
+
+fn same<P: Projection>(
+    projection: P,
+    live: &Stepped<P>,
+    history: &SharedHistory,
+    clock: &SharedClock,
+) -> Result<(), Broken> {
+    let rebuilt = fold_all(projection, history, clock).map_err(|error| error.to_string())?;
+    let rows = |view: &View<P>| view.range(Vec::new()..vec![0xff; 64], usize::MAX);
+    match (rows(live.view()), rows(&rebuilt)) {
+        (Ok(live), Ok(rebuilt)) if live == rebuilt => Ok(()),
+        _ => Err(format!("G6: {} differs when it is built anew", P::NAME)),
     }
 }
 
@@ -176,6 +223,7 @@ impl World {
             mixed: BTreeSet::new(),
             ledger: Ledger::default(),
             views: Views::new(&relay, &clock),
+            others: Others::default(),
             reader: Reader::default(),
             relay,
             scenario,
@@ -217,9 +265,9 @@ impl World {
         Ok(())
     }
 
-    /// How many steps this life has.
+    /// How many steps this life has, what may happen beside each among them.
     pub(super) const fn steps(&self) -> u32 {
-        self.scenario.steps
+        2 * self.scenario.steps
     }
 
     fn options(&self) -> LogOptions {
@@ -322,6 +370,7 @@ impl World {
     fn happen(&mut self, happening: Happening) -> Result<(), Broken> {
         match happening {
             Happening::Step => self.step(),
+            Happening::Aside(draws) => self.aside(draws),
             Happening::Start => self.start(),
             Happening::Room => {
                 self.storage.set_full(false);
@@ -372,6 +421,7 @@ impl World {
             },
             Inner::Append(what) => self.append(what),
             Inner::Restart(subscription) => self.restart(subscription),
+            Inner::End { until } => self.end_when_quiet(until),
             Inner::Operator => self.crash(false),
         }
     }
@@ -409,18 +459,59 @@ impl World {
         seats.into_iter().try_for_each(|id| self.plan(id))
     }
 
-    /// The gateway is gone, by a kill or a loss of power, and comes again later.
+    /// The gateway is killed, or its power is lost.
     fn crash(&mut self, power: bool) -> Result<(), Broken> {
         let Some(node) = self.node.take() else {
             return Ok(());
         };
         self.ledger.crashes += 1;
-        self.life += 1;
-        self.in_flight.clear();
-        self.paces.forget_all();
         for id in node.seats.keys() {
             self.ledger.cut_off(*id, OUTCOMES_NOT_DURABLE_MAX + 5)?;
         }
+        self.gone(node, power)
+    }
+
+    /// The gateway is told to end: it begins nothing more.
+    fn end(&mut self) -> Result<(), Broken> {
+        let until = self.clock.elapsed() + DRAIN_MAX;
+        self.within(DRAIN_LOOK, Inner::End { until });
+        let node = self.node();
+        node.draining = true;
+        node.seats.values_mut().for_each(|seat| seat.driver.drain());
+        let ids: Vec<_> = node.seats.keys().copied().collect();
+        ids.into_iter().try_for_each(|id| self.plan(id))
+    }
+
+    fn end_when_quiet(&mut self, until: Duration) -> Result<(), Broken> {
+        let now = self.clock.elapsed();
+        let node = self.node();
+        let is_quiet = node.on_their_way.is_empty() && node.seats.values().all(Seat::is_quiet);
+        if !is_quiet && now < until {
+            self.within(DRAIN_LOOK, Inner::End { until });
+            return Ok(());
+        }
+        let Some(mut node) = self.node.take() else {
+            return Ok(());
+        };
+        self.ledger.ends += 1;
+        for (id, seat) in &node.seats {
+            if seat.is_quiet() {
+                self.ledger.ended_in_order(*id);
+            } else {
+                self.ledger.cut_off(*id, OUTCOMES_NOT_DURABLE_MAX + 5)?;
+            }
+        }
+        let saved = node.save_snapshot(&self.snapshots);
+        saved.map_err(|error| format!("no snapshot can be saved: {error}"))?;
+        node.writer.drain();
+        self.gone(node, false)
+    }
+
+    /// The gateway is gone, and comes again later.
+    fn gone(&mut self, node: Node, power: bool) -> Result<(), Broken> {
+        self.life += 1;
+        self.in_flight.clear();
+        self.paces.forget_all();
         self.seen = node.log.head();
         self.relay.cut();
         for storage in [&self.storage, &self.snapshot_storage] {
@@ -682,8 +773,12 @@ impl World {
                 }
                 Ok(())
             }
-            // The publisher was told.
-            (Appending::Messages(_), Err(error)) => {
+            (Appending::Other(stream, event), Ok(_)) => {
+                self.others.recorded(stream, &event);
+                Ok(())
+            }
+            // Whoever asked was told.
+            (Appending::Messages(_) | Appending::Other(..), Err(error)) => {
                 self.note(&error);
                 Ok(())
             }
@@ -768,6 +863,9 @@ impl World {
     }
 
     fn restart(&mut self, subscription: SubscriptionId) -> Result<(), Broken> {
+        if self.node().draining {
+            return Ok(());
+        }
         self.ledger
             .cut_off(subscription, OUTCOMES_NOT_DURABLE_MAX + 5)?;
         self.in_flight.retain(|(of, _)| *of != subscription);
@@ -778,15 +876,60 @@ impl World {
     }
 
     /// Fate does something.
-    /// One step. Each has draws of its own, so that one that is left out changes no other.
     fn step(&mut self) -> Result<(), Broken> {
         let number = self.scenario.steps - self.steps_left;
-        let own = u128::from(self.seed) << 32 | u128::from(number);
-        let own = Moment::new(BEGINNING, own).draws();
+        let own = self.draws_of(number);
         let of_all = std::mem::replace(&mut self.draws, own);
         let stepped = self.take_step(number);
         self.draws = of_all;
+        self.plan_aside(self.scenario.steps + number);
         stepped
+    }
+
+    /// Draws of a step's own, so that one that is left out changes no other.
+    fn draws_of(&self, number: u32) -> Draws {
+        let own = u128::from(self.seed) << 32 | u128::from(number);
+        Moment::new(BEGINNING, own).draws()
+    }
+
+    fn is_kept(&self, number: u32) -> bool {
+        let kept = self.kept.as_ref();
+        kept.is_none_or(|kept| kept.contains(&number))
+    }
+
+    /// Now and then something happens beside the steps. It counts as a step of its own, so that lives
+    /// of chosen steps go on as they did before there was any.
+    fn plan_aside(&mut self, number: u32) {
+        let mut draws = self.draws_of(number);
+        if self.is_kept(number) && chance(&mut draws, 15) {
+            let wait = Duration::from_millis(draws.below(5_000));
+            self.after(wait, Happening::Aside(draws));
+        }
+    }
+
+    fn aside(&mut self, own: Draws) -> Result<(), Broken> {
+        let of_all = std::mem::replace(&mut self.draws, own);
+        let done = self.take_aside();
+        self.draws = of_all;
+        done
+    }
+
+    fn take_aside(&mut self) -> Result<(), Broken> {
+        let runs = |node: &Node| !node.draining && !node.poisoned;
+        if self.healed || !self.node.as_ref().is_some_and(runs) {
+            return Ok(());
+        }
+        match self.draws.below(10) {
+            0 => self.end(),
+            1..4 => self.publish_under_key(),
+            _ => {
+                let api = self.scenario.api.id;
+                let drawn = self.others.draw(&mut self.draws, api).into_iter();
+                drawn
+                    .map(|(stream, event)| Appending::Other(stream, Box::new(event)))
+                    .try_for_each(|what| self.append(what))
+            }
+        }
     }
 
     fn take_step(&mut self, number: u32) -> Result<(), Broken> {
@@ -799,11 +942,7 @@ impl World {
             };
             self.after(wait, Happening::Step);
         }
-        if self
-            .kept
-            .as_ref()
-            .is_some_and(|kept| !kept.contains(&number))
-        {
+        if !self.is_kept(number) {
             return Ok(());
         }
         let faults = self.scenario.faults;
@@ -831,35 +970,50 @@ impl World {
         }
     }
 
-    fn publish(&mut self) -> Result<(), Broken> {
-        if self
-            .node
+    fn takes_messages(&self) -> bool {
+        self.node
             .as_ref()
-            .is_none_or(|node| node.api.state == ApiState::Stopped)
-        {
+            .is_some_and(|node| !node.draining && node.api.state == ApiState::Started)
+    }
+
+    fn publish(&mut self) -> Result<(), Broken> {
+        if !self.takes_messages() {
             return Ok(());
         }
         let count = 1 + self.draws.below(4);
         let mut messages = Vec::new();
         for _ in 0..count {
             let id = MessageId::from_moment(&self.clock.moment());
-            let message = Message::text(format!("{id}"));
-            let key = one_of(&mut self.draws, &[None, Some("k"), Some("l")]);
-            let channel = one_of(&mut self.draws, &[None, Some("a"), Some("b")]);
-            let event_type = one_of(&mut self.draws, &TYPES);
-            messages.push(MessagePublished {
-                id,
-                content: message.content,
-                content_type: message.content_type,
-                event_type: event_type.map(str::to_owned),
-                channel: channel.map(str::to_owned),
-                key: key.map(str::to_owned),
-                headers: Vec::new(),
-                coordinate: None,
-                sampled: true,
-            });
+            messages.push(self.message(id));
         }
         self.append(Appending::Messages(messages))
+    }
+
+    fn publish_under_key(&mut self) -> Result<(), Broken> {
+        if !self.takes_messages() {
+            return Ok(());
+        }
+        let id = MessageId::from_uuid(made_of_key(&mut self.draws));
+        let message = self.message(id);
+        self.append(Appending::Messages(vec![message]))
+    }
+
+    fn message(&mut self, id: MessageId) -> MessagePublished {
+        let message = Message::text(format!("{id}"));
+        let key = one_of(&mut self.draws, &[None, Some("k"), Some("l")]);
+        let channel = one_of(&mut self.draws, &[None, Some("a"), Some("b")]);
+        let event_type = one_of(&mut self.draws, &TYPES);
+        MessagePublished {
+            id,
+            content: message.content,
+            content_type: message.content_type,
+            event_type: event_type.map(str::to_owned),
+            channel: channel.map(str::to_owned),
+            key: key.map(str::to_owned),
+            headers: Vec::new(),
+            coordinate: None,
+            sampled: true,
+        }
     }
 
     fn change_mood(&mut self) {
@@ -918,7 +1072,7 @@ impl World {
     }
 
     fn command(&mut self) -> Result<(), Broken> {
-        let Some(node) = &self.node else {
+        let Some(node) = self.node.as_ref().filter(|node| !node.draining) else {
             return Ok(());
         };
         let ids: Vec<_> = node.seats.keys().copied().collect();
@@ -1065,44 +1219,29 @@ impl World {
             .node
             .take()
             .ok_or("the gateway is not there at the end")?;
-        checks::log(&node.log, &self.ledger)?;
+        let events = checks::events(&node.log)?;
+        checks::log(&node.log, &events, &self.ledger)?;
         self.ledger
             .check(self.scenario.api.entrypoint.qos.takes_first())?;
-        let events = checks::events(&node.log)?;
         self.reader.check(&events)?;
         while self.views.step(1_000) {}
         checks::views(
-            &node.log,
+            &events,
             self.views.deliveries.view(),
             self.views.metrics.view(),
         )?;
-        self.check_rebuilt()?;
+        // They are read once, for all that is built anew.
+        let history: SharedHistory = Arc::new(MemoryHistory::new(events.clone()));
+        self.views.check(&history, &shared(&self.clock))?;
         Ok(Summary {
             events: events.len() as u64,
             messages: self.ledger.messages().count() as u64,
             calls: self.ledger.calls,
             repeated: self.ledger.repeated(),
             crashes: self.ledger.crashes,
+            ends: self.ledger.ends,
             digest: digest(&events),
         })
-    }
-
-    /// G6: views that followed along, over every restart, equal views that are built anew.
-    fn check_rebuilt(&self) -> Result<(), Broken> {
-        fn same<P: Projection>(world: &World, projection: P, live: &View<P>) -> Result<(), Broken> {
-            let (history, clock) = (history(&world.relay), shared(&world.clock));
-            let rebuilt = fold_all(projection, &history, &clock).map_err(|e| e.to_string())?;
-            let rows = |view: &View<P>| view.range(Vec::new()..vec![0xff; 64], usize::MAX);
-            let (live, rebuilt) = (rows(live), rows(&rebuilt));
-            match (live, rebuilt) {
-                (Ok(live), Ok(rebuilt)) if live == rebuilt => Ok(()),
-                _ => Err(format!("G6: {} differs when it is built anew", P::NAME)),
-            }
-        }
-        same(self, Deliveries, self.views.deliveries.view())?;
-        same(self, Metrics, self.views.metrics.view())?;
-        same(self, DeadLetters, self.views.dead_letters.view())?;
-        same(self, Subscriptions, self.views.subscriptions.view())
     }
 }
 
