@@ -39,6 +39,10 @@ const KEEPALIVE_RETRIES: u32 = 3;
 #[cfg(target_os = "linux")]
 const UNTAKEN_MAX: Duration = Duration::from_secs(30);
 
+/// What the system takes of an answer before it is read; it doubles this. Left to itself it takes ever
+/// more from whoever sends fast, on some machines 32 MiB on each connection, and no answer needs that.
+const UNREAD_BYTES: usize = 64 * 1024;
+
 /// The connect time was over before the connection stood.
 #[derive(Debug, Clone, Copy, thiserror::Error)]
 #[error("no connection within the connect timeout")]
@@ -158,6 +162,7 @@ impl Route {
         connector.set_nodelay(true);
         // Of several addresses each gets its part of the time.
         connector.set_connect_timeout(Some(self.timeout));
+        connector.set_recv_buffer_size(Some(UNREAD_BYTES));
         connector.set_keepalive(Some(KEEPALIVE));
         connector.set_keepalive_interval(Some(KEEPALIVE));
         connector.set_keepalive_retries(Some(KEEPALIVE_RETRIES));

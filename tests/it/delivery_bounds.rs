@@ -4,7 +4,7 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr},
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::Duration,
 };
 
@@ -22,7 +22,7 @@ use tokio::{
 use crate::{
     delivery_calls::proxied,
     support::{
-        hostile::{BOMB_BYTES, Hostile, bomb, read_request},
+        hostile::{BOMB_BYTES, Hostile, LEFT_MAX, bomb, read_request},
         requests::{BRIEF, call, class, policy, request, transport},
     },
 };
@@ -33,8 +33,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// What a pouring server has to give.
 const OFFERED: u64 = 1 << 30;
 
-/// What of it may leave: what is read, and what the system holds on either side of a connection.
-const LEFT_MAX: u64 = 32 << 20;
+/// Waits until a pouring server's connection is dropped, which must be soon.
+async fn assert_dropped(poured: &mut mpsc::Receiver<u64>, what: &str) {
+    let left = timeout(PATIENCE, poured.recv()).await.expect(what).unwrap();
+    assert!(left < LEFT_MAX, "{what}: {left}");
+}
 
 /// Makes a call under [`BRIEF`] limits that has to end by itself.
 async fn brief(transport: &HttpTransport, policy: Policy) -> AttemptReport {
@@ -165,12 +168,12 @@ async fn a_handshake_without_end_is_a_tls_error() {
         ("changes of cipher", b"\x14\x03\x03\x00\x01\x01"),
         ("warnings", b"\x15\x03\x03\x00\x02\x01\x5a"),
     ] {
-        let (pouring, poured) = Hostile::pouring("", part.repeat(1_000), OFFERED).await;
+        let (pouring, mut poured) = Hostile::pouring("", part.repeat(1_000), OFFERED).await;
         let url = format!("https://{}/", pouring.address());
         let report = transport().send(request(policy(&url)));
         let report = timeout(PATIENCE, report).await.expect(what);
         assert_eq!(class(&report), ErrorClass::Tls, "{what}");
-        assert!(poured.load(Ordering::SeqCst) < LEFT_MAX, "{what}");
+        assert_dropped(&mut poured, what).await;
     }
 }
 
@@ -202,7 +205,7 @@ async fn a_proxy_whose_answer_has_no_end_is_a_connect_error() {
         ("HTTP/1.1 200 ", "a"),
         ("", "HTTP/1.1 103 Early Hints\r\n\r\n"),
     ] {
-        let (proxy, poured) = Hostile::pouring(start, part.repeat(1_000), OFFERED).await;
+        let (proxy, mut poured) = Hostile::pouring(start, part.repeat(1_000), OFFERED).await;
         let policy = Policy {
             http: policy("http://127.0.0.1/").http,
             ..proxied(
@@ -214,7 +217,7 @@ async fn a_proxy_whose_answer_has_no_end_is_a_connect_error() {
         let report = transport().send(request(policy));
         let report = timeout(PATIENCE, report).await.expect(part);
         assert_eq!(class(&report), ErrorClass::Connect, "{part:?}");
-        assert!(poured.load(Ordering::SeqCst) < LEFT_MAX, "{part:?}");
+        assert_dropped(&mut poured, part).await;
     }
 }
 
@@ -251,7 +254,7 @@ async fn of_an_answer_without_end_no_more_is_read_than_an_answer_may_hold() {
     ] {
         let what = format!("{start:?} and {part:?}");
         let part = part.repeat(8_192 / part.len());
-        let (pouring, poured) = Hostile::pouring(start, part, OFFERED).await;
+        let (pouring, mut poured) = Hostile::pouring(start, part, OFFERED).await;
         let report = transport.send(request(policy(&pouring.url())));
         let report = timeout(PATIENCE, report).await.expect(&what);
         assert_eq!(result(&report), expected, "{what}");
@@ -260,8 +263,7 @@ async fn of_an_answer_without_end_no_more_is_read_than_an_answer_may_hold() {
             assert!(body.truncated, "{what}");
             assert!(body.bytes.len() <= RESPONSE_BYTES_MAX, "{what}");
         }
-        let poured = poured.load(Ordering::SeqCst);
-        assert!(poured < LEFT_MAX, "{what}: {poured}");
+        assert_dropped(&mut poured, &what).await;
         assert_eq!(pouring.connections(), 1, "{what}");
     }
 }

@@ -36,7 +36,7 @@ use tokio_rustls::{
 use crate::{
     delivery_calls::{proxied, socks},
     support::{
-        hostile::{Hostile, read_request},
+        hostile::{Hostile, LEFT_MAX, read_request},
         requests::{BRIEF, class, fault, policy, request, transport},
     },
 };
@@ -140,9 +140,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a pouring server has to give.
 const OFFERED: usize = 128 << 20;
-
-/// What of it may leave: what is read, and what the system holds on either side of a connection.
-const LEFT_MAX: usize = 32 << 20;
 
 /// A session ticket, of which a server may send as many as it likes whenever it likes.
 fn ticket() -> Vec<u8> {
@@ -530,7 +527,7 @@ async fn of_tickets_without_end_no_more_is_read_than_an_answer_may_hold() {
         };
         assert_eq!(result, expected, "{what}");
         let poured = timeout(PATIENCE, poured.recv()).await.expect(what).unwrap();
-        assert!(poured < LEFT_MAX, "{what}: {poured}");
+        assert!((poured as u64) < LEFT_MAX, "{what}: {poured}");
         assert_eq!(server.connections(), 1, "{what}");
     }
 }

@@ -4,11 +4,12 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
+use rustix::net::sockopt::set_socket_send_buffer_size;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpSocket, TcpStream},
@@ -16,6 +17,14 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
+
+/// What may leave a pouring server before its connection is dropped: at most 512 KiB are read, of TLS,
+/// and a read brings 64 KiB more. The gateway's side of a connection holds 128 KiB, and so does this
+/// one, each with a packet of 64 KiB beyond. That is 900 KiB, wherever systems count alike.
+pub(crate) const LEFT_MAX: u64 = 2 << 20;
+
+/// What a connection holds of what is sent and not taken; the system doubles it.
+const UNSENT_BYTES: usize = 64 << 10;
 
 /// A server on a free port of 127.0.0.1 that hands each connection to a function.
 pub(crate) struct Hostile {
@@ -39,6 +48,10 @@ impl Hostile {
             let mut running = tokio::task::JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 counted.fetch_add(1, Ordering::SeqCst);
+                // The other side may be gone already. A part that is not a whole packet would wait
+                // until the one before it is acknowledged.
+                drop(set_socket_send_buffer_size(&stream, UNSENT_BYTES));
+                drop(stream.set_nodelay(true));
                 running.spawn(misbehave(stream));
             }
         });
@@ -89,25 +102,24 @@ impl Hostile {
     }
 
     /// One that answers the first bytes with these, and then pours out `part` as fast as it is
-    /// taken, until the other side is gone or has taken `most` bytes. Counts what it got rid of.
+    /// taken, until the other side is gone or has taken `most` bytes. Tells of each connection what
+    /// left by then.
     pub(crate) async fn pouring(
         start: impl Into<Vec<u8>>,
         part: impl Into<Vec<u8>>,
         most: u64,
-    ) -> (Self, Arc<AtomicU64>) {
+    ) -> (Self, mpsc::Receiver<u64>) {
         let (start, part) = (start.into(), part.into());
-        let poured = Arc::new(AtomicU64::new(0));
-        let counted = Arc::clone(&poured);
+        let (told, heard) = mpsc::channel(1);
         let server = Self::start(move |stream| {
-            pour(
-                stream,
-                start.clone(),
-                part.clone(),
-                most,
-                Arc::clone(&counted),
-            )
+            let (start, part, told) = (start.clone(), part.clone(), told.clone());
+            async move {
+                let left = pour(stream, start, part, most).await;
+                // Nobody may have asked.
+                drop(told.send(left).await);
+            }
         });
-        (server.await, poured)
+        (server.await, heard)
     }
 
     /// Answers each connection's first request with 204, and tells its head.
@@ -241,20 +253,17 @@ async fn drip(mut stream: TcpStream, start: Vec<u8>) {
     }
 }
 
-/// Answers the first bytes with these, and then pours out `part`, as fast as it is taken.
-async fn pour(
-    mut stream: TcpStream,
-    start: Vec<u8>,
-    part: Vec<u8>,
-    most: u64,
-    poured: Arc<AtomicU64>,
-) {
+/// Answers the first bytes with these, and then pours out `part`, as fast as it is taken. Gives how
+/// many bytes left.
+async fn pour(mut stream: TcpStream, start: Vec<u8>, part: Vec<u8>, most: u64) -> u64 {
     drop(stream.read(&mut [0; 4096]).await);
+    let mut left = 0;
     let mut next = &start;
-    while poured.load(Ordering::SeqCst) < most && stream.write_all(next).await.is_ok() {
-        poured.fetch_add(next.len() as u64, Ordering::SeqCst);
+    while left < most && stream.write_all(next).await.is_ok() {
+        left += next.len() as u64;
         next = &part;
     }
+    left
 }
 
 /// Reads one request whole and gives its head.
