@@ -5,7 +5,7 @@ use std::{
     io,
     ops::Bound,
     path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::Bytes;
@@ -30,7 +30,11 @@ type Map = BTreeMap<Vec<u8>, Bytes>;
 /// # Ok::<(), hooklog::log::OpenError>(())
 /// ```
 #[derive(Clone, Default)]
-pub struct MemoryStorage(Arc<Mutex<Disk>>);
+pub struct MemoryStorage {
+    disk: Arc<Mutex<Disk>>,
+    /// Told when syncs are not held any more.
+    released: Arc<Condvar>,
+}
 
 /// Called with the segment that is about to be opened.
 type OnOpen = Arc<dyn Fn(Position) + Send + Sync>;
@@ -46,6 +50,7 @@ struct Disk {
     fail_creates: u32,
     fail_removes: u32,
     full: bool,
+    syncs_held: bool,
     bytes_free: Option<u64>,
     syncs: u64,
     broken: Vec<Position>,
@@ -83,7 +88,7 @@ impl MemoryStorage {
     }
 
     fn disk(&self) -> MutexGuard<'_, Disk> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Power is lost: what was not synced is gone. Stores that are still held are cut off.
@@ -119,6 +124,24 @@ impl MemoryStorage {
     /// dropped its dirty pages. Syncs after them say that they succeed.
     pub fn fail_syncs(&self, count: u32) {
         self.disk().fail_syncs = count;
+    }
+
+    /// Syncs wait from now on, as at a disk that is far behind.
+    pub fn hold_syncs(&self) {
+        self.disk().syncs_held = true;
+    }
+
+    /// Syncs that wait go on.
+    pub fn release_syncs(&self) {
+        self.disk().syncs_held = false;
+        self.released.notify_all();
+    }
+
+    fn wait_while_syncs_are_held(&self) {
+        let waited = self
+            .released
+            .wait_while(self.disk(), |disk| disk.syncs_held);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
     }
 
     /// The next `count` syncs find the disk full, once what they sync is written.
@@ -336,6 +359,7 @@ impl SegmentStore for MemorySegment {
     }
 
     fn sync(&self) -> Result<(), StorageError> {
+        self.storage.wait_while_syncs_are_held();
         if count_down(&mut self.storage.disk().fill_at_syncs) {
             return Err(StorageError::Full { path: path() });
         }
