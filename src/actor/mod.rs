@@ -18,6 +18,8 @@ mod signal;
 mod slots;
 mod subscription_actor;
 mod system;
+#[cfg(test)]
+mod tests;
 mod time;
 
 use futures_util::future::BoxFuture;

@@ -1,0 +1,328 @@
+//! Callbacks that went down together and are back: the core says when each is called, and the slots
+//! how many are at a time.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use futures_util::FutureExt as _;
+
+use super::slots::{CALLS_MAX, Expected, Slot, Slots};
+use crate::{
+    model::{
+        Api, AttemptReport, AttemptResult, DeliveryMode, Draws, FilterVerdict, MessageId,
+        MessageRef, Moment, Position, Subscription, SubscriptionCreated, Timestamp, Timings,
+        Version,
+    },
+    subscription::{
+        Call, Driver, Job, MessageMeta, Now, SubscriptionState, Time, apply,
+        circuit::{Circuit, FAILURES_TO_OPEN, PAUSE_FIRST, PAUSE_JITTER_PERCENT},
+    },
+};
+
+const CALLBACKS: usize = 10_000;
+/// Messages that wait for each.
+const MESSAGES: u64 = 3;
+/// How long a call takes: within it more probes are due than there are slots for.
+const CALL_MS: u64 = 400;
+/// In what time probes are counted, and the share of all that may be due within it. Spread over six
+/// seconds, a sixtieth is.
+const WINDOW_MS: u64 = 100;
+const WINDOW_PERCENT_MAX: usize = 3;
+
+/// So many milliseconds, by both clocks.
+struct At {
+    ms: u64,
+    entropy: u128,
+}
+
+impl Time for At {
+    fn now(&self) -> Now {
+        Now {
+            wall: Timestamp::EPOCH.plus(Duration::from_millis(self.ms)),
+            elapsed: Duration::from_millis(self.ms),
+        }
+    }
+
+    fn moment(&self) -> Moment {
+        Moment::new(self.now().wall, self.entropy)
+    }
+}
+
+/// Which slots a call has: those of doubtful callbacks, or the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lane {
+    Sound,
+    Doubtful,
+}
+
+enum Happening {
+    Wakes(usize),
+    Ends(usize, Call),
+}
+
+/// A subscription whose callback was down.
+struct Member<'a> {
+    driver: Driver<()>,
+    /// The one wake-up that counts.
+    wakes_ms: Option<u64>,
+    slot: Option<(Lane, Slot<'a>)>,
+}
+
+type Waiting<'a> = Pin<Box<dyn Future<Output = Option<Slot<'a>>> + 'a>>;
+
+/// Those that are under way in a lane, and those that wait for it in turn.
+#[derive(Default)]
+struct Traffic<'a> {
+    under_way: usize,
+    under_way_most: usize,
+    waiting: VecDeque<(usize, Call, Waiting<'a>)>,
+}
+
+struct Crowd<'a> {
+    slots: &'a Slots,
+    draws: Draws,
+    now_ms: u64,
+    members: Vec<Member<'a>>,
+    queue: BTreeMap<(u64, u64), Happening>,
+    happenings: u64,
+    sound: Traffic<'a>,
+    doubtful: Traffic<'a>,
+    /// When each probe was due.
+    probes_ms: Vec<u64>,
+}
+
+impl<'a> Crowd<'a> {
+    /// One failure before the circuits open.
+    fn about_to_go_down(slots: &'a Slots) -> Self {
+        let mut subscription = Subscription::to("https://example.com/hook").unwrap();
+        subscription.delivery_mode = DeliveryMode::Ordered;
+        let mut state = SubscriptionState::new(subscription.id);
+        let created = SubscriptionCreated {
+            subscription: Box::new(subscription),
+            cursor: Version::ZERO,
+        };
+        apply(&mut state, &created.into());
+        state.circuit = Circuit::Closed {
+            failures: FAILURES_TO_OPEN - 1,
+        };
+        let api = Arc::new(Api::named("orders"));
+        let member = |_| Member {
+            driver: Driver::new(
+                state.clone(),
+                Version::FIRST,
+                Arc::clone(&api),
+                &At { ms: 0, entropy: 0 },
+            ),
+            wakes_ms: None,
+            slot: None,
+        };
+        Self {
+            slots,
+            draws: Moment::new(Timestamp::EPOCH, 7).draws(),
+            now_ms: 0,
+            members: (0..CALLBACKS).map(member).collect(),
+            queue: BTreeMap::new(),
+            happenings: 0,
+            sound: Traffic::default(),
+            doubtful: Traffic::default(),
+            probes_ms: Vec::new(),
+        }
+    }
+
+    /// All calls fail in the same millisecond.
+    fn go_down(&mut self) {
+        for at in 0..self.members.len() {
+            let call = self.plan(at).expect("the first message is sent");
+            self.end(at, &call, 503);
+            assert_eq!(self.plan(at), None, "the circuit is open");
+        }
+    }
+
+    /// From now on every call is answered, and everything that is due is done.
+    fn come_back(&mut self) {
+        while let Some(((ms, _), happening)) = self.queue.pop_first() {
+            self.now_ms = ms;
+            match happening {
+                Happening::Wakes(at) if self.members[at].wakes_ms == Some(ms) => self.go_on(at),
+                Happening::Wakes(_) => {}
+                Happening::Ends(at, call) => {
+                    let lane = self.leave(at);
+                    self.end(at, &call, 200);
+                    self.go_on(at);
+                    self.let_in(lane);
+                }
+            }
+        }
+    }
+
+    fn time(&mut self) -> At {
+        At {
+            ms: self.now_ms,
+            entropy: self.draws.next_u64().into(),
+        }
+    }
+
+    fn after(&mut self, ms: u64, happening: Happening) {
+        self.happenings += 1;
+        let at = (self.now_ms + ms, self.happenings);
+        self.queue.insert(at, happening);
+    }
+
+    /// Does what a driver says; gives the call that it makes.
+    fn plan(&mut self, at: usize) -> Option<Call> {
+        let mut made = None;
+        loop {
+            let time = self.time();
+            let member = &mut self.members[at];
+            member.wakes_ms = None;
+            let mut wake = None;
+            let mut again = false;
+            for job in member.driver.plan(&time, Version::new(MESSAGES)) {
+                match job {
+                    Job::Read { after, limit } => {
+                        member.driver.offer(messages(after, limit));
+                        again = true;
+                    }
+                    Job::Append {
+                        expected, events, ..
+                    } => {
+                        member.driver.appended(expected.plus(events.len() as u64));
+                        again = true;
+                    }
+                    Job::Send(call) => made = Some(call),
+                    Job::Wake { after } => wake = Some(after),
+                    Job::Forward { .. } | Job::Answer(()) => {}
+                }
+            }
+            if let Some(after) = wake {
+                let ms = u64::try_from(after.as_millis()).unwrap().max(1);
+                member.wakes_ms = Some(self.now_ms + ms);
+                self.after(ms, Happening::Wakes(at));
+            }
+            if !again {
+                return made;
+            }
+        }
+    }
+
+    fn end(&mut self, at: usize, call: &Call, status: u16) {
+        let report = AttemptReport {
+            started_at: Timestamp::EPOCH,
+            timings: Timings::default(),
+            result: AttemptResult::Responded {
+                status,
+                retry_after: None,
+            },
+            captured: None,
+        };
+        let time = self.time();
+        let driver = &mut self.members[at].driver;
+        driver.ended(call, Box::new(report), true, &time).unwrap();
+    }
+
+    /// Asks for a slot for what a driver wants to call.
+    fn go_on(&mut self, at: usize) {
+        let Some(call) = self.plan(at) else { return };
+        if call.probe {
+            self.probes_ms.push(self.now_ms);
+        }
+        let circuit = &self.members[at].driver.state().circuit;
+        let expected = Expected::of(circuit, Duration::from_millis(CALL_MS));
+        let lane = match expected {
+            Expected::Doubtful => Lane::Doubtful,
+            Expected::Quick | Expected::Slow => Lane::Sound,
+        };
+        let slots = self.slots;
+        let mut slot: Waiting<'a> = Box::pin(slots.take(expected));
+        match slot.as_mut().now_or_never() {
+            Some(slot) => self.enter(at, call, lane, slot.unwrap()),
+            None => self.traffic(lane).waiting.push_back((at, call, slot)),
+        }
+    }
+
+    fn traffic(&mut self, lane: Lane) -> &mut Traffic<'a> {
+        match lane {
+            Lane::Sound => &mut self.sound,
+            Lane::Doubtful => &mut self.doubtful,
+        }
+    }
+
+    fn enter(&mut self, at: usize, call: Call, lane: Lane, slot: Slot<'a>) {
+        self.members[at].slot = Some((lane, slot));
+        let traffic = self.traffic(lane);
+        traffic.under_way += 1;
+        traffic.under_way_most = traffic.under_way_most.max(traffic.under_way);
+        self.after(CALL_MS, Happening::Ends(at, call));
+    }
+
+    fn leave(&mut self, at: usize) -> Lane {
+        let (lane, slot) = self.members[at].slot.take().unwrap();
+        self.traffic(lane).under_way -= 1;
+        drop(slot);
+        lane
+    }
+
+    /// Begins the calls that have their slots by now.
+    fn let_in(&mut self, lane: Lane) {
+        while let Some((_, _, waiting)) = self.traffic(lane).waiting.front_mut() {
+            let Some(slot) = waiting.as_mut().now_or_never() else {
+                return;
+            };
+            if let Some((at, call, _)) = self.traffic(lane).waiting.pop_front() {
+                self.enter(at, call, lane, slot.unwrap());
+            }
+        }
+    }
+}
+
+fn messages(after: Version, limit: usize) -> Vec<MessageMeta> {
+    let versions = after.get() + 1..=MESSAGES;
+    let message = |version| MessageMeta {
+        message: MessageRef {
+            version: Version::new(version),
+            position: Position::new(version),
+            id: MessageId::from_uuid(uuid::Uuid::from_u128(version.into())),
+            accepted_at: Timestamp::EPOCH,
+        },
+        key: None,
+        channel: None,
+        verdict: FilterVerdict::Passes,
+    };
+    versions.take(limit).map(message).collect()
+}
+
+#[test]
+fn ten_thousand_callbacks_that_are_back_are_called_apart_and_never_above_the_slots() {
+    let slots = Slots::new(CALLS_MAX);
+    let mut crowd = Crowd::about_to_go_down(&slots);
+    crowd.go_down();
+    crowd.come_back();
+
+    let mut probes = std::mem::take(&mut crowd.probes_ms);
+    probes.sort_unstable();
+    assert_eq!(probes.len(), CALLBACKS, "each is probed once");
+    let jitter = PAUSE_FIRST * u32::from(PAUSE_JITTER_PERCENT) / 100;
+    let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap();
+    let (first, last) = (ms(PAUSE_FIRST - jitter), ms(PAUSE_FIRST + jitter));
+    let (began, ended) = (probes[0], probes[CALLBACKS - 1]);
+    assert!((first..first + WINDOW_MS).contains(&began), "{began}");
+    assert!((last - WINDOW_MS..=last).contains(&ended), "{ended}");
+    let within = |from: usize| probes.partition_point(|at| *at < probes[from] + WINDOW_MS) - from;
+    let most = (0..CALLBACKS).map(within).max().unwrap();
+    assert!(most <= CALLBACKS * WINDOW_PERCENT_MAX / 100, "{most}");
+
+    // All the slots of doubtful callbacks are needed, and no more of them are had.
+    let doubtful = CALLS_MAX / 8;
+    assert_eq!(crowd.doubtful.under_way_most, doubtful);
+    let sound = crowd.sound.under_way_most;
+    assert!((1..=CALLS_MAX - doubtful).contains(&sound), "{sound}");
+    for member in &crowd.members {
+        let state = member.driver.state();
+        let is_delivered = state.cursor == Version::new(MESSAGES) && state.open.is_empty();
+        assert!(is_delivered && !state.circuit.is_open(), "{state:?}");
+    }
+}
