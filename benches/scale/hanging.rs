@@ -4,7 +4,9 @@
 //! that leaves the machine mostly idle; how late they are at the callbacks that answer is measured.
 //! Settings are those that hold where nothing is set.
 //!
-//! `--subscriptions`, `--rate` (messages a second) and `--seconds` are its sizes.
+//! `--subscriptions`, `--rate` (messages a second) and `--seconds` are its sizes. `--idle`
+//! subscriptions of another API get nothing: with them it is one of thousands that hangs, at the same
+//! load.
 
 use serde_json::json;
 
@@ -21,6 +23,7 @@ const SUBSCRIPTIONS: usize = 100;
 const RATE: usize = 20;
 /// Longer than it takes until ten calls, five at a time, are given up, and circuits open.
 const SECONDS: usize = 30;
+const IDLE: usize = 0;
 /// Whose messages are not in the figures: connections are still being made.
 const WARM_UP_SECONDS: usize = 2;
 const CONNECTIONS: usize = 64;
@@ -33,6 +36,7 @@ struct Sizes {
     subscriptions: usize,
     rate: usize,
     seconds: usize,
+    idle: usize,
 }
 
 impl Sizes {
@@ -47,6 +51,11 @@ impl Sizes {
             number => sink.url(Manner::Hanging, number),
         };
         let api = gateway.plain_api().await;
+        let other = gateway.api(json!({"contextPath": "/idle"})).await;
+        let nowhere = |number| sink.url(Manner::Well, number);
+        gateway
+            .subscribe(&other, self.idle, &json!({}), nowhere)
+            .await;
         gateway
             .subscribe(&api, self.subscriptions, &json!({}), to)
             .await;
@@ -101,6 +110,7 @@ pub(super) async fn measure(arguments: &Arguments) -> Result<(), String> {
         subscriptions: arguments.number("--subscriptions", SUBSCRIPTIONS),
         rate: arguments.number("--rate", RATE),
         seconds: arguments.number("--seconds", SECONDS),
+        idle: arguments.number("--idle", IDLE),
     };
     let cases = [0, 1, sizes.subscriptions / 10];
     let mut sink = Sink::start(sizes.messages());
@@ -118,8 +128,8 @@ pub(super) async fn measure(arguments: &Arguments) -> Result<(), String> {
         eprintln!("round {} of {rounds} done", round + 1);
     }
     println!(
-        "\n{} subscriptions, {} messages a second for {} s, {rounds} rounds\n",
-        sizes.subscriptions, sizes.rate, sizes.seconds
+        "\n{} subscriptions beside {} idle ones, {} messages a second for {} s, {rounds} rounds\n",
+        sizes.subscriptions, sizes.idle, sizes.rate, sizes.seconds
     );
     println!("| hanging | p50 ms | p99 ms | p50 / none | p99 / none |");
     println!("|---|---|---|---|---|");

@@ -50,7 +50,7 @@ impl Hostile {
                 counted.fetch_add(1, Ordering::SeqCst);
                 // The other side may be gone already. A part that is not a whole packet would wait
                 // until the one before it is acknowledged.
-                drop(set_socket_send_buffer_size(&stream, UNSENT_BYTES));
+                let _ = set_socket_send_buffer_size(&stream, UNSENT_BYTES);
                 drop(stream.set_nodelay(true));
                 running.spawn(misbehave(stream));
             }
@@ -116,7 +116,7 @@ impl Hostile {
             async move {
                 let left = pour(stream, start, part, most).await;
                 // Nobody may have asked.
-                drop(told.send(left).await);
+                let _ = told.send(left).await;
             }
         });
         (server.await, heard)
