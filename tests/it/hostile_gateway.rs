@@ -383,6 +383,14 @@ impl Enemies {
 /// What the friends got: when, by path and message.
 type Ledger = Arc<Mutex<HashMap<(String, String), Vec<Duration>>>>;
 
+/// How long deliveries took.
+#[derive(Debug)]
+struct Lateness {
+    /// The slowest hundredth of them at least.
+    p99: Duration,
+    slowest: Duration,
+}
+
 /// A gateway with its friends.
 struct Field {
     gateway: Process,
@@ -476,8 +484,8 @@ impl Field {
     }
 
     /// Publishes one message after the other, each once all friends have the one before, and gives
-    /// how long the slowest hundredth of their deliveries took at least.
-    async fn p99_of_messages(&mut self) -> Duration {
+    /// how long their deliveries took.
+    async fn lateness_of_messages(&mut self) -> Lateness {
         let path = format!("/v1/apis/{}/messages", self.api);
         let mut ids = Vec::new();
         for number in 0..MESSAGES {
@@ -502,7 +510,10 @@ impl Field {
             .flat_map(|path| ids.iter().map(move |id| took(path, id)))
             .collect();
         all.sort_unstable();
-        all[all.len() * 99 / 100]
+        Lateness {
+            p99: all[all.len() * 99 / 100],
+            slowest: all[all.len() - 1],
+        }
     }
 
     /// Every delivery of a subscription that the log tells of.
@@ -547,7 +558,7 @@ async fn hostile_callbacks_cost_the_others_nothing_and_the_gateway_no_memory() {
     let mut field = Field::open(&temp.path().join("data")).await;
     let enemies = Enemies::gather().await;
     let stand_ins = field.stand_in_for(&enemies).await;
-    let before = field.p99_of_messages().await;
+    let before = field.lateness_of_messages().await;
     field.pause(&stand_ins).await;
     let resident = field.gateway.memory_kib("VmRSS");
 
@@ -555,10 +566,10 @@ async fn hostile_callbacks_cost_the_others_nothing_and_the_gateway_no_memory() {
     for enemy in &enemies.all {
         subscriptions.push(field.subscribe(&enemy.configuration).await);
     }
-    let among = field.p99_of_messages().await;
+    let among = field.lateness_of_messages().await;
     let growth = field.gateway.memory_kib("VmHWM").saturating_sub(resident);
     println!(
-        "{} enemies: p99 {before:?}, among them {among:?}; {resident} KiB, {growth} KiB more",
+        "{} enemies: {before:?}, among them {among:?}; {resident} KiB, {growth} KiB more",
         enemies.all.len()
     );
 
@@ -566,9 +577,13 @@ async fn hostile_callbacks_cost_the_others_nothing_and_the_gateway_no_memory() {
         field.check(enemy, subscription).await;
     }
     assert!(growth < GROWTH_MAX_KIB, "{resident} KiB grew by {growth}");
-    // Whatever an enemy held for its time, a thread or a place, would cost a friend all of it.
-    let most = 3 * before + Duration::from_millis(READ_MS / 4);
-    assert!(among < most, "{before:?} became {among:?}");
+    // Whatever an enemy held for its time, a thread or a place, would cost a friend all of it. Most
+    // are not to be later than the noise of a busy machine, and none as late as that; a machine that
+    // takes as long by itself is measured by itself.
+    let most = 3 * before.p99 + Duration::from_millis(READ_MS / 4);
+    assert!(among.p99 < most, "{before:?} became {among:?}");
+    let most = (3 * before.slowest).max(Duration::from_millis(READ_MS));
+    assert!(among.slowest < most, "{before:?} became {among:?}");
     let ledger = field.ledger.lock().unwrap();
     assert_eq!(ledger.len(), FRIENDS.len() * field.published.len());
     for ((path, id), calls) in &*ledger {
