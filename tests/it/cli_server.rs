@@ -404,7 +404,6 @@ const FOLLOWED: &[&str] = &["events follow --from 1", "logs tail --api orders"];
 /// What is told of the directory of a gateway that has stopped.
 const TOLD_AT_REST: &[&str] = &[
     "events read --data data",
-    "explain {delivery} --api orders --data data",
     "logs list --api orders --data data",
     "logs show {delivery} --api orders --data data",
     "repair --data data",
@@ -444,15 +443,15 @@ fn write_hostile(directory: &Path) {
     fs::write(directory.join("hostile.toml"), config).unwrap();
 }
 
-/// Checks that a command says something, to people and to programs, and that none of it steers a
-/// terminal.
+/// Checks that a command says something to people, and that nothing it says to them or to programs
+/// steers a terminal.
 fn says_plainly(gateway: &Process, line: &str) {
     for format in ["table", "json"] {
         let args: Vec<_> = line.split(' ').chain(["--output", format]).collect();
         let said = gateway.run(&args);
         assert_ne!(said.status.code(), Some(2), "{line:?}: {said:?}");
         let said = text(&said.stdout) + &text(&said.stderr);
-        assert!(!said.is_empty(), "{line:?}");
+        assert!(format == "json" || !said.is_empty(), "{line:?}");
         assert!(said.chars().all(is_plain), "{line:?}: {said:?}");
     }
 }

@@ -30,7 +30,7 @@ const BEGAN: Timestamp = Timestamp::from_millis(1_790_000_000_000);
 const SEALED_AFTER: Duration = Duration::from_hours(25);
 /// When the gateway is started again: the retry is due.
 const LATER: Duration = SEALED_AFTER.saturating_add(Duration::from_secs(60));
-const SECRET: &str = "what the callback knows us by";
+const SECRET: &str = "what-the-callback-knows-us-by";
 
 fn options(builder: Builder) -> Builder {
     let log = LogOptions {

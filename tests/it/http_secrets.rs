@@ -140,7 +140,6 @@ const FOLLOWED: &[&str] = &["events follow --from 1", "logs tail"];
 const SHOWN_AT_REST: &[&str] = &[
     "events export -",
     "events read",
-    "explain {delivery}",
     "logs list --all",
     "logs show {delivery}",
     "repair",
