@@ -307,7 +307,7 @@ fn ten_thousand_callbacks_that_are_back_are_called_apart_and_never_above_the_slo
     assert_eq!(probes.len(), CALLBACKS, "each is probed once");
     let jitter = PAUSE_FIRST * u32::from(PAUSE_JITTER_PERCENT) / 100;
     let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap();
-    let (first, last) = (ms(PAUSE_FIRST - jitter), ms(PAUSE_FIRST + jitter));
+    let (first, last) = (ms(PAUSE_FIRST) - ms(jitter), ms(PAUSE_FIRST + jitter));
     let (began, ended) = (probes[0], probes[CALLBACKS - 1]);
     assert!((first..first + WINDOW_MS).contains(&began), "{began}");
     assert!((last - WINDOW_MS..=last).contains(&ended), "{ended}");

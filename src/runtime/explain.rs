@@ -563,6 +563,10 @@ fn before(state: &SubscriptionState, version: Version) -> String {
 }
 
 #[cfg(all(test, feature = "testing"))]
+#[expect(
+    clippy::unwrap_used,
+    reason = "these are tests, also where they share a beginning"
+)]
 mod tests {
     use super::*;
     use crate::{

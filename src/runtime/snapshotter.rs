@@ -224,8 +224,11 @@ mod tests {
         let origins = Arc::new(OriginStore::open(nowhere.path()).unwrap());
         let saver = Saver::new(log.clone(), snapshots.clone(), origins);
         saver.save_after(LAST_READS);
-        let saved = snapshots.position(&log).unwrap().unwrap();
-        assert!(saved > Position::ZERO && saved < log.head(), "{saved}");
+        let reached = snapshots.position(&log).unwrap().unwrap();
+        assert!(
+            reached > Position::ZERO && reached < log.head(),
+            "{reached}"
+        );
         // The next goes on from there.
         saver.save_after(LAST_READS);
         assert_eq!(snapshots.position(&log).unwrap(), Some(log.head()));

@@ -777,8 +777,8 @@ fn g11_a_flipped_bit_in_any_file_is_detected_or_harmless() {
     for (number, (file, at)) in places.iter().copied().enumerate() {
         let bit = draws.below(8);
         let what = format!("bit {bit} of byte {at}");
-        let seen = altered(&clean, &sound, file, &what, |bytes| bytes[at] ^= 1 << bit);
-        detected += u64::from(seen);
+        let is_seen = altered(&clean, &sound, file, &what, |bytes| bytes[at] ^= 1 << bit);
+        detected += u64::from(is_seen);
         if asked.is_some() && number % 500 == 499 {
             eprintln!("{} of {}, {detected} detected", number + 1, places.len());
         }
@@ -861,8 +861,8 @@ fn g11_a_file_that_is_cut_off_anywhere_is_detected_or_harmless() {
                 return;
             };
             let what = format!("the first {length} bytes alone");
-            let seen = altered(&clean, &sound, file, &what, |bytes| bytes.truncate(length));
-            detected.fetch_add(usize::from(seen), Ordering::Relaxed);
+            let is_seen = altered(&clean, &sound, file, &what, |bytes| bytes.truncate(length));
+            detected.fetch_add(usize::from(is_seen), Ordering::Relaxed);
             if asked.is_some() && number % 500 == 499 {
                 eprintln!("{} of {}", number + 1, places.len());
             }

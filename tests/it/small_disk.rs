@@ -143,7 +143,8 @@ fn may_mount() -> bool {
 fn left_out(why: &str) {
     let test = std::thread::current();
     let test = test.name().unwrap_or("a test");
-    writeln!(io::stderr(), "left out: {test}: {why}").unwrap();
+    let mut told = io::stderr();
+    writeln!(told, "left out: {test}: {why}").unwrap();
 }
 
 /// A batch that does not get smaller when it is compressed.

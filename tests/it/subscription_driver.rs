@@ -474,7 +474,7 @@ fn set_back_in_a_pause() -> (Driver<()>, Call) {
     driver.offer(metas(1, 1));
     let call = sent(driver.plan(&begin, Version::FIRST));
     driver
-        .ended(&call, paused_for_a_minute(), true, &begin)
+        .ended(&call, Box::new(paused_for_a_minute()), true, &begin)
         .unwrap();
     driver.plan(&begin, head);
     driver.offer(metas(2, 2));
@@ -489,11 +489,11 @@ const SET_BACK: Clocks = Clocks {
     wall: 1_000,
 };
 
-fn paused_for_a_minute() -> Box<AttemptReport> {
-    Box::new(report(AttemptResult::Responded {
+fn paused_for_a_minute() -> AttemptReport {
+    report(AttemptResult::Responded {
         status: 429,
         retry_after: Some(RetryAfter::from_seconds(60)),
-    }))
+    })
 }
 
 #[test]
@@ -511,7 +511,7 @@ fn a_retry_due_at_the_same_time_as_the_one_before_waits_again_after_the_wall_clo
 #[test]
 fn a_pause_up_to_the_same_time_as_the_one_before_stands_again_after_the_wall_clock_was_set_back() {
     let (mut driver, again) = set_back_in_a_pause();
-    let report = paused_for_a_minute();
+    let report = Box::new(paused_for_a_minute());
     driver.ended(&again, report, true, &SET_BACK).unwrap();
     let (sent, _) = asked(driver.plan(&SET_BACK, Version::new(2)));
     assert!(sent.is_empty(), "a pause of a minute was asked for");

@@ -67,7 +67,9 @@ impl Bench {
         given.moment.now = self.now.wall;
         let when = given.when(command);
         let events = when.events();
-        events.iter().for_each(|event| self.flight.applied(event));
+        for event in events {
+            self.flight.applied(event);
+        }
         let types: Vec<_> = events.iter().map(|e| e.event_type().to_string()).collect();
         let types: Vec<_> = types.iter().map(String::as_str).collect();
         self.given = Some(when.then_types(&types));
