@@ -191,11 +191,13 @@ impl Target for Handle {
         let before = self.subscription(id).await?;
         let subscription = overlay::subscription(planned.clone(), before.clone());
         // Where what could not be taken over was set here since, there is nothing to wait for.
-        let pauses = planned.says_paused || planned.untaken.is_missing_in(&before.configuration);
-        self.update_subscription_from(&before, subscription).await?;
-        if planned.paused && pauses && row.state.status == SubscriptionStatus::Accepted {
+        let lacks = planned.untaken.is_missing_in(&subscription.configuration);
+        let pauses = planned.paused && (planned.says_paused || lacks);
+        // First, so that no call goes out without what is missing.
+        if pauses && row.state.status == SubscriptionStatus::Accepted {
             self.pause(id).await?;
         }
+        self.update_subscription_from(&before, subscription).await?;
         Ok(Change::Updated)
     }
 }

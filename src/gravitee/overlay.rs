@@ -85,6 +85,14 @@ fn configuration(
     present: ConsumerConfiguration,
     untaken: &Untaken,
 ) -> ConsumerConfiguration {
+    // What was set here by hand was set for that receiver: no other is told it.
+    let origin = |settings: &ConsumerConfiguration| {
+        let url = settings.callback_url.as_ref()?;
+        Some(url.to_url().origin())
+    };
+    let nothing = Untaken::default();
+    let is_same = origin(&planned) == origin(&present);
+    let untaken = if is_same { untaken } else { &nothing };
     ConsumerConfiguration {
         callback_url: planned.callback_url,
         headers: headers(planned.headers, present.headers, &untaken.headers),

@@ -60,7 +60,7 @@ const NAME_DIGITS: usize = 20;
 const REOPEN_WAITS: u32 = 1_000;
 const REOPEN_WAIT: Duration = Duration::from_millis(5);
 /// A process that begins another shares its locks with it until that one is a program of its own.
-/// So a lock that was just let go of may be held a moment longer: 100 ms in all.
+/// So the lock of one that was killed may be held a moment longer: 100 ms in all.
 const LOCK_WAITS: u32 = 20;
 
 /// The segments of a data directory. It is locked until this is released or dropped.
@@ -69,7 +69,7 @@ pub struct DirectoryStorage {
     log: PathBuf,
     cache_bytes: u64,
     /// `None` once it is let go of, and for readers of a directory that was never locked.
-    lock: Mutex<Option<File>>,
+    lock: Mutex<Option<Held>>,
     head: Mutex<Option<File>>,
     /// Whether segments are opened in copies, so that nothing of the directory is altered.
     in_copies: bool,
@@ -126,7 +126,7 @@ impl DirectoryStorage {
         })
     }
 
-    fn new(data: &Path, log: PathBuf, cache_bytes: u64, lock: Option<File>) -> Self {
+    fn new(data: &Path, log: PathBuf, cache_bytes: u64, lock: Option<Held>) -> Self {
         Self {
             data: data.to_owned(),
             log,
@@ -227,7 +227,18 @@ fn write_format(data: &Path) -> Result<(), StorageError> {
     sync_directory(data)
 }
 
-fn lock(data: &Path) -> Result<File, StorageError> {
+/// A lock, which ends with this. Closing the file is not enough: a process that this one has just
+/// begun, and that is not a program of its own yet, has it open too.
+struct Held(File);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // What cannot be let go of goes with the last who has the file open.
+        let _ = self.0.unlock();
+    }
+}
+
+fn lock(data: &Path) -> Result<Held, StorageError> {
     let path = data.join(LOCK_FILE);
     let file = OpenOptions::new()
         .create(true)
@@ -238,7 +249,7 @@ fn lock(data: &Path) -> Result<File, StorageError> {
 }
 
 /// Keeps writers out without making a file; where there is none, no log was ever open here.
-fn lock_existing(data: &Path) -> Result<Option<File>, StorageError> {
+fn lock_existing(data: &Path) -> Result<Option<Held>, StorageError> {
     let path = data.join(LOCK_FILE);
     match File::open(&path) {
         Ok(file) => hold(data, file).map(Some),
@@ -247,10 +258,10 @@ fn lock_existing(data: &Path) -> Result<Option<File>, StorageError> {
     }
 }
 
-fn hold(data: &Path, file: File) -> Result<File, StorageError> {
+fn hold(data: &Path, file: File) -> Result<Held, StorageError> {
     for _ in 0..LOCK_WAITS {
         match file.try_lock() {
-            Ok(()) => return Ok(file),
+            Ok(()) => return Ok(Held(file)),
             Err(TryLockError::WouldBlock) => thread::park_timeout(REOPEN_WAIT),
             Err(TryLockError::Error(error)) => {
                 return Err(StorageError::io(data.join(LOCK_FILE), error));

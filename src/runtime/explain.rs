@@ -223,8 +223,8 @@ impl Handle {
         })
     }
 
-    /// Takes in the events behind a position that the webhook log names: those that decide are
-    /// among them. False when it does not tell.
+    /// Takes in the events behind a position that the webhook log names. Whether what decides is
+    /// among them or among those before; false when it does not tell.
     async fn read_logged(
         &self,
         account: &mut Account<'_>,
@@ -238,17 +238,21 @@ impl Handle {
         };
         let delivery = DeliveryId::of(message.id, account.now.state.id);
         let Some(row) = view.delivery(delivery)? else {
-            // Whatever had come of a message that the sample took would have made an entry.
-            return Ok(message.sampled);
+            // One that was filtered has none, and one that the sample left out. Of any other, whatever
+            // had come of a call would have made one.
+            return Ok(message.sampled && account.standing.is_some());
         };
+        // What the row left out may have decided otherwise, and what came before it was opened.
+        let goes_on = account.standing.is_none() || row.events.first() <= Some(after);
+        let mut decides = goes_on && !row.events.lacks_after(after);
         for position in row.events.iter().filter(|position| *position > after) {
             // What is gone or damaged may have decided.
             let Ok(Some(event)) = self.0.log.get_async(position).await else {
                 return Ok(false);
             };
-            account.take(&event);
+            decides |= account.take(&event);
         }
-        Ok(true)
+        Ok(decides)
     }
 }
 
@@ -306,16 +310,18 @@ impl<'a> Account<'a> {
         }
     }
 
-    /// Takes in the next event, if it is about the message.
-    fn take(&mut self, event: &RecordedEvent) {
+    /// Takes in the next event, if it is about the message. Whether it decides what becomes of it,
+    /// or opens that again.
+    fn take(&mut self, event: &RecordedEvent) -> bool {
         let Some(told) = of_event(event, self.message, &self.now) else {
-            return;
+            return false;
         };
         self.steps.push(step(event, told.text));
-        if let Some((reached, why)) = told.reached {
-            self.standing = reached;
-            self.because = why;
-        }
+        let Some((reached, why)) = told.reached else {
+            return false;
+        };
+        (self.standing, self.because) = (reached, why);
+        true
     }
 
     fn end(self, looked_at: LookedAt) -> Explanation {
@@ -341,14 +347,15 @@ impl<'a> Account<'a> {
         let found = self
             .standing
             .map(|standing| (standing, self.because.clone()));
+        let Now { state, is_live, .. } = self.now;
+        let version = self.message.version;
+        let is_open = is_live && (state.open.contains_key(&version) || !state.is_seen(version));
+        if looked_at != LookedAt::All && is_open {
+            return waits(self.message, &self.now);
+        }
         let LookedAt::UpTo(position) = looked_at else {
             return found.unwrap_or_else(|| waits(self.message, &self.now));
         };
-        let Now { state, is_live, .. } = self.now;
-        let version = self.message.version;
-        if is_live && (state.open.contains_key(&version) || !state.is_seen(version)) {
-            return waits(self.message, &self.now);
-        }
         match found {
             // So it is, whatever was asked for since.
             Some(delivered @ (Standing::Delivered, _)) => delivered,

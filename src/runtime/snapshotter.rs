@@ -19,8 +19,8 @@ use crate::log::{EventLog, OriginStore, ReadError, SnapshotStore, StorageError};
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How long it lets events gather: the log holds the newest in memory for longer.
 const GATHERS_FOR: Duration = Duration::from_millis(50);
-/// Most reads of the log before the last snapshot: together they take about a second. After a start that
-/// found none it is further behind, and the end does not wait until all is read again.
+/// Most reads of the log for one snapshot once the gateway ends: together they take about a second.
+/// After a start that found none it is further behind, and the end does not wait until all is read again.
 const LAST_READS: usize = 16;
 /// How long it rests after it could not go on.
 const FAILED_PAUSE: Duration = Duration::from_secs(30);
@@ -33,6 +33,8 @@ pub(super) struct Saver {
     /// What changed since the last one. `None` before it is first asked for, and after it could
     /// not go on.
     unsaved: Mutex<Option<Unsaved>>,
+    /// Whether the gateway ends.
+    ends: AtomicBool,
 }
 
 impl Saver {
@@ -47,6 +49,7 @@ impl Saver {
             snapshots,
             origins,
             unsaved: Mutex::new(None),
+            ends: AtomicBool::new(false),
         }
     }
 
@@ -57,20 +60,17 @@ impl Saver {
         Recovered::read_again(&self.log, &self.snapshots, origin.as_deref())
     }
 
-    /// Saves what the log tells by now. A snapshot is a cache: one that cannot be saved costs the
-    /// next start time and nothing else.
+    /// Saves what the log tells by now, or a part of it where the gateway ends and that is much. A
+    /// snapshot is a cache: one that cannot be saved costs the next start time and nothing else.
     fn save(&self) {
-        self.save_after(usize::MAX);
-    }
-
-    /// The same with what so many reads of the log tell, at most.
-    fn save_after(&self, reads_max: usize) {
         self.try_to(|unsaved| {
-            for _ in 0..reads_max {
+            let mut reads = 0;
+            while reads < LAST_READS || !self.ends.load(Ordering::Acquire) {
                 if unsaved.follow(&self.log, &self.snapshots)? == 0 {
                     break;
                 }
                 self.save_enough(unsaved)?;
+                reads += 1;
             }
             if unsaved.is_empty() {
                 Ok(())
@@ -127,7 +127,7 @@ impl Saver {
 
 /// The thread that saves snapshots.
 pub(super) struct Snapshotter {
-    stop: Arc<AtomicBool>,
+    saver: Arc<Saver>,
     #[cfg(feature = "testing")]
     last: Arc<AtomicBool>,
     thread: thread::JoinHandle<()>,
@@ -136,14 +136,13 @@ pub(super) struct Snapshotter {
 impl Snapshotter {
     /// Starts it.
     pub(super) fn start(saver: Arc<Saver>) -> std::io::Result<Self> {
-        let stop = Arc::new(AtomicBool::new(false));
         let last = Arc::new(AtomicBool::new(true));
-        let (stopped, save_last) = (Arc::clone(&stop), Arc::clone(&last));
+        let (save_last, stops) = (Arc::clone(&last), Arc::clone(&saver));
         let thread = thread::Builder::new()
             .name("hooklog-snapshots".to_owned())
             .spawn(move || {
                 let mut watch = saver.log.watch();
-                let runs = || !stopped.load(Ordering::Acquire);
+                let runs = || !saver.ends.load(Ordering::Acquire);
                 while runs() {
                     match saver.step() {
                         Some(true) => {}
@@ -158,11 +157,11 @@ impl Snapshotter {
                     }
                 }
                 if save_last.load(Ordering::Acquire) {
-                    saver.save_after(LAST_READS);
+                    saver.save();
                 }
             })?;
         Ok(Self {
-            stop,
+            saver: stops,
             #[cfg(feature = "testing")]
             last,
             thread,
@@ -178,7 +177,7 @@ impl Snapshotter {
 
     /// Saves a last snapshot, of a part where it is far behind, and ends. Blocks until that is done.
     pub(super) fn stop(self) {
-        self.stop.store(true, Ordering::Release);
+        self.saver.ends.store(true, Ordering::Release);
         self.thread.thread().unpark();
         if self.thread.join().is_err() {
             tracing::error!("the thread that saves snapshots panicked; the next start reads more");
@@ -223,14 +222,15 @@ mod tests {
         let nowhere = tempfile::tempdir().unwrap();
         let origins = Arc::new(OriginStore::open(nowhere.path()).unwrap());
         let saver = Saver::new(log.clone(), snapshots.clone(), origins);
-        saver.save_after(LAST_READS);
+        saver.ends.store(true, Ordering::Release);
+        saver.save();
         let reached = snapshots.position(&log).unwrap().unwrap();
         assert!(
             reached > Position::ZERO && reached < log.head(),
             "{reached}"
         );
         // The next goes on from there.
-        saver.save_after(LAST_READS);
+        saver.save();
         assert_eq!(snapshots.position(&log).unwrap(), Some(log.head()));
     }
 }

@@ -1,5 +1,7 @@
 //! What may be asked of a subscription, and why it may be refused.
 
+use std::time::Duration;
+
 use crate::model::{
     AttemptError, AttemptNumber, AttemptReport, FailureCause, FilterReason, LogEntry, MessageRef,
     Subscription, SubscriptionId, SubscriptionStatus, Version,
@@ -63,6 +65,10 @@ pub enum Command {
         /// Whether another callback has taken the place of the one it went to. Then it decides on
         /// its delivery alone: nothing is thought of the present callback for it.
         former_callback: bool,
+        /// How long the pause that the callback asked for stands yet, as
+        /// [`Flight::hold_remaining`](super::Flight::hold_remaining) tells: the wall clock may have
+        /// been set back since.
+        hold_remaining: Duration,
         /// What came of it.
         report: Box<AttemptReport>,
         /// Which calls get a log entry; a call that gets none is recorded without its capture.
@@ -83,7 +89,8 @@ pub enum Command {
     },
     /// The callback is another one than before, without an update of its own: the entrypoint's
     /// changed. What was thought of the old one is forgotten. Retries stay planned as they are: to
-    /// plan each anew takes an event each, of every subscription of the API.
+    /// plan each anew takes an event each, of every subscription of the API. A crash before this is
+    /// appended leaves what was thought of it: the circuit until a probe, the pause to its end.
     CallbackMoved,
     /// Give up a message that the filter fails on.
     FilterFailed {

@@ -65,6 +65,7 @@ pub fn decide(
             attempt,
             probe,
             former_callback,
+            hold_remaining,
             report,
             entry,
         } => {
@@ -73,6 +74,7 @@ pub fn decide(
                 number: attempt,
                 probe,
                 former_callback,
+                hold_remaining,
                 entry,
             };
             record(state, call, *report, policy, moment)
@@ -450,10 +452,7 @@ fn forward_failed(
     let Some(forward) = state.forwards.get(&message.version) else {
         return Err(Rejection::NotForwarding(message));
     };
-    let factor = 1_u32.checked_shl(forward.attempts).unwrap_or(u32::MAX);
-    let pause = FORWARD_PAUSE_FIRST
-        .saturating_mul(factor)
-        .min(FORWARD_PAUSE_MAX);
+    let pause = forward_pause(forward.attempts);
     let pause = schedule::jittered(pause, FORWARD_JITTER_PERCENT, &mut moment.draws());
     Ok(vec![
         DeadLetterForwardFailed {
@@ -464,6 +463,13 @@ fn forward_failed(
         }
         .into(),
     ])
+}
+
+/// The pause before a dead letter is forwarded again that was tried so often before, jitter apart.
+pub(super) fn forward_pause(attempts_before: u32) -> Duration {
+    let factor = 1_u32.checked_shl(attempts_before).unwrap_or(u32::MAX);
+    let pause = FORWARD_PAUSE_FIRST.saturating_mul(factor);
+    pause.min(FORWARD_PAUSE_MAX)
 }
 
 /// Under at-most-once a taken message is not sent again. Of a subscription that is over, nothing

@@ -23,6 +23,7 @@ pub(super) struct Call {
     pub(super) number: AttemptNumber,
     pub(super) probe: bool,
     pub(super) former_callback: bool,
+    pub(super) hold_remaining: Duration,
     pub(super) entry: LogEntry,
 }
 
@@ -212,9 +213,8 @@ impl Failure<'_> {
 
     /// No retry is due before the pause that the callback asked for ends.
     fn wait_at_least(&self, delay: Duration) -> Duration {
-        let standing = self.state.hold.map(|hold| hold.remaining(self.moment.now));
         let asked = self.hold.map(RetryAfter::duration);
-        delay.max(asked.or(standing).unwrap_or_default())
+        delay.max(asked.unwrap_or(self.call.hold_remaining))
     }
 
     fn deadline_passed_by(&self, due_at: crate::model::Timestamp) -> bool {

@@ -907,6 +907,19 @@ async fn what_could_not_be_taken_over_and_was_set_here_is_kept_by_a_second_impor
     handle.publish(api, Message::text("m")).await.unwrap();
     test.settle().await;
     assert_eq!(test.transport().calls_to(id).len(), 1, "it is not paused");
+
+    // Another receiver is told nothing that was set for this one.
+    let mut moved = envelope;
+    moved["subscriptions"][0]["consumerConfiguration"]["callbackUrl"] =
+        json!("https://example.org/");
+    let applied = apply(&of(&moved), &handle).await;
+    assert_eq!(applied.failures().count(), 0, "{applied:?}");
+    let elsewhere = handle.subscription(id).await.unwrap().configuration;
+    assert_eq!(elsewhere.auth, Auth::None);
+    assert_eq!(elsewhere.headers.len(), 1, "{:?}", elsewhere.headers);
+    assert_eq!(elsewhere.ssl.key_store, None);
+    let state = handle.inspect(id).await.unwrap().state;
+    assert_eq!(state.status, SubscriptionStatus::Paused);
     test.shutdown().await;
 }
 

@@ -416,7 +416,8 @@ async fn more_signals_in_a_drain_change_nothing_and_the_call_that_was_given_up_c
     let ended = tokio::task::spawn_blocking(|| process.terminate());
     let (status, took) = ended.await.unwrap();
     assert!(status.success(), "{status}");
-    assert!(took < Duration::from_secs(10), "{took:?}");
+    // Two drains would take twice eight seconds.
+    assert!(took < Duration::from_secs(14), "{took:?}");
     assert_eq!(callback.count(), 1);
     callback.release();
 
@@ -454,8 +455,12 @@ async fn a_term_signal_while_a_long_log_is_read_and_its_views_are_built_ends_the
     process.kill();
     let (clock, mut early) = (SystemClock::new(), 0);
     let snapshots = data.join("snapshots");
-    // They are opened before the log is read, and their thread begins behind it.
-    for is_read in [false, true] {
+    // They are opened before the log is read, and their thread begins behind it. A start that was
+    // quicker than this test is looked at once more.
+    for (round, is_read) in [false, true].into_iter().cycle().take(10).enumerate() {
+        if round >= 2 && early > 0 {
+            break;
+        }
         for cache in [&snapshots, &data.join(PROJECTIONS_DIRECTORY)] {
             // It may not be there yet.
             let _ = std::fs::remove_dir_all(cache);

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use hooklog::{
     model::{
         Api, ApiState, AttemptReport, AttemptResult, DeadLetterQueue, DeliveryMode, FilterVerdict,
-        Moment, OnFailure, Qos, RetryAfter, Subscription, Timestamp, Version,
+        Moment, OnFailure, Qos, Retry, RetryAfter, Subscription, Timestamp, Version,
     },
     subscription::{
         Call, Command, Driver, Job, MessageMeta, Now, PastDelivery, Rejection, SubscriptionState,
@@ -442,6 +442,7 @@ fn the_end_of_a_forward_whose_message_was_delivered_meanwhile_is_refused_and_the
 }
 
 /// The monotonic clock at so many seconds, the wall clock at so many others.
+#[derive(Clone, Copy)]
 struct Clocks {
     elapsed: u64,
     wall: i64,
@@ -460,33 +461,14 @@ impl Time for Clocks {
     }
 }
 
-/// The first message was refused with a pause of a minute, and called with again when it had passed.
-/// Meanwhile the wall clock was set back by this minute, so that a second one would end at the same
-/// time by it. The driver, and the second call.
-fn set_back_in_a_pause() -> (Driver<()>, Call) {
-    let mut driver = driver(Api::named("orders"), |_| {});
-    let head = Version::new(2);
-    let begin = Clocks {
-        elapsed: 100,
-        wall: 1_000,
-    };
-    driver.plan(&begin, Version::FIRST);
-    driver.offer(metas(1, 1));
-    let call = sent(driver.plan(&begin, Version::FIRST));
-    driver
-        .ended(&call, Box::new(paused_for_a_minute()), true, &begin)
-        .unwrap();
-    driver.plan(&begin, head);
-    driver.offer(metas(2, 2));
-    assert_eq!(asked(driver.plan(&begin, head)).0, Vec::<u64>::new());
-    let again = sent(driver.plan(&SET_BACK, Version::FIRST));
-    assert_eq!(again.message, message(1));
-    (driver, again)
-}
-
+const BEGIN: Clocks = Clocks {
+    elapsed: 100,
+    wall: 100_000,
+};
+/// A minute later, by which the wall clock was set back.
 const SET_BACK: Clocks = Clocks {
     elapsed: 160,
-    wall: 1_000,
+    wall: 100_000,
 };
 
 fn paused_for_a_minute() -> AttemptReport {
@@ -496,16 +478,53 @@ fn paused_for_a_minute() -> AttemptReport {
     })
 }
 
+/// The first message was refused with a pause of a minute, and called with again when it had passed.
+/// Meanwhile the wall clock was set back by this minute, so that by it the pause has just begun. The
+/// driver, and the second call.
+fn set_back_in_a_pause() -> (Driver<()>, Call) {
+    let mut driver = driver(Api::named("orders"), |_| {});
+    let head = Version::new(2);
+    driver.plan(&BEGIN, Version::FIRST);
+    driver.offer(metas(1, 1));
+    let call = sent(driver.plan(&BEGIN, Version::FIRST));
+    let report = Box::new(paused_for_a_minute());
+    driver.ended(&call, report, true, &BEGIN).unwrap();
+    driver.plan(&BEGIN, head);
+    driver.offer(metas(2, 2));
+    assert_eq!(asked(driver.plan(&BEGIN, head)).0, Vec::<u64>::new());
+    let again = sent(driver.plan(&SET_BACK, Version::FIRST));
+    assert_eq!(again.message, message(1));
+    (driver, again)
+}
+
 #[test]
 fn a_retry_due_at_the_same_time_as_the_one_before_waits_again_after_the_wall_clock_was_set_back() {
+    let mut api = Api::named("orders");
+    api.entrypoint.retry = Retry {
+        jitter_percent: 0,
+        ..Retry::schedule([60, 60])
+    };
+    let mut driver = driver(api, |_| {});
+    driver.plan(&BEGIN, Version::FIRST);
+    driver.offer(metas(1, 1));
+    for time in [BEGIN, SET_BACK] {
+        let call = sent(driver.plan(&time, Version::FIRST));
+        let report = Box::new(report(status(500)));
+        driver.ended(&call, report, true, &time).unwrap();
+        let planned = driver.state().open[&Version::FIRST].retry.unwrap();
+        assert_eq!(planned.due_at, Timestamp::from_millis(100_060_000));
+    }
+    let (sent, _) = asked(driver.plan(&SET_BACK, Version::FIRST));
+    assert!(sent.is_empty(), "it is due in a minute: {sent:?}");
+}
+
+#[test]
+fn a_pause_that_has_passed_holds_no_retry_back_after_the_wall_clock_was_set_back() {
     let (mut driver, again) = set_back_in_a_pause();
-    // The pause stands yet by the wall clock, and the retry is not planned before its end.
     let report = Box::new(report(status(500)));
     driver.ended(&again, report, true, &SET_BACK).unwrap();
     let planned = driver.state().open[&Version::FIRST].retry.unwrap();
-    assert_eq!(planned.due_at, Timestamp::from_millis(1_060_000));
-    let (sent, _) = asked(driver.plan(&SET_BACK, Version::FIRST));
-    assert!(!sent.contains(&1), "it is due in a minute: {sent:?}");
+    assert!(planned.delay_ms < 60_000, "{planned:?}");
 }
 
 #[test]
@@ -515,6 +534,38 @@ fn a_pause_up_to_the_same_time_as_the_one_before_stands_again_after_the_wall_clo
     driver.ended(&again, report, true, &SET_BACK).unwrap();
     let (sent, _) = asked(driver.plan(&SET_BACK, Version::new(2)));
     assert!(sent.is_empty(), "a pause of a minute was asked for");
+}
+
+#[test]
+fn a_dead_letter_waits_no_longer_than_its_pause_after_a_restart_with_the_wall_clock_set_back() {
+    let mut api = Api::named("orders");
+    api.entrypoint.dlq = DeadLetterQueue::Api {
+        api: Api::named("letters").id,
+    };
+    let mut before = driver(api.clone(), |_| {});
+    before.plan(&BEGIN, Version::FIRST);
+    before.offer(metas(1, 1));
+    let call = sent(before.plan(&BEGIN, Version::FIRST));
+    let refused = Box::new(report(status(400)));
+    before.ended(&call, refused, true, &BEGIN).unwrap();
+    assert_eq!(forwarded(&before.plan(&BEGIN, Version::FIRST)), [1]);
+    let full = Err("full".to_owned());
+    before.forward_ended(message(1), full, &BEGIN).unwrap();
+
+    let a_day_back = |elapsed: u64| Clocks {
+        elapsed,
+        wall: BEGIN.wall - 86_400,
+    };
+    let state = before.state().clone();
+    let version = Version::new(4);
+    let mut driver = Driver::<()>::new(state, version, Arc::new(api), &a_day_back(0));
+    let planned = driver.plan(&a_day_back(0), Version::FIRST);
+    assert_eq!(forwarded(&planned), Vec::<u64>::new());
+    // Ten seconds, jitter apart.
+    assert_eq!(
+        forwarded(&driver.plan(&a_day_back(12), Version::FIRST)),
+        [1]
+    );
 }
 
 #[test]

@@ -139,11 +139,14 @@ impl Bench {
             .rev()
             .find(|(sent, _)| *sent == version.get());
         let probe = probe.is_some_and(|(_, probe)| *probe);
+        let state = &self.given.as_ref().expect("it is put back").state;
+        let hold_remaining = self.flight.hold_remaining(state, self.now);
         self.ask(Command::Record {
             message: self.message(version.get()),
             attempt,
             probe,
             former_callback: false,
+            hold_remaining,
             report: Box::new(report(result)),
             entry: hooklog::model::LogEntry::Every,
         });

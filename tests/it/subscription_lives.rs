@@ -344,11 +344,13 @@ impl Life {
             probe,
         } = self.calls.swap_remove(index);
         let report = Box::new(report(self.answer()));
+        let hold_remaining = self.flight.hold_remaining(&self.state, self.now());
         let record = Command::Record {
             message,
             attempt,
             probe,
             former_callback: false,
+            hold_remaining,
             report,
             entry: hooklog::model::LogEntry::Every,
         };

@@ -91,6 +91,7 @@ fn record(version: u64, attempt: u32, result: AttemptResult) -> Command {
         attempt: AttemptNumber::new(attempt),
         probe: false,
         former_callback: false,
+        hold_remaining: Duration::ZERO,
         report: Box::new(report(result)),
         entry: hooklog::model::LogEntry::Every,
     }
@@ -102,6 +103,7 @@ fn probe(version: u64, attempt: u32, result: AttemptResult) -> Command {
             message,
             attempt,
             former_callback,
+            hold_remaining,
             report,
             entry,
             ..
@@ -110,6 +112,7 @@ fn probe(version: u64, attempt: u32, result: AttemptResult) -> Command {
             attempt,
             probe: true,
             former_callback,
+            hold_remaining,
             report,
             entry,
         },

@@ -108,6 +108,11 @@ impl LoggedPositions {
         self.first.iter().chain(&self.last).copied()
     }
 
+    /// Whether any behind this position is not kept.
+    pub(crate) fn lacks_after(&self, position: Position) -> bool {
+        self.left_out > 0 && self.last.first().is_some_and(|kept| *kept > position)
+    }
+
     /// How many between the first and the last are not kept.
     pub const fn left_out(&self) -> u64 {
         self.left_out

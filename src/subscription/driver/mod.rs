@@ -351,6 +351,7 @@ impl<R> Driver<R> {
             attempt: call.attempt,
             probe: call.probe,
             former_callback: call.policy.callback_url != self.policy().callback_url,
+            hold_remaining: self.flight.hold_remaining(&self.state, time.now()),
             report,
             entry: self.api.analytics.entry(sampled),
         };

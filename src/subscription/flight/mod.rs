@@ -307,6 +307,14 @@ impl Flight {
         self.timers.forget(planned);
     }
 
+    /// How long the pause that the callback asked for stands yet; zero when none does.
+    pub fn hold_remaining(&mut self, state: &SubscriptionState, now: Now) -> Duration {
+        state.hold.map_or(Duration::ZERO, |hold| {
+            let planned = hold.retry_after.duration();
+            self.timers.remaining(Timer::Hold, hold.until, planned, now)
+        })
+    }
+
     /// Counts the wait for the retry of this message from now on, if one is planned: also while
     /// nothing asks for it. One that is not told so counts from when it is first asked for.
     pub fn arm_retry(&mut self, state: &SubscriptionState, version: Version, now: Now) {

@@ -10,8 +10,11 @@ use super::{
 use crate::{
     model::{AttemptNumber, DeliveryMode, FilterReason, FilterVerdict, Policy, Timestamp, Version},
     subscription::{
-        Command, OpenDelivery, SubscriptionState, circuit::Circuit, decide::FORWARD_PAUSE_MAX,
-        schedule, timers::Timer,
+        Command, OpenDelivery, SubscriptionState,
+        circuit::Circuit,
+        decide::{FORWARD_JITTER_PERCENT, forward_pause},
+        schedule,
+        timers::Timer,
     },
 };
 
@@ -148,7 +151,8 @@ impl<'a> Plan<'a> {
         for (version, forward) in &self.state.forwards {
             let wait = forward.due_at.map_or(Duration::ZERO, |due_at| {
                 let timer = Timer::Forward(*version);
-                let longest = FORWARD_PAUSE_MAX * 2;
+                let planned = forward_pause(forward.attempts.saturating_sub(1));
+                let longest = planned * (100 + u32::from(FORWARD_JITTER_PERCENT)) / 100;
                 self.flight
                     .timers
                     .remaining(timer, due_at, longest, self.now)
@@ -312,15 +316,8 @@ impl<'a> Plan<'a> {
 
     /// How long the callback's pause or the circuit's stands yet; `None` when neither does.
     fn gate_wait(&mut self) -> Option<Duration> {
+        let hold = self.flight.hold_remaining(self.state, self.now);
         let timers = &mut self.flight.timers;
-        let hold = self.state.hold.map_or(Duration::ZERO, |hold| {
-            timers.remaining(
-                Timer::Hold,
-                hold.until,
-                hold.retry_after.duration(),
-                self.now,
-            )
-        });
         let probe = match self.state.circuit {
             Circuit::Open {
                 probe_at, pause_ms, ..
