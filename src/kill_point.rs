@@ -24,10 +24,10 @@ pub(crate) enum KillPoint {
     Snapshot,
     /// Rows of a projection are in its store and not flushed.
     Project,
-    /// A cut is on record, and the log still holds what was before it.
-    Cut,
-    /// Where the log begins now is published, and nothing was removed.
+    /// Where the log begins now is published, and that is not on record.
     Origin,
+    /// A cut is on record, and nothing was removed.
+    Cut,
     /// The newest segment was read again and nothing more was done.
     Recover,
     /// Everything is recovered, and nothing runs yet.

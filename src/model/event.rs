@@ -578,12 +578,12 @@ payload! {
     }
 }
 payload! {
-    /// Retention cuts the log: what stands below `first` is told by the origin alone, and messages
-    /// below it are forgotten. Where a crash came between, the same cut may be told twice.
+    /// Retention has cut the log: what stands below `first` is told by the origin alone, and
+    /// messages below it are forgotten. The same cut may be told twice.
     LogCut {
-        /// Where the log begins from now on.
+        /// Where the log begins.
         first: Position,
-        /// Bytes on disk that this gives back.
+        /// Bytes on disk that this gives back, without those that went before it could be told.
         bytes: u64,
     }
 }

@@ -1,11 +1,12 @@
 //! Retention: the log is cut at its old end, once nobody needs what goes.
 //!
 //! ```text
-//! plan ─▶ who needs it? ─▶ origin: what stood at the cut ─▶ log.cut ─▶ publish ─▶ drop ─▶ forget
+//! plan ─▶ who needs it? ─▶ origin: what stood at the cut ─▶ publish ─▶ log.cut ─▶ drop ─▶ forget
 //! ```
 //! Publishing the origin is the cut, in one step. A crash before it leaves a draft, and the log as
-//! it was; a crash behind it leaves segments that the next run drops, and views that forget when
-//! they are opened. See the question in `DESIGN.md` for why state is not restated in streams.
+//! it was; a crash behind it leaves a cut that the next run tells of, segments that it drops, and
+//! views that forget when they are opened. See the question in `DESIGN.md` for why state is not
+//! restated in streams.
 
 use std::{
     collections::HashMap,
@@ -34,7 +35,10 @@ use crate::{
         EventLog, ExpectedVersion, OriginDraft, OriginStore, ReadError, RetentionError,
         RetentionPlan, RetentionPolicy, StreamId,
     },
-    model::{ApiId, JobId, LogCut, MessageRef, Position, SubscriptionId, Timestamp, Version},
+    model::{
+        ApiId, Event, JobId, LogCut, LogEvent, MessageRef, Position, SubscriptionId, Timestamp,
+        Version,
+    },
     projection::Phase,
     subscription::SubscriptionState,
 };
@@ -305,7 +309,7 @@ impl Handle {
         }
         let plan = self.plan_beside(due, &held_by).await?;
         if let Some(last) = plan.last() {
-            self.cut(last.next(), plan.bytes()).await?;
+            self.cut(last.next()).await?;
             self.finish_cut().await?;
         }
         Ok(self.report(plan, held_by))
@@ -372,41 +376,58 @@ impl Handle {
     }
 
     /// Cuts the log: from here on it begins at `first`.
-    async fn cut(&self, first: Position, bytes: u64) -> Result<(), ControlError> {
+    async fn cut(&self, first: Position) -> Result<(), ControlError> {
         let origins = Arc::clone(&self.0.retention.origins);
         let log = self.0.log.clone();
         let drafted = spawn_blocking(move || draft(&log, &origins, first));
         let draft = joined::<_, RetentionError>(drafted.await)?;
         self.0.projections.carry(&draft).await?;
-        let told = LogCut { first, bytes };
-        self.append(StreamId::log(), ExpectedVersion::Any, told)
-            .await?;
-        KillPoint::Cut.pass();
         let origins = Arc::clone(&self.0.retention.origins);
         let published = spawn_blocking(move || origins.publish(&draft)).await;
         joined::<_, RetentionError>(published.map(|done| done.map_err(Into::into)))?;
         KillPoint::Origin.pass();
-        tracing::info!(%first, bytes, "the log was cut");
         Ok(())
     }
 
     /// Does what is left to do of the last cut: nothing of it can be lost any more.
     async fn finish_cut(&self) -> Result<(), ControlError> {
         let origins = Arc::clone(&self.0.retention.origins);
+        let mut told = Ok(());
         if let Some(origin) = origins.current() {
             let (log, now, first) = (self.0.log.clone(), self.0.clock.now(), origin.first());
             let cut = Arc::clone(&origins);
-            let dropped = spawn_blocking(move || {
+            let looked = spawn_blocking(move || {
                 // Where that failed as it was published, a loss of power would take it back.
                 cut.sync()?;
-                drop_below(&log, first, now)
+                below(&log, first, now)
             });
-            let dropped = dropped.await;
+            let plan = joined::<_, RetentionError>(looked.await)?;
+            // A full disk may refuse it, and gets room from what follows: it is told the next time.
+            told = self.tell_cut(first, plan.bytes()).await;
+            let log = self.0.log.clone();
+            let dropped = spawn_blocking(move || log.apply_retention(&plan)).await;
             joined(dropped)?;
             self.0.projections.forget(first).await;
         }
         let tidied = spawn_blocking(move || origins.tidy()).await;
-        joined::<_, RetentionError>(tidied.map(|done| done.map_err(Into::into)))
+        joined::<_, RetentionError>(tidied.map(|done| done.map_err(Into::into)))?;
+        told
+    }
+
+    /// Puts the last cut on record, where it is not. Told before it was made, it would be believed
+    /// where a crash or the disk puts it off, for as long as that lasts.
+    async fn tell_cut(&self, first: Position, bytes: u64) -> Result<(), ControlError> {
+        let log = self.0.log.clone();
+        let looked = spawn_blocking(move || is_told(&log, first)).await;
+        if joined(looked)? {
+            return Ok(());
+        }
+        let told = LogCut { first, bytes };
+        self.append(StreamId::log(), ExpectedVersion::Any, told)
+            .await?;
+        KillPoint::Cut.pass();
+        tracing::info!(%first, bytes, "the log was cut");
+        Ok(())
     }
 }
 
@@ -432,13 +453,32 @@ fn draft(
     Ok(draft)
 }
 
-fn drop_below(log: &EventLog, first: Position, now: Timestamp) -> Result<(), RetentionError> {
+/// Everything that stands below a position, in whole segments.
+fn below(log: &EventLog, first: Position, now: Timestamp) -> Result<RetentionPlan, RetentionError> {
     let all = RetentionPolicy {
         max_bytes: Some(0),
         ..RetentionPolicy::default()
     };
-    let below = log.retain(all, now, first)?;
-    log.apply_retention(&below)
+    log.retain(all, now, first)
+}
+
+/// Whether the last cut that the log tells of is the one at this position.
+fn is_told(log: &EventLog, first: Position) -> Result<bool, ReadError> {
+    let stream = StreamId::log();
+    let mut version = log.stream_version(stream);
+    while version > Version::ZERO {
+        version = version.previous();
+        let read = match log.read_stream(stream, version, 1) {
+            Ok(read) => read,
+            // It told of an earlier cut, or is damaged: told twice does no harm.
+            Err(error) if error.stream_goes_on_after().is_some() => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        if let Some(Event::Log(LogEvent::Cut(cut))) = read.first().map(|told| &told.event) {
+            return Ok(cut.first == first);
+        }
+    }
+    Ok(false)
 }
 
 /// Which subscriptions and jobs need something up to this position.

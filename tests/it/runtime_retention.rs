@@ -4,10 +4,10 @@
 use std::{collections::HashSet, fs, path::Path, time::Duration};
 
 use hooklog::{
-    log::{Durability, LogOptions, RecordedEvent, RetentionPolicy},
+    log::{Durability, LogOptions, RecordedEvent, RetentionPolicy, StreamId},
     model::{
         Api, ApiId, Application, DeadLetterFilter, Job, JobKind, JobSelection, JobStatus, Message,
-        Role, Subscription, SubscriptionId, Timestamp, Token, TokenId,
+        Role, Subscription, SubscriptionId, Timestamp, Token, TokenId, Version,
     },
     projection::{
         Phase, ProjectError, Projection, ReadRows, Row, Rows, View,
@@ -183,6 +183,19 @@ impl World {
         totals.get(Counter::Delivered)
     }
 
+    /// Dead letters of a scope by the gauge, once every event is folded.
+    async fn counted(&self, scope: Scope) -> u64 {
+        let handle = self.handle();
+        let metrics = handle.metrics();
+        let metrics = metrics.at(handle.log().head(), Duration::from_hours(1));
+        metrics.await.unwrap().gauges(scope).unwrap().dead_letters
+    }
+
+    /// Dead letters that are listed.
+    fn listed(&self) -> u64 {
+        self.handle().dead_letters().count(self.api).unwrap()
+    }
+
     fn assert_nothing_sent_twice(&self) {
         let calls = self.test.transport().calls();
         let different: HashSet<_> = calls.iter().map(|c| (c.subscription, c.message)).collect();
@@ -308,6 +321,31 @@ async fn dead_letters_that_are_cut_off_are_counted_no_more() {
     let subscriptions = [world.prompt, world.late].map(Scope::Subscription);
     assert_eq!(subscriptions.map(counted).iter().sum::<u64>(), left);
     assert_eq!(metrics.gauges(Scope::All).unwrap().backlog, 0);
+    world.test.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_cut_that_could_not_be_made_takes_no_dead_letter_off_the_gauge() {
+    let data = tempfile::tempdir().unwrap();
+    let world = with_history(data.path(), on_demand).await;
+    let handle = world.handle();
+    let kept = world.listed();
+    let due = handle.retention().await.unwrap().plan;
+    let first = due.last().unwrap().next();
+    // A file stands where the origin is to be.
+    let origins = data.path().join("origin");
+    fs::create_dir_all(&origins).unwrap();
+    let place = origins.join(format!("{:020}", first.get()));
+    fs::write(&place, "").unwrap();
+    handle.apply_retention().await.unwrap_err();
+    assert_eq!(world.listed(), kept);
+    assert_eq!(world.counted(Scope::All).await, kept);
+
+    fs::remove_file(&place).unwrap();
+    handle.apply_retention().await.unwrap();
+    let left = world.listed();
+    assert!(0 < left && left < kept, "{left} of {kept}");
+    assert_eq!(world.counted(Scope::All).await, left);
     world.test.shutdown().await;
 }
 
@@ -610,6 +648,8 @@ async fn a_crash_between_any_two_steps_of_a_cut_is_made_up_for() {
     };
     world.test.settle().await;
     assert_eq!(world.log_entries(), 100);
+    let kept = world.listed();
+    assert_eq!(world.counted(Scope::All).await, kept);
     world.assert_stands().await;
     let World { test, .. } = world;
     test.shutdown().await;
@@ -630,6 +670,13 @@ async fn a_crash_between_any_two_steps_of_a_cut_is_made_up_for() {
     assert!(handle.log().first_position().get() > 1);
     assert_eq!(world.log_entries(), entries);
     assert!(!draft.exists());
+    let left = world.listed();
+    assert!(0 < left && left < kept, "{left} of {kept}");
+    assert_eq!(world.counted(Scope::All).await, left);
+    world.test.clock().advance(Duration::from_mins(10));
+    world.test.settle().await;
+    let told = handle.log().stream_version(StreamId::log());
+    assert_eq!(told, Version::FIRST, "it is told once");
     world.assert_stands().await;
     assert!(
         world.test.transport().calls().is_empty(),
