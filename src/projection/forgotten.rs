@@ -1,5 +1,6 @@
-//! What views of single messages keep of a cut: that there was one. A message below it may still
-//! be told of, by events of deliveries that straddle the cut; it gets no row again.
+//! What views keep of a cut that tell of single messages, or count them: that there was one. A
+//! message below it may still be told of, by events of deliveries that straddle the cut; it gets no
+//! row again.
 //!
 //! | key | value |
 //! |---|---|
@@ -15,9 +16,15 @@ pub(super) fn below(rows: &mut Rows<'_>, first: Position) {
     rows.put(FIRST, first.get().to_be_bytes());
 }
 
+/// Where the log begins; `None` while it is whole.
+pub(super) fn first(rows: &dyn ReadRows) -> Result<Option<Position>, RowError> {
+    let first = rows.look(FIRST)?;
+    first
+        .map(|first| u64_at(&first, 0).map(Position::new))
+        .transpose()
+}
+
 /// Whether a message was cut off.
 pub(super) fn is_forgotten(rows: &dyn ReadRows, message: &MessageRef) -> Result<bool, RowError> {
-    let first = rows.look(FIRST)?;
-    let first = first.map(|first| u64_at(&first, 0)).transpose()?;
-    Ok(first.is_some_and(|first| message.position < Position::new(first)))
+    Ok(first(rows)?.is_some_and(|first| message.position < first))
 }

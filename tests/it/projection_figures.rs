@@ -11,10 +11,11 @@ use hooklog::{
     log::{RecordedEvent, StreamId},
     model::{
         ApiId, AttemptFailed, AttemptNumber, AttemptRecord, AttemptSucceeded, ConsumerStatus,
-        DeliveryDiscarded, DiscardReason, Event, FailureCause, MessageId, MessageRef, Method,
-        Position, RetryScheduled, Subscription, SubscriptionClosed, SubscriptionCreated,
-        SubscriptionEvent, SubscriptionFailed, SubscriptionId, SubscriptionStatus,
-        SubscriptionUpdated, Timestamp, Timings, Version,
+        DeadLetterQueue, DeadLetterReason, DeliveryDeadLettered, DeliveryDiscarded, DiscardReason,
+        Event, FailureCause, Fault, LogCut, MessageId, MessageRef, Method, Position,
+        RetryScheduled, Subscription, SubscriptionClosed, SubscriptionCreated, SubscriptionEvent,
+        SubscriptionFailed, SubscriptionId, SubscriptionStatus, SubscriptionUpdated, Timestamp,
+        Timings, Version,
     },
     projection::{
         ReplayUntil, Replayed, SharedHistory, View,
@@ -406,6 +407,25 @@ fn failed_call(attempt: AttemptRecord) -> SubscriptionEvent {
     AttemptFailed { attempt, error }.into()
 }
 
+/// As the log has what happened to one subscription, and to the log.
+fn recorded(events: impl IntoIterator<Item = Event>) -> Vec<Arc<RecordedEvent>> {
+    let recorded = events.into_iter().zip(1..).map(|(event, number)| {
+        let subscription = calling("https://example.com/hook").id;
+        Arc::new(RecordedEvent {
+            position: Position::new(number),
+            stream: if matches!(event, Event::Log(_)) {
+                StreamId::log()
+            } else {
+                StreamId::subscription(subscription)
+            },
+            version: Version::new(number),
+            time: Timestamp::EPOCH,
+            event,
+        })
+    });
+    recorded.collect()
+}
+
 /// How many retries are planned, by the gauge, once this has happened to the only message of a
 /// subscription while its first retry was planned. The state says the same.
 fn planned_after(happened: SubscriptionEvent) -> u64 {
@@ -425,16 +445,7 @@ fn planned_after(happened: SubscriptionEvent) -> u64 {
         retry.into(),
         happened,
     ];
-    let recorded = events.into_iter().zip(1..).map(|(event, number)| {
-        Arc::new(RecordedEvent {
-            position: Position::new(number),
-            stream: StreamId::subscription(calling("https://example.com/hook").id),
-            version: Version::new(number),
-            time: Timestamp::EPOCH,
-            event: Event::Subscription(event),
-        })
-    });
-    let recorded: Vec<_> = recorded.collect();
+    let recorded = recorded(events.map(Event::Subscription));
     let gauges = metrics_of(&recorded).gauges(Scope::All).unwrap();
     let of_states: u64 = states(&recorded).values().map(planned).sum();
     assert_eq!(gauges.retries_scheduled, of_states);
@@ -478,6 +489,59 @@ fn a_retry_is_counted_for_as_long_as_it_is_planned() {
         error: None,
     };
     assert_eq!(planned_after(discarded.into()), 0);
+}
+
+#[test]
+fn a_dead_letter_that_was_cut_off_is_counted_no_more_whatever_is_told_of_it() {
+    let message = |number| MessageRef {
+        version: Version::new(number),
+        position: Position::new(number * 10),
+        ..MESSAGE
+    };
+    let given_up = |number| {
+        Event::from(DeliveryDeadLettered {
+            message: message(number),
+            reason: DeadLetterReason::Refused,
+            fault: Fault::Receiver,
+            attempts: 1,
+            status: 400,
+            error: None,
+            target: DeadLetterQueue::Embedded,
+        })
+    };
+    let discarded = |number| {
+        Event::from(DeliveryDiscarded {
+            message: message(number),
+            reason: DiscardReason::Operator,
+            attempts: 1,
+            status: 400,
+            error: None,
+        })
+    };
+    let created = Event::from(SubscriptionCreated {
+        subscription: calling("https://example.com/hook"),
+        cursor: Version::ZERO,
+    });
+    let cut = Event::from(LogCut {
+        first: Position::new(15),
+        bytes: 0,
+    });
+    let told = [
+        (created, 0),
+        (given_up(1), 1),
+        (given_up(2), 2),
+        (cut.clone(), 1),
+        (discarded(1), 1),
+        (given_up(1), 1),
+        (cut, 1),
+        (discarded(2), 0),
+    ];
+    let mut events = Vec::new();
+    for (event, expected) in told {
+        events.push(event);
+        let gauges = metrics_of(&recorded(events.clone())).gauges(Scope::All);
+        assert_eq!(gauges.unwrap().dead_letters, expected, "{events:?}");
+    }
 }
 
 /// Ages are at most a tenth of a second too high.

@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
-use super::{Scope, backlog, oldest};
+use super::{Scope, backlog, oldest, scopes};
 use crate::{
-    model::Timestamp,
+    model::{ApiId, SubscriptionId, Timestamp},
     projection::{ReadRows, RowError, Rows, codec::u64_at},
 };
 
@@ -67,13 +67,22 @@ pub(super) fn is_any_up(rows: &dyn ReadRows, scope: Scope) -> Result<bool, RowEr
     Ok(row.is_some_and(|row| row.iter().any(|byte| *byte > 0)))
 }
 
-/// Moves a gauge up or down; it never falls below 0.
-pub(super) fn shift(
+/// Moves a gauge of everything, of an API and of one of its subscriptions.
+pub(super) fn shift_all(
     rows: &mut Rows<'_>,
-    scope: Scope,
+    api: ApiId,
+    subscription: SubscriptionId,
     gauge: Gauge,
     by: i64,
 ) -> Result<(), RowError> {
+    for scope in scopes(api, subscription) {
+        shift(rows, scope, gauge, by)?;
+    }
+    Ok(())
+}
+
+/// Moves a gauge up or down; it never falls below 0.
+fn shift(rows: &mut Rows<'_>, scope: Scope, gauge: Gauge, by: i64) -> Result<(), RowError> {
     let row = rows.edit(&scope.key(b'g'), || vec![0; BYTES])?;
     let at = gauge as usize * 8;
     let moved = u64_at(row, at)?.saturating_add_signed(by);

@@ -10,6 +10,8 @@
 //! | `m` API | latest message (u64), subscriptions (u64), settled by all of them (u64), the latest message with a time (u64), that time (i64) |
 //! | `r` subscription, message version | empty: a retry is planned |
 //! | `d` subscription, message version | position of the message (u64): a dead letter is kept |
+//! | `f` | where the log was cut, see `forgotten.rs`: dead letters of messages below it are counted no more |
+//! | `k` | where it is gone on to delete rows of these, see `dead_letters.rs`; absent when all are gone |
 //! | `c` subscription | empty: its circuit is open |
 //! | `u` subscription | which callback URL it names: 16 bytes of its hash, none where it names none |
 //! | `w` subscription | API, its lowest message that is not settled (u64), the last message with a time before it and the next after that (2 × u64), see `oldest.rs` |
@@ -22,6 +24,7 @@
 //! A scope is `0` (everything), `1` and an API, or `2` and a subscription.
 
 mod backlog;
+mod dead_letters;
 mod gauges;
 mod histogram;
 mod oldest;
@@ -77,4 +80,13 @@ impl Scope {
         }
         key
     }
+}
+
+/// Everywhere that a figure of a subscription counts.
+const fn scopes(api: ApiId, subscription: SubscriptionId) -> [Scope; 3] {
+    [
+        Scope::All,
+        Scope::Api(api),
+        Scope::Subscription(subscription),
+    ]
 }

@@ -5,8 +5,10 @@ use std::{ops::Range, time::Duration};
 use super::{
     Counter, Metrics, Resolution, Scope, TOTALS, Tally,
     backlog::{self, Settled},
-    gauges::{Gauge, is_any_up, is_up, shift},
+    dead_letters::{self, DEAD_LETTER},
+    gauges::{Gauge, is_any_up, is_up, shift_all},
     oldest::{self, Place},
+    scopes,
     tally::{self, Step},
 };
 use crate::{
@@ -17,15 +19,14 @@ use crate::{
     },
     projection::{
         ProjectError, Projection, ReadRows, Row, RowError, Rows, after_prefix,
-        codec::{id_key, key_of, u64_at, uuid_at},
+        codec::{id_key, key_of},
+        forgotten::is_forgotten,
         not_adopted,
     },
 };
 
 /// Of the marks of planned retries.
 const RETRY: u8 = b'r';
-/// Of the marks of dead letters.
-const DEAD_LETTER: u8 = b'd';
 /// Of the marks of open circuits.
 const CIRCUIT: u8 = b'c';
 /// Of the rows that tell which callback a subscription has.
@@ -47,7 +48,7 @@ impl Projection for Metrics {
                     of_subscription(rows, recorded, subscription, event)?;
                 }
             }
-            Event::Log(LogEvent::Cut(cut)) => forget_dead_letters(rows, cut.first)?,
+            Event::Log(LogEvent::Cut(cut)) => dead_letters::forget_below(rows, cut.first)?,
             Event::Api(_)
             | Event::Application(_)
             | Event::Access(_)
@@ -70,7 +71,7 @@ impl Projection for Metrics {
         }
         if row.key.first() == Some(&DEAD_LETTER) {
             // Its message stands below the cut, so the `log.cut` that follows ends it.
-            row.value = dead_letter(Position::ZERO);
+            row.value = dead_letters::row(Position::ZERO);
         }
         if version == 5 {
             return Ok(Some(row));
@@ -92,7 +93,7 @@ fn accepted(rows: &mut Rows<'_>, api: ApiId, recorded: &RecordedEvent) -> Result
         let step = Step::Count(Counter::MessagesAccepted, 1);
         take_steps(rows, scope, recorded.time, &[step])?;
     }
-    Ok(())
+    dead_letters::sweep(rows)
 }
 
 fn of_subscription(
@@ -165,7 +166,7 @@ impl Meter<'_, '_> {
         // Mostly there are no marks at all.
         if is_any_up(self.rows, Scope::Subscription(self.id))? {
             self.unmark(RETRY, Some(&attempt.message), Gauge::Retries)?;
-            self.unmark(DEAD_LETTER, Some(&attempt.message), Gauge::DeadLetters)?;
+            self.end_dead_letter(&attempt.message)?;
         }
         self.settle_one(&attempt.message)?;
         self.steps(&[
@@ -194,8 +195,10 @@ impl Meter<'_, '_> {
 
     fn dead_lettered(&mut self, message: &MessageRef) -> Result<(), RowError> {
         self.unmark(RETRY, Some(message), Gauge::Retries)?;
-        let mark = dead_letter(message.position);
-        self.mark(DEAD_LETTER, Some(message), Gauge::DeadLetters, mark)?;
+        if !is_forgotten(self.rows, message)? {
+            let mark = dead_letters::row(message.position);
+            self.mark(DEAD_LETTER, Some(message), Gauge::DeadLetters, mark)?;
+        }
         self.settle_one(message)?;
         self.count(Counter::DeadLettered, 1)
     }
@@ -206,7 +209,7 @@ impl Meter<'_, '_> {
     fn discarded(&mut self, message: &MessageRef, reason: DiscardReason) -> Result<(), RowError> {
         self.unmark(RETRY, Some(message), Gauge::Retries)?;
         if reason == DiscardReason::Operator {
-            self.unmark(DEAD_LETTER, Some(message), Gauge::DeadLetters)?;
+            self.end_dead_letter(message)?;
         }
         let had_left = match Place::read(self.rows, self.id)? {
             Some(place) => place.is_settled(self.rows, message.version)?,
@@ -216,6 +219,14 @@ impl Meter<'_, '_> {
             self.settle_one(message)?;
         }
         self.count(Counter::Discarded, 1)
+    }
+
+    /// One that was cut off is counted no more.
+    fn end_dead_letter(&mut self, message: &MessageRef) -> Result<(), RowError> {
+        if is_forgotten(self.rows, message)? {
+            return Ok(());
+        }
+        self.unmark(DEAD_LETTER, Some(message), Gauge::DeadLetters)
     }
 
     fn redelivered(&mut self, message: &MessageRef) -> Result<(), RowError> {
@@ -290,7 +301,7 @@ impl Meter<'_, '_> {
     }
 
     fn shift(&mut self, gauge: Gauge, by: i64) -> Result<(), RowError> {
-        shift_all(self.rows, scopes(self.settled.api, self.id), gauge, by)
+        shift_all(self.rows, self.settled.api, self.id, gauge, by)
     }
 
     fn mark(
@@ -328,53 +339,6 @@ impl Meter<'_, '_> {
         let version = message.map_or(0, |message| message.version.get());
         key_of(tag, self.id.as_uuid(), version)
     }
-}
-
-const fn scopes(api: ApiId, subscription: SubscriptionId) -> [Scope; 3] {
-    [
-        Scope::All,
-        Scope::Api(api),
-        Scope::Subscription(subscription),
-    ]
-}
-
-fn shift_all(
-    rows: &mut Rows<'_>,
-    scopes: [Scope; 3],
-    gauge: Gauge,
-    by: i64,
-) -> Result<(), RowError> {
-    for scope in scopes {
-        shift(rows, scope, gauge, by)?;
-    }
-    Ok(())
-}
-
-/// The mark of a dead letter whose message stands at this position.
-fn dead_letter(message: Position) -> Vec<u8> {
-    message.get().to_be_bytes().to_vec()
-}
-
-/// Dead letters go with their messages. This event is folded by rows that stood before the cut as by
-/// those that begin with it, so both count the same. Where a crash comes before the cut is made they are
-/// listed and not counted, until it is made. A million of them take a quarter of a gigabyte for the
-/// moment, by the size of their rows.
-fn forget_dead_letters(rows: &mut Rows<'_>, first: Position) -> Result<(), RowError> {
-    let mut forgotten = Vec::new();
-    for row in rows.prefix(&[DEAD_LETTER]) {
-        let Row { key, value } = row?;
-        if u64_at(&value, 0)? < first.get() {
-            forgotten.push(key);
-        }
-    }
-    for key in forgotten {
-        let id = SubscriptionId::from_uuid(uuid_at(&key, 1)?);
-        if let Some(Settled { api, .. }) = Settled::read(rows, id)? {
-            shift_all(rows, scopes(api, id), Gauge::DeadLetters, -1)?;
-        }
-        rows.delete(key);
-    }
-    Ok(())
 }
 
 fn callback_key(subscription: SubscriptionId) -> Vec<u8> {
@@ -487,7 +451,7 @@ mod tests {
                 value,
             };
             let adopted = Metrics.adopt(version, row).unwrap().unwrap();
-            assert_eq!(adopted.value, dead_letter(Position::ZERO));
+            assert_eq!(adopted.value, dead_letters::row(Position::ZERO));
         }
     }
 
