@@ -350,6 +350,50 @@ async fn a_cut_that_could_not_be_made_takes_no_dead_letter_off_the_gauge() {
 }
 
 #[tokio::test]
+async fn dead_letters_of_a_deleted_api_are_counted_no_more() {
+    let data = tempfile::tempdir().unwrap();
+    let test = TestRuntime::start_with(data.path(), 21, on_demand)
+        .await
+        .unwrap();
+    let world = World::new(test).await;
+    let handle = world.handle();
+    let other = handle.create_api(Api::named("returns")).await.unwrap().id;
+    let mut subscription = Subscription::to("https://example.com/returns").unwrap();
+    subscription.application = world.application.id;
+    handle.subscribe(other, subscription).await.unwrap();
+    world.test.transport().answer(|_| FakeAnswer::Status(400));
+    let give_up = async |api: ApiId| {
+        let refused = Message::text("refused");
+        handle.publish(api, refused).await.unwrap();
+        world.test.settle().await;
+    };
+    give_up(other).await;
+    give_up(world.api).await;
+    for id in [world.prompt, world.late] {
+        handle.close(id).await.unwrap();
+    }
+    assert_eq!(world.counted(Scope::All).await, 2, "they are listed still");
+    handle.delete_api(world.api).await.unwrap();
+    for (scope, left) in [
+        (Scope::All, 1),
+        (Scope::Api(other), 1),
+        (Scope::Api(world.api), 0),
+        (Scope::Subscription(world.prompt), 0),
+    ] {
+        assert_eq!(world.counted(scope).await, left, "{scope:?}");
+    }
+
+    // A cut that takes them takes none of others off.
+    world.next_phase().await;
+    give_up(other).await;
+    let first = handle.log().first_position();
+    assert!(handle.apply_retention().await.unwrap().first > first);
+    assert_eq!(handle.dead_letters().count(other).unwrap(), 1);
+    assert_eq!(world.counted(Scope::All).await, 1);
+    world.test.shutdown().await;
+}
+
+#[tokio::test]
 async fn g6_views_of_a_cut_log_come_back_byte_equal_without_any_cache() {
     let data = tempfile::tempdir().unwrap();
     let mut world = with_history(data.path(), on_demand).await;

@@ -1,14 +1,16 @@
 //! Dead letters go with their messages when the log is cut, which may be a million at once. They
 //! are counted no more from then on, and their rows go a few at a time, with messages that come.
+//! Those of a deleted API are counted no more either.
 
 use std::borrow::Cow;
 
 use super::{
+    Scope,
     backlog::Settled,
-    gauges::{Gauge, shift_all},
+    gauges::{Gauge, is_up, shift_all},
 };
 use crate::{
-    model::{Position, SubscriptionId},
+    model::{ApiId, Position, SubscriptionId},
     projection::{
         ReadRows, Row, RowError, Rows, after_prefix,
         codec::{u64_at, uuid_at},
@@ -44,6 +46,22 @@ pub(super) fn forget_below(rows: &mut Rows<'_>, first: Position) -> Result<(), R
     }
     for (id, count) in gone {
         if let Some(Settled { api, .. }) = Settled::read(rows, id)? {
+            shift_all(rows, api, id, Gauge::DeadLetters, -count)?;
+        }
+    }
+    Ok(())
+}
+
+/// Counts the dead letters of a deleted API no more: nobody can list them, redeliver or discard
+/// them. Their rows go with their messages.
+pub(super) fn forget_api(rows: &mut Rows<'_>, api: ApiId) -> Result<(), RowError> {
+    if !is_up(rows, Scope::Api(api), Gauge::DeadLetters)? {
+        return Ok(());
+    }
+    let first = forgotten::first(rows)?.unwrap_or(Position::ZERO);
+    for (id, count) in count(rows, first, Position::MAX)? {
+        let settled = Settled::read(rows, id)?;
+        if settled.is_some_and(|settled| settled.api == api) {
             shift_all(rows, api, id, Gauge::DeadLetters, -count)?;
         }
     }
@@ -106,10 +124,10 @@ mod tests {
 
     use super::*;
     use crate::{
-        model::{ApiId, Version},
+        model::Version,
         projection::{
             codec::key_of,
-            metrics::{Gauges, Scope},
+            metrics::Gauges,
             store::{MemoryStore, RowStore as _},
         },
     };

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Scope, backlog, oldest, scopes};
+use super::{Scope, backlog, oldest};
 use crate::{
     model::{ApiId, SubscriptionId, Timestamp},
     projection::{ReadRows, RowError, Rows, codec::u64_at},
@@ -14,7 +14,7 @@ pub struct Gauges {
     /// `hooklog_retries_scheduled`: deliveries that wait for a planned retry.
     pub retries_scheduled: u64,
     /// `hooklog_dead_letters`: kept and neither redelivered nor discarded. Retention lets go of them
-    /// with their messages.
+    /// with their messages; those of a deleted API are out of reach, and not counted.
     pub dead_letters: u64,
     /// `hooklog_circuit{state="open"}`: subscriptions whose callback is taken as down.
     pub circuits_open: u64,
@@ -67,7 +67,8 @@ pub(super) fn is_any_up(rows: &dyn ReadRows, scope: Scope) -> Result<bool, RowEr
     Ok(row.is_some_and(|row| row.iter().any(|byte| *byte > 0)))
 }
 
-/// Moves a gauge of everything, of an API and of one of its subscriptions.
+/// Moves a gauge of a subscription, of its API and of everything. What is counted of everything is
+/// what its APIs count: where one of them counts a thing no more, it is not taken off again.
 pub(super) fn shift_all(
     rows: &mut Rows<'_>,
     api: ApiId,
@@ -75,17 +76,18 @@ pub(super) fn shift_all(
     gauge: Gauge,
     by: i64,
 ) -> Result<(), RowError> {
-    for scope in scopes(api, subscription) {
-        shift(rows, scope, gauge, by)?;
-    }
+    shift(rows, Scope::Subscription(subscription), gauge, by)?;
+    let moved = shift(rows, Scope::Api(api), gauge, by)?;
+    shift(rows, Scope::All, gauge, moved)?;
     Ok(())
 }
 
-/// Moves a gauge up or down; it never falls below 0.
-fn shift(rows: &mut Rows<'_>, scope: Scope, gauge: Gauge, by: i64) -> Result<(), RowError> {
+/// Moves a gauge up or down, and says by how much: it never falls below 0.
+fn shift(rows: &mut Rows<'_>, scope: Scope, gauge: Gauge, by: i64) -> Result<i64, RowError> {
     let row = rows.edit(&scope.key(b'g'), || vec![0; BYTES])?;
     let at = gauge as usize * 8;
-    let moved = u64_at(row, at)?.saturating_add_signed(by);
+    let before = u64_at(row, at)?;
+    let moved = before.saturating_add_signed(by);
     row[at..at + 8].copy_from_slice(&moved.to_be_bytes());
-    Ok(())
+    Ok(moved.wrapping_sub(before).cast_signed())
 }

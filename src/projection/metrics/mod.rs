@@ -81,12 +81,3 @@ impl Scope {
         key
     }
 }
-
-/// Everywhere that a figure of a subscription counts.
-const fn scopes(api: ApiId, subscription: SubscriptionId) -> [Scope; 3] {
-    [
-        Scope::All,
-        Scope::Api(api),
-        Scope::Subscription(subscription),
-    ]
-}

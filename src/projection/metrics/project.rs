@@ -8,14 +8,13 @@ use super::{
     dead_letters::{self, DEAD_LETTER},
     gauges::{Gauge, is_any_up, is_up, shift_all},
     oldest::{self, Place},
-    scopes,
     tally::{self, Step},
 };
 use crate::{
     log::RecordedEvent,
     model::{
-        ApiId, AttemptRecord, DiscardReason, Event, LogEvent, MessageEvent, MessageRef, Position,
-        Subscription, SubscriptionEvent, SubscriptionId, Timestamp, Version,
+        ApiEvent, ApiId, AttemptRecord, DiscardReason, Event, LogEvent, MessageEvent, MessageRef,
+        Position, Subscription, SubscriptionEvent, SubscriptionId, Timestamp, Version,
     },
     projection::{
         ProjectError, Projection, ReadRows, Row, RowError, Rows, after_prefix,
@@ -49,6 +48,11 @@ impl Projection for Metrics {
                 }
             }
             Event::Log(LogEvent::Cut(cut)) => dead_letters::forget_below(rows, cut.first)?,
+            Event::Api(ApiEvent::Deleted(_)) => {
+                if let Some(api) = recorded.stream.as_api() {
+                    dead_letters::forget_api(rows, api)?;
+                }
+            }
             Event::Api(_)
             | Event::Application(_)
             | Event::Access(_)
@@ -290,9 +294,10 @@ impl Meter<'_, '_> {
     }
 
     fn steps(&mut self, steps: &[Step]) -> Result<(), RowError> {
-        let [all, api, own] = scopes(self.settled.api, self.id);
-        take_steps(self.rows, all, self.now, steps)?;
-        take_steps(self.rows, api, self.now, steps)?;
+        let own = Scope::Subscription(self.id);
+        for scope in [Scope::All, Scope::Api(self.settled.api)] {
+            take_steps(self.rows, scope, self.now, steps)?;
+        }
         if self.settled.ended {
             // A call that ended after the subscription did.
             return total(self.rows, own, steps);

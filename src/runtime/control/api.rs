@@ -147,7 +147,7 @@ impl Handle {
     }
 
     /// Deletes an API that no open subscription uses. Its messages stay in the log until
-    /// retention.
+    /// retention; its dead letters are counted no more.
     pub async fn delete_api(&self, id: ApiId) -> Result<(), ControlError> {
         self.whole(move |handle| async move { handle.remove_api(id).await })
             .await
