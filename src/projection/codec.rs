@@ -5,6 +5,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use uuid::Uuid;
 
 use super::RowError;
+use crate::model::Subscription;
 
 pub(super) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     rmp_serde::to_vec(value).expect("rows hold plain data")
@@ -24,6 +25,14 @@ pub(super) fn malformed(bytes: &[u8], reason: impl Into<String>) -> RowError {
         bytes: bytes.len(),
         reason: reason.into(),
     }
+}
+
+/// Tells the callback of a definition from others.
+pub(super) fn callback_of(definition: &Subscription) -> Vec<u8> {
+    let url = definition.configuration.callback_url.as_ref();
+    url.map_or_else(Vec::new, |url| {
+        blake3::hash(url.as_str().as_bytes()).as_bytes()[..16].to_vec()
+    })
 }
 
 /// A key of a tag, an id and an ordinal.

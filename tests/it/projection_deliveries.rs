@@ -10,10 +10,12 @@ use hooklog::{
     clock::SystemClock,
     log::{RecordedEvent, StreamId},
     model::{
-        ApiId, AttemptFailed, AttemptNumber, AttemptRecord, DeadLetterQueue, DeadLetterReason,
-        DeliveryDeadLettered, DeliveryId, Draws, ErrorClass, Event, Fault, MessageId, MessageRef,
-        Method, Moment, Position, Sampling, Subscription, SubscriptionCreated, SubscriptionEvent,
-        SubscriptionId, Timestamp, Timings, Version,
+        ApiId, AttemptFailed, AttemptNumber, AttemptRecord, CircuitClosed, CircuitOpened,
+        ConsumerStatus, DeadLetterQueue, DeadLetterReason, DeliveryDeadLettered, DeliveryId,
+        DeliveryRedelivered, Draws, ErrorClass, Event, FailureCause, Fault, MessageId, MessageRef,
+        Method, Moment, Position, RetryScheduled, Sampling, Subscription, SubscriptionCreated,
+        SubscriptionEvent, SubscriptionFailed, SubscriptionId, SubscriptionUpdated, Timestamp,
+        Timings, Version,
     },
     projection::{
         SharedHistory, View, ViewError,
@@ -23,6 +25,7 @@ use hooklog::{
         },
         fold_all,
     },
+    subscription::{SubscriptionState, apply, circuit::Circuit},
     testing::{
         history::{Generator, HistoryOptions, generate},
         memory_history::MemoryHistory,
@@ -396,54 +399,77 @@ fn error_class_and_duration_narrow_the_list() {
     );
 }
 
+/// A subscription of the same identity each time, with this callback.
+fn calling(url: &str) -> Box<Subscription> {
+    let mut definition = Subscription::to(url).unwrap();
+    definition.id = SubscriptionId::from_uuid(Uuid::from_u128(1));
+    definition.api = ApiId::from_uuid(Uuid::from_u128(2));
+    Box::new(definition)
+}
+
+const CALLBACK: &str = "https://example.com/slow";
+
+fn created() -> SubscriptionEvent {
+    let created = SubscriptionCreated {
+        subscription: calling(CALLBACK),
+        cursor: Version::ZERO,
+    };
+    created.into()
+}
+
+fn message(number: u64) -> MessageRef {
+    MessageRef {
+        version: Version::new(number),
+        position: Position::new(number),
+        id: MessageId::from_uuid(Uuid::from_u128(100 + u128::from(number))),
+        accepted_at: Timestamp::EPOCH,
+    }
+}
+
+fn call(number: u64, status: u16) -> AttemptRecord {
+    AttemptRecord {
+        message: message(number),
+        number: AttemptNumber::FIRST,
+        probe: false,
+        former_callback: false,
+        started_at: Timestamp::EPOCH,
+        timings: Timings {
+            total_us: 1_000_000,
+            ..Timings::default()
+        },
+        method: Method::Post,
+        callback_url: CALLBACK.parse().unwrap(),
+        status,
+        captured: None,
+    }
+}
+
+fn failed(attempt: AttemptRecord) -> SubscriptionEvent {
+    let error = None;
+    AttemptFailed { attempt, error }.into()
+}
+
+fn recorded(happened: Vec<SubscriptionEvent>) -> Vec<Arc<RecordedEvent>> {
+    let recorded = happened.into_iter().zip(1..).map(|(event, number)| {
+        Arc::new(RecordedEvent {
+            position: Position::new(number),
+            stream: StreamId::subscription(calling(CALLBACK).id),
+            version: Version::new(number),
+            time: Timestamp::EPOCH,
+            event: Event::Subscription(event),
+        })
+    });
+    recorded.collect()
+}
+
 /// So many deliveries of one API, each of one call that took a second, was refused and put among
 /// the dead letters.
 fn refused_after_a_second(count: u64) -> (ApiId, Vec<Arc<RecordedEvent>>) {
-    let uuid = |number: u64| Uuid::from_u128(number.into());
-    let mut definition = Subscription::to("https://example.com/slow").unwrap();
-    (definition.id, definition.api) = (
-        SubscriptionId::from_uuid(uuid(1)),
-        ApiId::from_uuid(uuid(2)),
-    );
-    let (id, api) = (definition.id, definition.api);
-    let mut happened: Vec<Event> = vec![
-        SubscriptionCreated {
-            subscription: Box::new(definition.clone()),
-            cursor: Version::ZERO,
-        }
-        .into(),
-    ];
+    let mut happened = vec![created()];
     for number in 1..=count {
-        let message = MessageRef {
-            version: Version::new(number),
-            position: Position::new(number),
-            id: MessageId::from_uuid(uuid(100 + number)),
-            accepted_at: Timestamp::EPOCH,
-        };
-        let attempt = AttemptRecord {
-            message,
-            number: AttemptNumber::new(1),
-            probe: false,
-            former_callback: false,
-            started_at: Timestamp::EPOCH,
-            timings: Timings {
-                total_us: 1_000_000,
-                ..Timings::default()
-            },
-            method: Method::Post,
-            callback_url: definition.configuration.callback_url.clone().unwrap(),
-            status: 400,
-            captured: None,
-        };
-        happened.push(
-            AttemptFailed {
-                attempt,
-                error: None,
-            }
-            .into(),
-        );
+        happened.push(failed(call(number, 400)));
         let dead = DeliveryDeadLettered {
-            message,
+            message: message(number),
             reason: DeadLetterReason::Refused,
             fault: Fault::Receiver,
             attempts: 1,
@@ -453,16 +479,7 @@ fn refused_after_a_second(count: u64) -> (ApiId, Vec<Arc<RecordedEvent>>) {
         };
         happened.push(dead.into());
     }
-    let recorded = happened.into_iter().zip(1..).map(|(event, number)| {
-        Arc::new(RecordedEvent {
-            position: Position::new(number),
-            stream: StreamId::subscription(id),
-            version: Version::new(number),
-            time: Timestamp::EPOCH,
-            event,
-        })
-    });
-    (api, recorded.collect())
+    (calling(CALLBACK).api, recorded(happened))
 }
 
 #[test]
@@ -498,4 +515,162 @@ fn a_filter_that_the_index_can_hardly_narrow_gives_short_pages_and_a_cursor() {
     assert!(page.dead_letters.is_empty() && page.next.is_some());
     let page = letters.list(api, &filter, page.next.as_ref(), 10).unwrap();
     assert!(page.dead_letters.is_empty() && page.next.is_none());
+}
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_millis(seconds * 1_000)
+}
+
+fn planned(number: u64, due_at: Timestamp) -> SubscriptionEvent {
+    let retry = RetryScheduled {
+        message: message(number),
+        attempt: AttemptNumber::new(2),
+        due_at,
+        delay_ms: 1_000,
+    };
+    retry.into()
+}
+
+fn updated(url: &str) -> SubscriptionEvent {
+    let subscription = calling(url);
+    SubscriptionUpdated { subscription }.into()
+}
+
+fn opened(probe_at: Timestamp) -> SubscriptionEvent {
+    let opened = CircuitOpened {
+        failures: 10,
+        probe_at,
+        pause_ms: 30_000,
+    };
+    opened.into()
+}
+
+fn probe(number: u64) -> AttemptRecord {
+    AttemptRecord {
+        probe: true,
+        ..call(number, 503)
+    }
+}
+
+/// When the next calls of two messages come, by their rows, once this has happened after retries of
+/// both were planned, for 1 s and 2 s.
+fn next_attempts_after(
+    happened: impl IntoIterator<Item = SubscriptionEvent>,
+) -> [Option<Timestamp>; 2] {
+    let mut events = vec![created()];
+    for number in [1, 2] {
+        events.push(failed(call(number, 503)));
+        events.push(planned(number, at(number.cast_signed())));
+    }
+    events.extend(happened);
+    let view = view_of(recorded(events));
+    let definition = calling(CALLBACK);
+    let listed = all(&view, DeliveryQuery::newest(definition.api, 10));
+    [1, 2].map(|number| {
+        let id = DeliveryId::of(message(number).id, definition.id);
+        let row = view.delivery(id).unwrap().unwrap();
+        assert!(listed.contains(&row), "{row:?} is not among {listed:?}");
+        row.next_attempt_at
+    })
+}
+
+const AS_PLANNED: [Option<Timestamp>; 2] = [
+    Some(Timestamp::from_millis(1_000)),
+    Some(Timestamp::from_millis(2_000)),
+];
+
+#[test]
+fn what_was_planned_for_another_callback_is_no_time_of_a_next_attempt() {
+    let moved = || updated("https://example.com/other");
+    assert_eq!(next_attempts_after([]), AS_PLANNED);
+    assert_eq!(next_attempts_after([updated(CALLBACK)]), AS_PLANNED);
+    assert_eq!(next_attempts_after([moved()]), [None, None]);
+    // Of a call that had begun another follows, at the present callback.
+    let former = |attempt| AttemptRecord {
+        former_callback: true,
+        ..attempt
+    };
+    let again = [
+        moved(),
+        failed(former(call(1, 503))),
+        planned(1, at(5)),
+        updated("https://example.com/other"),
+    ];
+    assert_eq!(next_attempts_after(again), [Some(at(5)), None]);
+    // A probe plans nothing, nor does it bring back what was planned before.
+    let probed = [
+        opened(at(30)),
+        moved(),
+        CircuitClosed {}.into(),
+        failed(former(probe(1))),
+    ];
+    assert_eq!(next_attempts_after(probed), [None, None]);
+}
+
+#[test]
+fn behind_an_open_circuit_the_next_attempt_is_the_next_probe() {
+    let after = |more: Vec<SubscriptionEvent>| {
+        let so_far = [opened(at(30)), failed(probe(2)), opened(at(60))];
+        next_attempts_after(so_far.into_iter().chain(more))
+    };
+    assert_eq!(next_attempts_after([opened(at(30))]), [None, None]);
+    assert_eq!(after(vec![]), [None, Some(at(60))]);
+    let other = vec![failed(probe(1)), opened(at(120))];
+    assert_eq!(after(other), [Some(at(120)), None]);
+    // One that is lower comes first.
+    assert_eq!(after(vec![failed(call(1, 503))]), [Some(at(60)), None]);
+    let again = DeliveryRedelivered {
+        message: message(1),
+        attempt: AttemptNumber::new(2),
+    };
+    assert_eq!(after(vec![again.into()]), [Some(at(60)), None]);
+    // A probe that failed leaves the plan as it was.
+    assert_eq!(after(vec![CircuitClosed {}.into()]), AS_PLANNED);
+    let interrupted = SubscriptionFailed {
+        consumer_status: ConsumerStatus::Stopped,
+        cause: FailureCause::Gone,
+        message: Some(message(2)),
+    };
+    assert_eq!(after(vec![interrupted.into()]), [None, None]);
+}
+
+/// Each subscription as its own events make it.
+fn states(events: &[Arc<RecordedEvent>]) -> BTreeMap<SubscriptionId, SubscriptionState> {
+    let mut states = BTreeMap::new();
+    for event in events {
+        let subscription = event.stream.as_subscription();
+        if let (Some(id), Some(happened)) = (subscription, event.event.as_subscription()) {
+            let new = || SubscriptionState::new(id);
+            apply(states.entry(id).or_insert_with(new), happened);
+        }
+    }
+    states
+}
+
+#[test]
+fn the_next_attempt_of_a_row_is_what_its_subscription_plans_at_any_moment() {
+    let options = HistoryOptions {
+        events: 4_000,
+        ..Default::default()
+    };
+    let events = generate(seed(), &options);
+    for until in (500..=4_000).step_by(250) {
+        let events = &events[..until];
+        let (view, states) = (view_of(events.to_vec()), states(events));
+        let apis = apis(events).into_iter();
+        for row in apis.flat_map(|api| all(&view, DeliveryQuery::newest(api, 1_000))) {
+            let state = &states[&row.subscription];
+            let open = state.open.get(&row.message.version);
+            match state.circuit {
+                Circuit::Closed { .. } => {
+                    let retry = open.and_then(|open| open.retry);
+                    assert_eq!(row.next_attempt_at, retry.map(|retry| retry.due_at));
+                }
+                Circuit::Open { probe_at, .. } => {
+                    let probe_at = open.map(|_| probe_at);
+                    assert!(row.next_attempt_at.is_none() || row.next_attempt_at == probe_at);
+                }
+            }
+        }
+    }
 }

@@ -6,6 +6,7 @@
 //! | key | value |
 //! |---|---|
 //! | `s` subscription | API, application (32 bytes) |
+//! | `c` subscription | what holds for its next calls, see `plans.rs` |
 //! | `a` API | ordinals given (u64), keep failures (0 or 1) |
 //! | `u` position / 4,096 | one bit per message that the sample did not take |
 //! | `d`, `k`, `n` | the rows and where they stand, see `blocks.rs` |
@@ -17,6 +18,7 @@ mod blocks;
 mod cursor;
 mod detail;
 mod index;
+mod plans;
 mod project;
 mod query;
 mod row;

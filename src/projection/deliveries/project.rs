@@ -2,6 +2,7 @@
 
 use super::{
     Deliveries, DeliveryOutcome, DeliveryRow, DlqEntry, GivenUp, LoggedPositions, blocks, index,
+    plans::{self, Plans},
 };
 use crate::{
     log::RecordedEvent,
@@ -23,7 +24,7 @@ const SAMPLE_CHUNK: u64 = 4_096;
 
 impl Projection for Deliveries {
     const NAME: &'static str = "deliveries";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const FORGETS: bool = true;
 
     fn project(&self, rows: &mut Rows<'_>, recorded: &RecordedEvent) -> Result<(), ProjectError> {
@@ -49,11 +50,11 @@ impl Projection for Deliveries {
         Ok(())
     }
 
-    /// Whose a subscription is, and what an API's log keeps. Ordinals begin anew; cursors do not
+    /// Whose a subscription is and what holds for its calls, and what an API's log keeps. Ordinals begin anew; cursors do not
     /// rely on them.
     fn carry(&self, mut row: Row) -> Option<Row> {
         match row.key.first() {
-            Some(b's') => Some(row),
+            Some(b's' | b'c') => Some(row),
             Some(b'a') => {
                 row.value.get_mut(..8)?.fill(0);
                 Some(row)
@@ -62,9 +63,9 @@ impl Projection for Deliveries {
         }
     }
 
-    /// What version 2 carried is the same.
+    /// What versions 2 and 3 carried is the same, but for what holds for the calls of subscriptions.
     fn adopt(&self, version: u32, row: Row) -> Result<Option<Row>, ProjectError> {
-        if version == 2 {
+        if matches!(version, 2 | 3) {
             return Ok(Some(row));
         }
         Err(not_adopted::<Self>(version))
@@ -92,21 +93,29 @@ fn project_subscription(
             let definition = &created.subscription;
             let owners = pair_bytes(definition.api, definition.application);
             log.rows.put(id_key(b's', subscription.as_uuid()), owners);
+            Plans::begin(log.rows, subscription, definition);
             Ok(())
+        }
+        SubscriptionEvent::Updated(updated) => {
+            log.plans(|plans| plans.updated(&updated.subscription, recorded.position))
         }
         SubscriptionEvent::AttemptSucceeded(ok) => log.called(&ok.attempt, None, Success(true)),
         SubscriptionEvent::AttemptFailed(failed) => {
-            log.called(&failed.attempt, failed.error.as_ref(), Success(false))
+            log.called(&failed.attempt, failed.error.as_ref(), Success(false))?;
+            log.plans(|plans| plans.failed(&failed.attempt))
         }
         SubscriptionEvent::RetryScheduled(retry) => log.change(&retry.message, |row| {
             row.next_attempt_at = Some(retry.due_at);
         }),
         SubscriptionEvent::DeadLettered(dead) => log.dead_lettered(dead),
         SubscriptionEvent::Discarded(discarded) => log.discarded(discarded),
-        SubscriptionEvent::Redelivered(again) => log.change(&again.message, |row| {
-            row.outcome = DeliveryOutcome::Retrying;
-            row.discarded = None;
-        }),
+        SubscriptionEvent::Redelivered(again) => {
+            log.change(&again.message, |row| {
+                row.outcome = DeliveryOutcome::Retrying;
+                row.discarded = None;
+            })?;
+            log.plans(|plans| plans.opened(again.message.version))
+        }
         SubscriptionEvent::DeadLetterForwarded(sent) => {
             let now = recorded.time;
             log.change(&sent.message, |row| {
@@ -121,22 +130,26 @@ fn project_subscription(
                 dlq.forward_error = Some(failed.reason.clone());
             }
         }),
-        SubscriptionEvent::Failed(failed) => match &failed.message {
-            Some(message) => log.change(message, |row| row.next_attempt_at = None),
-            None => Ok(()),
-        },
-        SubscriptionEvent::Updated(_)
-        | SubscriptionEvent::Accepted(_)
+        SubscriptionEvent::Failed(failed) => {
+            if let Some(message) = &failed.message {
+                log.change(message, |row| row.next_attempt_at = None)?;
+            }
+            log.plans(Plans::interrupted)
+        }
+        SubscriptionEvent::CircuitOpened(opened) => {
+            log.plans(|plans| plans.circuit_opened(opened.probe_at))
+        }
+        SubscriptionEvent::CircuitClosed(_) | SubscriptionEvent::Recovered(_) => {
+            log.plans(Plans::circuit_closed)
+        }
+        SubscriptionEvent::Accepted(_)
         | SubscriptionEvent::Rejected(_)
         | SubscriptionEvent::Paused(_)
         | SubscriptionEvent::Resumed(_)
         | SubscriptionEvent::Held(_)
-        | SubscriptionEvent::Recovered(_)
         | SubscriptionEvent::Closed(_)
         | SubscriptionEvent::Taken(_)
-        | SubscriptionEvent::Filtered(_)
-        | SubscriptionEvent::CircuitOpened(_)
-        | SubscriptionEvent::CircuitClosed(_) => Ok(()),
+        | SubscriptionEvent::Filtered(_) => Ok(()),
     }
 }
 
@@ -151,6 +164,10 @@ struct Log<'a, 'r> {
 }
 
 impl Log<'_, '_> {
+    fn plans(&mut self, change: impl FnOnce(&mut Plans)) -> Result<(), RowError> {
+        Plans::change(self.rows, self.subscription, change)
+    }
+
     fn called(
         &mut self,
         attempt: &AttemptRecord,
@@ -170,7 +187,10 @@ impl Log<'_, '_> {
             row.error = error.cloned();
             row.last_duration_us = attempt.timings.total_us;
             row.whole_duration_ms = whole_duration_ms(row.started_at, attempt);
-            row.next_attempt_at = None;
+            // A probe that failed leaves the plan as it was.
+            if success.0 || !attempt.probe {
+                row.next_attempt_at = None;
+            }
             row.outcome = match success {
                 Success(true) => DeliveryOutcome::Delivered,
                 Success(false) => DeliveryOutcome::Retrying,
@@ -257,10 +277,11 @@ impl Log<'_, '_> {
 
     fn find(&self, message: &MessageRef) -> Result<Option<DeliveryRow>, RowError> {
         let ordinal = blocks::ordinal_of(self.rows, self.subscription, message)?;
-        match (ordinal, self.owners()?) {
-            (Some(ordinal), Some((api, _))) => blocks::row_at(self.rows, api, ordinal),
-            _ => Ok(None),
-        }
+        let (Some(ordinal), Some((api, _))) = (ordinal, self.owners()?) else {
+            return Ok(None);
+        };
+        let row = blocks::row_at(self.rows, api, ordinal)?;
+        row.map(|row| plans::to_change(self.rows, row)).transpose()
     }
 
     fn owners(&self) -> Result<Option<(ApiId, ApplicationId)>, RowError> {

@@ -11,6 +11,7 @@ use super::{
     Cursor, Deliveries, DeliveryOutcome, DeliveryRow, blocks,
     cursor::RowPlace,
     index::{self, Term},
+    plans,
     project::ApiSettings,
     stored,
 };
@@ -199,7 +200,10 @@ impl View<Deliveries> {
 
     /// The row of one delivery; `None` when it has no entry in the log.
     pub fn delivery(&self, id: DeliveryId) -> Result<Option<DeliveryRow>, ViewError> {
-        self.read(|rows| Ok(blocks::find(rows, id)?))
+        self.read(|rows| {
+            let row = blocks::find(rows, id)?;
+            Ok(row.map(|row| plans::to_show(rows, row)).transpose()?)
+        })
     }
 
     /// How many deliveries of an API have an entry.
@@ -300,12 +304,13 @@ impl Page<'_> {
         self.is_full() || self.examined >= EXAMINED_MAX
     }
 
-    fn take(&mut self, row: DeliveryRow) {
+    fn take(&mut self, row: DeliveryRow) -> Result<(), RowError> {
         self.examined += 1;
         self.lowest = Some(place_of(&row));
         if self.query.filter.holds(&row) {
-            self.found.push(row);
+            self.found.push(plans::to_show(self.rows, row)?);
         }
+        Ok(())
     }
 
     fn finish(mut self) -> DeliveryPage {
@@ -398,14 +403,14 @@ impl Page<'_> {
     fn scan(&mut self, from: u64, below: u64) -> Result<(), RowError> {
         let (rows, api) = (self.rows, self.query.api);
         blocks::each_in(rows, api, from..below, Direction::Down, |ordinal, bytes| {
-            self.take(stored::from_bytes(api, ordinal, bytes)?);
+            self.take(stored::from_bytes(api, ordinal, bytes)?)?;
             Ok(!self.is_done())
         })
     }
 
     fn take_ordinal(&mut self, ordinal: u64) -> Result<(), RowError> {
         if let Some(row) = blocks::row_at(self.rows, self.query.api, ordinal)? {
-            self.take(row);
+            self.take(row)?;
         }
         Ok(())
     }

@@ -103,6 +103,11 @@ impl LoggedPositions {
         self.first.first().copied()
     }
 
+    /// The position of the last of them.
+    pub fn last(&self) -> Option<Position> {
+        self.last.last().or(self.first.last()).copied()
+    }
+
     /// The positions that are kept, lowest first.
     pub fn iter(&self) -> impl Iterator<Item = Position> + '_ {
         self.first.iter().chain(&self.last).copied()
@@ -155,7 +160,8 @@ pub struct DeliveryRow {
     pub whole_duration_ms: u64,
     /// How it stands.
     pub outcome: DeliveryOutcome,
-    /// When the next call is due, while one is planned.
+    /// When the next call is due, while one is planned. Behind an open circuit only what it is probed
+    /// with has one: when it is probed. What is due at once has none.
     pub next_attempt_at: Option<Timestamp>,
     /// That it went to the dead letter queue.
     pub dlq: Option<DlqEntry>,
@@ -194,6 +200,7 @@ mod tests {
         assert_eq!(kept.len() as u64 + positions.left_out(), 1_000);
         assert_eq!((kept[0], kept[63]), (1, 64));
         assert_eq!(positions.first(), Some(Position::new(1)));
+        assert_eq!(positions.last(), Some(Position::new(1_000)));
         assert_eq!((kept[64], kept[255]), (809, 1_000));
     }
 }

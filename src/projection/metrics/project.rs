@@ -18,7 +18,7 @@ use crate::{
     },
     projection::{
         ProjectError, Projection, ReadRows, Row, RowError, Rows, after_prefix,
-        codec::{id_key, key_of},
+        codec::{callback_of, id_key, key_of},
         forgotten::is_forgotten,
         not_adopted,
     },
@@ -348,14 +348,6 @@ impl Meter<'_, '_> {
 
 fn callback_key(subscription: SubscriptionId) -> Vec<u8> {
     id_key(CALLBACK, subscription.as_uuid())
-}
-
-/// Tells the callback of a definition from others.
-fn callback_of(definition: &Subscription) -> Vec<u8> {
-    let url = definition.configuration.callback_url.as_ref();
-    url.map_or_else(Vec::new, |url| {
-        blake3::hash(url.as_str().as_bytes()).as_bytes()[..16].to_vec()
-    })
 }
 
 fn took(attempt: &AttemptRecord) -> Duration {
