@@ -28,8 +28,8 @@ use crate::{
     delivery::Transport,
     log::{AppendError, EventLog, ExpectedVersion, StreamId, StreamKind, Urgency},
     model::{
-        Api, ApiId, ConsumerConfiguration, FailureCause, Policy, Position, SubscriptionId, Version,
-        WebhookEntrypoint,
+        Api, ApiId, ConsumerConfiguration, FailureCause, Policy, Position, SubscriptionId,
+        Timestamp, Version, WebhookEntrypoint,
     },
     subscription::{Command, Rejection, SubscriptionState, apply, decide},
 };
@@ -86,6 +86,9 @@ pub struct Inspection {
     pub in_flight: usize,
     /// Messages that have no fate yet.
     pub pending: u64,
+    /// Until when the pause stands that the callback asked for; `None` when none does. The wall clock
+    /// may have been set since it was asked for, so the state alone does not tell.
+    pub held_until: Option<Timestamp>,
 }
 
 /// What every actor of a registry shares.

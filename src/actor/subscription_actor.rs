@@ -705,8 +705,11 @@ impl Handler<Inspect> for SubscriptionActor {
         if self.signal.take() {
             self.plan(ctx);
         }
+        let time = ClockTime(self.shared.clock.as_ref());
+        let held_until = self.driver.held_until(&time);
         let state = self.driver.state();
         MessageResult(Inspection {
+            held_until,
             pending: state.pending(self.group.head()),
             state: state.clone(),
             in_flight: self.driver.in_flight().len(),

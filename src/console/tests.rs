@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::*;
 use crate::{
-    model::{Permission, Role, Token},
-    testing::TestRuntime,
+    clock::Clock,
+    model::{Api, Message, Permission, Role, Subscription, Token},
+    testing::{FakeAnswer, TestRuntime},
 };
 
 struct Desk {
@@ -63,6 +64,22 @@ impl Desk {
             .find(&cookie, handle.now(), session::Use::Seen)
             .unwrap();
         (format!("hooklog_session={cookie}"), signed_in.form_key)
+    }
+
+    /// A page as a viewer sees it.
+    async fn page(&self, path: String) -> String {
+        let (cookie, _) = self.session(Role::Viewer).await;
+        let request = PageRequest {
+            method: "GET".to_owned(),
+            path,
+            cookie: Some(cookie),
+            ..PageRequest::default()
+        };
+        let answer = respond(Arc::clone(&self.console.inner), request).await;
+        let Answer::Page { markup, .. } = answer else {
+            panic!("it is no page");
+        };
+        markup.into_string()
     }
 
     async fn status(&self, request: PageRequest) -> u16 {
@@ -438,5 +455,29 @@ async fn a_session_has_so_many_streams_open_and_one_more_once_one_is_closed() {
     drop(streams.pop());
     assert!(matches!(open(&session).await, Answer::Events(_)));
     drop(streams);
+    desk.test.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_page_shows_no_pause_that_has_passed_while_the_wall_clock_is_set_back() {
+    let desk = Desk::open().await;
+    let handle = desk.test.handle();
+    let api = handle.create_api(Api::named("orders")).await.unwrap().id;
+    let to = Subscription::to("https://example.com/hook").unwrap();
+    let id = handle.subscribe(api, to).await.unwrap().id;
+    let mut answers = std::iter::once(FakeAnswer::RetryAfter(429, 60));
+    let transport = desk.test.transport();
+    transport.answer(move |_| answers.next().unwrap_or(FakeAnswer::Status(503)));
+    handle.publish(api, Message::text("a")).await.unwrap();
+    desk.test.settle().await;
+    let path = format!("{ROOT}/subscriptions/{id}");
+    let pause = "asked for a pause";
+    assert!(desk.page(path.clone()).await.contains(pause));
+    let clock = desk.test.clock();
+    clock.set_wall(clock.now().minus(Duration::from_hours(1)));
+    clock.advance(Duration::from_secs(61));
+    desk.test.settle().await;
+    assert!(!desk.page(path).await.contains(pause));
+    drop(handle);
     desk.test.shutdown().await;
 }

@@ -106,20 +106,24 @@ impl Handle {
         // Before the events: what it does not know of yet, they tell.
         let inspected = self.inspect(subscription).await;
         let is_live = inspected.is_ok();
-        let state = match inspected {
-            Ok(inspection) => inspection.state,
+        let (state, held_until) = match inspected {
+            Ok(inspection) => (inspection.state, inspection.held_until),
             // It is over: what stands in the view is all there is.
-            Err(_) => SubscriptionState {
-                subscription: Some(Box::new(row.state.definition.clone())),
-                status: row.state.status,
-                consumer_status: row.state.consumer_status,
-                ..SubscriptionState::new(subscription)
-            },
+            Err(_) => {
+                let state = SubscriptionState {
+                    subscription: Some(Box::new(row.state.definition.clone())),
+                    status: row.state.status,
+                    consumer_status: row.state.consumer_status,
+                    ..SubscriptionState::new(subscription)
+                };
+                (state, None)
+            }
         };
         let now = Now {
             api: &api,
             state: &state,
             is_live,
+            held_until,
             at: self.now(),
         };
         let mut account = Account::begin(&published, now);
@@ -273,6 +277,7 @@ struct Now<'a> {
     state: &'a SubscriptionState,
     /// Whether the subscription itself told of its state: then it knows what is open.
     is_live: bool,
+    held_until: Option<Timestamp>,
     at: Timestamp,
 }
 
@@ -550,8 +555,8 @@ fn why_not_now(state: &SubscriptionState, now: &Now<'_>) -> Option<String> {
                 format!("the subscription begins at {at}")
             } else if let Some(at) = ended {
                 format!("the subscription ended at {at}")
-            } else if let Some(hold) = state.hold.filter(|hold| hold.until > now.at) {
-                format!("the callback asked for a pause until {}", hold.until)
+            } else if let Some(until) = now.held_until {
+                format!("the callback asked for a pause until {until}")
             } else if state.circuit.is_open() {
                 "the callback is taken as down and is probed".to_owned()
             } else {

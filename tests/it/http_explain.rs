@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use hooklog::{
+    clock::Clock,
     model::{Api, Message, MessageId, Subscription, SubscriptionId},
     runtime::{ControlError, Standing},
     testing::{FakeAnswer, TestRuntime},
@@ -84,6 +85,34 @@ async fn a_message_is_found_behind_more_large_ones_than_are_read_at_a_time() {
     let told = handle.explain(last.id(), subscription).await.unwrap();
     assert_eq!(told.standing, Standing::Filtered);
     assert_eq!(told.message.position, last.position());
+    drop(handle);
+    test.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_pause_is_told_for_as_long_as_it_stands_whatever_the_wall_clock_is_set_to() {
+    let data = tempfile::tempdir().unwrap();
+    let test = TestRuntime::start(data.path(), 1).await.unwrap();
+    let (api, subscription) = subscribed(&test, |to| to).await;
+    let mut answers = std::iter::once(FakeAnswer::RetryAfter(429, 60));
+    test.transport()
+        .answer(move |_| answers.next().unwrap_or(FakeAnswer::Status(503)));
+    let handle = test.handle();
+    let receipt = handle.publish(api, Message::text("a")).await.unwrap();
+    test.settle().await;
+    let clock = test.clock();
+    for hours in [0, 1, 2] {
+        clock.set_wall(clock.now().minus(Duration::from_hours(hours)));
+        let told = handle.explain(receipt.id(), subscription).await.unwrap();
+        let until = clock.now().plus(Duration::from_secs(60));
+        let pause = format!("asked for a pause until {until}");
+        assert!(told.because.contains(&pause), "{}", told.because);
+    }
+    // It is called again, and fails.
+    clock.advance(Duration::from_secs(61));
+    test.settle().await;
+    let told = handle.explain(receipt.id(), subscription).await.unwrap();
+    assert!(told.because.contains("due at"), "{}", told.because);
     drop(handle);
     test.shutdown().await;
 }

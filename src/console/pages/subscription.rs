@@ -22,7 +22,7 @@ use super::{
 use crate::{
     model::{
         Api, AttemptResult, ConsumerStatus, Invalid, Message, Permission, SubscriptionId,
-        SubscriptionStatus,
+        SubscriptionStatus, Timestamp,
     },
     projection::{
         metrics::{Gauges, Scope},
@@ -111,10 +111,13 @@ async fn show(visit: &Visit) -> Result<Answer, Trouble> {
     let api = api_of(visit, &row)?;
     let id = row.state.definition.id;
     let gauges = visit.handle().metrics().gauges(Scope::Subscription(id))?;
+    // One that does not run is held by nothing.
+    let inspected = visit.handle().inspect(id).await.ok();
+    let held_until = inspected.and_then(|inspection| inspection.held_until);
     let content = html! {
         (layout::head("Subscription", &html! { span.url { (callback(&row)) } }, &actions(visit, &row)))
         div id="subscription" data-live="subscriptions" {
-            (banner(visit, &row))
+            (banner(visit, &row, held_until))
             (figures(visit, &row, &gauges))
         }
         (settings(visit, &row, &api))
@@ -159,7 +162,7 @@ fn actions(visit: &Visit, row: &SubscriptionRow) -> Markup {
 }
 
 /// What keeps it from delivering.
-fn banner(visit: &Visit, row: &SubscriptionRow) -> Markup {
+fn banner(visit: &Visit, row: &SubscriptionRow, held_until: Option<Timestamp>) -> Markup {
     let now = visit.now();
     html! {
         @if let Some(cause) = &row.state.failure_cause {
@@ -170,8 +173,8 @@ fn banner(visit: &Visit, row: &SubscriptionRow) -> Markup {
             div.notice.waiting role="status" { p { strong { "The callback is taken as down" } " since " (parts::time(circuit.opened_at)) ", after " (circuit.failures) " failures in a row. "
                 "Messages wait and nothing is given up; it is probed " (parts::ago(circuit.probe_at, now)) "." } }
         }
-        @if let Some(hold) = row.health.hold.filter(|hold| hold.until > now) {
-            div.notice.waiting role="status" { p { "The callback answered " (hold.status) " and asked for a pause until " (parts::time(hold.until)) "." } }
+        @if let (Some(hold), Some(until)) = (row.health.hold, held_until) {
+            div.notice.waiting role="status" { p { "The callback answered " (hold.status) " and asked for a pause until " (parts::time(until)) "." } }
         }
         @if let Some(reason) = &row.state.rejected_because {
             div.notice role="status" { p { "It was rejected: " (reason) } }

@@ -164,6 +164,14 @@ impl<R> Driver<R> {
         self.flight.in_flight()
     }
 
+    /// Until when, by the wall clock as it is set now, the pause stands that the callback asked for;
+    /// `None` when none does.
+    pub fn held_until(&mut self, time: &impl Time) -> Option<Timestamp> {
+        let now = time.now();
+        let remaining = self.flight.hold_remaining(&self.state, now);
+        (!remaining.is_zero()).then(|| now.wall.plus(remaining))
+    }
+
     /// Whether any message is being called with, or is about to be.
     pub fn has_calls(&self) -> bool {
         self.flight.has_calls()
