@@ -217,6 +217,12 @@ impl Subscription {
         self
     }
 
+    /// Whether it names another callback than this definition. What is thought of a callback, and
+    /// planned for it, does not hold for another one.
+    pub fn calls_elsewhere_than(&self, other: &Self) -> bool {
+        self.configuration.callback_url != other.configuration.callback_url
+    }
+
     /// Checks every field; of the filter its length.
     pub fn validate(&self) -> Result<(), Invalid> {
         let mut invalid = Invalid::none();

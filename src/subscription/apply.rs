@@ -85,7 +85,8 @@ fn created(state: &mut SubscriptionState, event: &SubscriptionCreated) {
 
 /// What is thought of a callback does not hold for another one.
 fn updated(state: &mut SubscriptionState, event: &SubscriptionUpdated) {
-    if state.calls_elsewhere(&event.subscription) {
+    let current = state.subscription.as_ref();
+    if current.is_some_and(|current| event.subscription.calls_elsewhere_than(current)) {
         state.hold = None;
         state.circuit = Circuit::default();
         for open in state.open.values_mut() {

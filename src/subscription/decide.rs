@@ -187,7 +187,7 @@ fn update(
             field,
         });
     }
-    let reopens = state.circuit.is_open() && state.calls_elsewhere(&subscription);
+    let reopens = state.circuit.is_open() && subscription.calls_elsewhere_than(current);
     let mut events = vec![SubscriptionUpdated { subscription }.into()];
     if reopens {
         events.push(CircuitClosed {}.into());

@@ -205,12 +205,6 @@ impl SubscriptionState {
         self.is_over() && self.open.is_empty() && self.forwards.is_empty()
     }
 
-    /// Whether a new definition names another callback than the present one.
-    pub(super) fn calls_elsewhere(&self, new: &Subscription) -> bool {
-        let current = self.subscription.as_ref();
-        current.is_some_and(|s| s.configuration.callback_url != new.configuration.callback_url)
-    }
-
     /// In which order its messages are delivered.
     pub fn mode(&self) -> DeliveryMode {
         let subscription = self.subscription.as_ref();

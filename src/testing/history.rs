@@ -563,11 +563,12 @@ impl Generator {
         let url = format!("https://receiver-{}.example.com/hook", self.pick(4));
         let url: CallbackUrl = url.parse().expect("a good URL");
         let definition = &mut self.subscriptions[index].definition;
-        let before = definition.configuration.callback_url.replace(url);
-        let is_another = definition.configuration.callback_url != before;
+        let before = definition.clone();
+        definition.configuration.callback_url = Some(url);
         let subscription = Box::new(definition.clone());
+        let is_elsewhere = subscription.calls_elsewhere_than(&before);
         self.record(self.stream(index), SubscriptionUpdated { subscription });
-        if is_another {
+        if is_elsewhere {
             self.close_circuit(index);
         }
     }

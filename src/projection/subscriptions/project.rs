@@ -224,11 +224,11 @@ impl Card<'_, '_> {
 
     /// A pause that one callback asked for is not another's.
     fn updated(&mut self, updated: &SubscriptionUpdated) -> Result<(), RowError> {
-        let url = &updated.subscription.configuration.callback_url;
+        let definition = &updated.subscription;
         let mut is_elsewhere = false;
         self.state(|state| {
-            is_elsewhere = state.definition.configuration.callback_url != *url;
-            state.definition = (*updated.subscription).clone();
+            is_elsewhere = definition.calls_elsewhere_than(&state.definition);
+            state.definition = (**definition).clone();
         })?;
         if is_elsewhere {
             self.health(|health| health.hold = None)?;
