@@ -137,14 +137,14 @@ impl Snapshotter {
     /// Starts it.
     pub(super) fn start(saver: Arc<Saver>) -> std::io::Result<Self> {
         let last = Arc::new(AtomicBool::new(true));
-        let (save_last, stops) = (Arc::clone(&last), Arc::clone(&saver));
+        let (save_last, working) = (Arc::clone(&last), Arc::clone(&saver));
         let thread = thread::Builder::new()
             .name("hooklog-snapshots".to_owned())
             .spawn(move || {
-                let mut watch = saver.log.watch();
-                let runs = || !saver.ends.load(Ordering::Acquire);
+                let mut watch = working.log.watch();
+                let runs = || !working.ends.load(Ordering::Acquire);
                 while runs() {
-                    match saver.step() {
+                    match working.step() {
                         Some(true) => {}
                         Some(false) => {
                             watch.wait_timeout(LOOK_EVERY);
@@ -157,11 +157,11 @@ impl Snapshotter {
                     }
                 }
                 if save_last.load(Ordering::Acquire) {
-                    saver.save();
+                    working.save();
                 }
             })?;
         Ok(Self {
-            saver: stops,
+            saver,
             #[cfg(feature = "testing")]
             last,
             thread,
