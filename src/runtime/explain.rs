@@ -352,20 +352,27 @@ impl<'a> Account<'a> {
         let found = self
             .standing
             .map(|standing| (standing, self.because.clone()));
+        let waiting = || waits(self.message, &self.now);
+        match looked_at {
+            LookedAt::All => found.unwrap_or_else(waiting),
+            LookedAt::AllThatDecide | LookedAt::UpTo(_) if self.is_open() => waiting(),
+            LookedAt::AllThatDecide => found.unwrap_or_else(waiting),
+            LookedAt::UpTo(position) => match found {
+                // So it is, whatever was asked for since.
+                Some(delivered @ (Standing::Delivered, _)) => delivered,
+                found => (
+                    Standing::Unknown,
+                    further(self.now.state.id, found, position),
+                ),
+            },
+        }
+    }
+
+    /// Whether the subscription itself says that the message is still to be delivered.
+    fn is_open(&self) -> bool {
         let Now { state, is_live, .. } = self.now;
         let version = self.message.version;
-        let is_open = is_live && (state.open.contains_key(&version) || !state.is_seen(version));
-        if looked_at != LookedAt::All && is_open {
-            return waits(self.message, &self.now);
-        }
-        let LookedAt::UpTo(position) = looked_at else {
-            return found.unwrap_or_else(|| waits(self.message, &self.now));
-        };
-        match found {
-            // So it is, whatever was asked for since.
-            Some(delivered @ (Standing::Delivered, _)) => delivered,
-            found => (Standing::Unknown, further(state.id, found, position)),
-        }
+        is_live && (state.open.contains_key(&version) || !state.is_seen(version))
     }
 }
 
