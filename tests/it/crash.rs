@@ -30,7 +30,7 @@ use tokio::{
 
 use crate::{
     serve::{Client, Process},
-    support::disk,
+    support::{disk, process::assert_sound},
 };
 
 /// The places of `src/kill_point.rs` that a life comes by, and before how many passes of one the
@@ -527,12 +527,7 @@ impl Bench {
             .await
             .unwrap();
         assert!(status.success(), "{status}");
-        let verified = std::process::Command::new(env!("CARGO_BIN_EXE_hooklog"))
-            .args(["verify", "--data"])
-            .arg(&self.data)
-            .output()
-            .unwrap();
-        assert!(verified.status.success(), "{verified:?}");
+        assert_sound(&self.data);
     }
 }
 

@@ -18,7 +18,7 @@ use serde_json::json;
 
 use crate::{
     serve::{Client, Process, delivered, subscribed},
-    support::disk,
+    support::{disk, process::assert_sound},
 };
 
 /// The watermark is the disk's own here: nothing is refused before it refuses.
@@ -125,12 +125,7 @@ impl Scene {
         let gateway = self.gateway;
         let ended = tokio::task::spawn_blocking(|| gateway.terminate());
         assert!(ended.await.unwrap().0.success());
-        let verified = std::process::Command::new(env!("CARGO_BIN_EXE_hooklog"))
-            .args(["verify", "--data"])
-            .arg(self.directory.path().join("data"))
-            .output()
-            .unwrap();
-        assert!(verified.status.success(), "{verified:?}");
+        assert_sound(&self.directory.path().join("data"));
     }
 }
 

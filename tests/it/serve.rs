@@ -16,6 +16,8 @@ use hooklog::{
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
+use crate::support::process::assert_sound;
+
 /// Sends a process a signal.
 fn signal(child: &Child, signal: Signal) {
     rustix::process::kill_process(rustix::process::Pid::from_child(child), signal).unwrap();
@@ -483,10 +485,5 @@ async fn a_term_signal_while_a_long_log_is_read_and_its_views_are_built_ends_the
     let process = Process::start(&data);
     let ended = tokio::task::spawn_blocking(|| process.terminate());
     assert!(ended.await.unwrap().0.success());
-    let verified = Command::new(env!("CARGO_BIN_EXE_hooklog"))
-        .args(["verify", "--data"])
-        .arg(&data)
-        .output()
-        .unwrap();
-    assert!(verified.status.success(), "{verified:?}");
+    assert_sound(&data);
 }

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use crate::{
     serve::{Client, Process, delivered, subscribed},
-    support::files::contents,
+    support::{files::contents, process::assert_sound},
 };
 
 const DISK_BYTES: usize = 64 << 20;
@@ -226,12 +226,7 @@ async fn fill_and_make_room(free_bytes_min: u64, is_killed: bool) {
     arrive(&callback, &wanted).await;
     let ended = tokio::task::spawn_blocking(|| gateway.terminate());
     assert!(ended.await.unwrap().0.success());
-    let verified = Command::new(env!("CARGO_BIN_EXE_hooklog"))
-        .args(["verify", "--data"])
-        .arg(&data)
-        .output()
-        .unwrap();
-    assert!(verified.status.success(), "{verified:?}");
+    assert_sound(&data);
 }
 
 /// Waits until each of these messages has come.

@@ -138,6 +138,13 @@ pub(crate) fn client(directory: &Path) -> Command {
     command
 }
 
+/// Checks that a data directory that nobody holds is sound: the log, and every view against it.
+pub(crate) fn assert_sound(data: &Path) {
+    let verified = client(data).args(["verify", "--data"]).arg(data).output();
+    let verified = verified.unwrap();
+    assert!(verified.status.success(), "{verified:?}");
+}
+
 /// The first lines that a command says which never ends; then it is ended.
 pub(crate) fn first_lines(command: &mut Command, count: usize) -> String {
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
