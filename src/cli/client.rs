@@ -185,20 +185,23 @@ impl Client {
              with --server or {SERVER_VARIABLE}",
             self.base
         );
-        if error.is_connect() {
+        let unreachable = if error.is_connect() {
             CliError::failure(text)
         } else {
             CliError::unknown(text)
-        }
+        };
+        unreachable.passing(true)
     }
 
     /// What was refused, for people to read.
     fn refused(&self, status: StatusCode, body: &str) -> CliError {
+        let is_passing = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
         let Ok(problem) = serde_json::from_str::<Problem>(body) else {
-            return CliError::failure(format!(
+            let text = format!(
                 "what listens at {} is no hooklog gateway: it answers {status}",
                 self.base
-            ));
+            );
+            return CliError::failure(text).passing(is_passing);
         };
         let mut text = if problem.errors.is_empty() {
             problem.detail
@@ -221,11 +224,12 @@ impl Client {
             };
             let _ = write!(text, "\n  {hint}");
         }
-        if status.is_server_error() {
+        let refused = if status.is_server_error() {
             CliError::unknown(text)
         } else {
             CliError::failure(text)
-        }
+        };
+        refused.passing(is_passing)
     }
 }
 
@@ -279,8 +283,8 @@ impl Ask<'_> {
     }
 
     /// Follows a stream of events, for ever. When it is cut it is opened again, and goes on after
-    /// the last event that was shown. Ends with the first error of `show`, or when the gateway
-    /// refuses.
+    /// the last event that was shown. A passing error of `show`, as of a question that a restart cut
+    /// off, is such a cut. Ends with the first other error of `show`, or when the gateway refuses.
     pub(super) fn follow(
         self,
         mut show: impl AsyncFnMut(&Frame) -> Result<(), CliError>,
@@ -302,46 +306,38 @@ impl Ask<'_> {
             let mut wait = AGAIN_FIRST;
             let mut response = self.open(None).await?;
             loop {
-                match self::show(&mut response, &mut last, &mut show).await? {
+                match self::show(response, &mut last, &mut show).await? {
                     Told::Enough => return Ok(()),
                     Told::Something => wait = AGAIN_FIRST,
                     Told::Nothing => {}
                 }
-                loop {
+                response = loop {
                     tracing::warn!(?wait, "the stream was cut; it is opened again");
                     tokio::time::sleep(wait).await;
                     wait = AGAIN_MAX.min(wait * 2);
                     match self.open(last.as_deref()).await {
-                        Ok(opened) => {
-                            response = opened;
-                            break;
-                        }
-                        Err(error) if error.is_passing => {}
-                        Err(error) => return Err(error.error),
+                        Ok(opened) => break opened,
+                        Err(error) if error.is_passing() => {}
+                        Err(error) => return Err(error),
                     }
-                }
+                };
             }
         })
     }
 
-    async fn open(&self, last: Option<&str>) -> Result<Response, NotOpened> {
+    async fn open(&self, last: Option<&str>) -> Result<Response, CliError> {
         let mut request = self.request().header(header::ACCEPT, "text/event-stream");
         if let Some(last) = last {
             request = request.header("last-event-id", last);
         }
-        let response = request.send().await.map_err(|error| NotOpened {
-            is_passing: true,
-            error: self.client.unreachable(&error),
-        })?;
+        let response = request.send().await;
+        let response = response.map_err(|error| self.client.unreachable(&error))?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
         }
         let body = response.text().await.unwrap_or_default();
-        Err(NotOpened {
-            is_passing: status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS,
-            error: self.client.refused(status, &body),
-        })
+        Err(self.client.refused(status, &body))
     }
 
     fn request(&self) -> reqwest::RequestBuilder {
@@ -362,19 +358,6 @@ impl Ask<'_> {
     }
 }
 
-/// Why a stream was not opened.
-struct NotOpened {
-    /// Whether a later try may work.
-    is_passing: bool,
-    error: CliError,
-}
-
-impl From<NotOpened> for CliError {
-    fn from(refused: NotOpened) -> Self {
-        refused.error
-    }
-}
-
 /// What a stream told before it was cut, or before that was enough.
 enum Told {
     Nothing,
@@ -382,9 +365,10 @@ enum Told {
     Enough,
 }
 
-/// Shows what a stream tells until it is cut, or until that is enough.
+/// Shows what a stream tells until it is cut, or until that is enough, and closes it: a gateway keeps
+/// a few open for each token, and no more.
 async fn show(
-    response: &mut Response,
+    mut response: Response,
     last: &mut Option<String>,
     show: &mut impl AsyncFnMut(&Frame) -> Result<ControlFlow<()>, CliError>,
 ) -> Result<Told, CliError> {
@@ -392,9 +376,14 @@ async fn show(
     let mut told = Told::Nothing;
     while let Ok(Ok(Some(chunk))) = tokio::time::timeout(SILENCE_MAX, response.chunk()).await {
         for frame in frames.take_in(&chunk) {
-            told = Told::Something;
-            if show(&frame).await?.is_break() {
-                return Ok(Told::Enough);
+            match show(&frame).await {
+                Ok(ControlFlow::Break(())) => return Ok(Told::Enough),
+                Ok(ControlFlow::Continue(())) => told = Told::Something,
+                Err(error) if error.is_passing() => {
+                    tracing::warn!(%error, "an event of the stream could not be shown");
+                    return Ok(told);
+                }
+                Err(error) => return Err(error),
             }
             if frame.id.is_some() {
                 *last = frame.id;
@@ -422,6 +411,12 @@ impl Answer {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io::{BufRead as _, BufReader, Write as _},
+        net::TcpListener,
+        thread,
+    };
+
     use super::*;
 
     #[test]
@@ -455,6 +450,69 @@ mod tests {
             ask.url.as_str(),
             "http://example.com/gateway/v1/projections/a%2Fb?limit=3"
         );
+    }
+
+    /// A gateway that answers so many requests, each on a connection of its own: with these bytes, or
+    /// not at all where there are none. Gives what it was asked.
+    fn answering(answers: &'static [&'static str]) -> (Url, thread::JoinHandle<Vec<String>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let gateway = thread::spawn(move || {
+            let mut open = Vec::new();
+            let mut asked = Vec::new();
+            for answer in answers {
+                let (connection, _) = listener.accept().unwrap();
+                let lines = BufReader::new(&connection).lines().map(Result::unwrap);
+                let head: Vec<_> = lines.take_while(|line| !line.is_empty()).collect();
+                asked.push(head.join("\n"));
+                (&connection).write_all(answer.as_bytes()).unwrap();
+                // One that is told something stays open, as a stream does.
+                open.extend((!answer.is_empty()).then_some(connection));
+            }
+            asked
+        });
+        (url.parse().unwrap(), gateway)
+    }
+
+    #[test]
+    fn a_question_that_a_restart_cuts_off_while_a_stream_is_followed_is_asked_again() {
+        const LISTED: &str = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 1\r\n\r\n1";
+        const LATER: &str = "HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\n\
+            content-length: 0\r\n\r\n";
+        let (server, gateway) = answering(&[
+            "HTTP/1.1 200 OK\r\n\r\nid: 7\ndata: x\n\nid: 8\ndata: y\n\n",
+            LISTED,
+            "",
+            "HTTP/1.1 200 OK\r\n\r\nid: 8\ndata: y\n\n",
+            LATER,
+            "HTTP/1.1 200 OK\r\n\r\nid: 9\ndata: z\n\n",
+            LISTED,
+        ]);
+        let args = ServerArgs {
+            server: Some(server),
+            token_file: None,
+        };
+        let client = args.client().unwrap();
+        let list = client.get(&["list"]);
+        let mut shown = Vec::new();
+        let followed = client.get(&["stream"]).follow_until(async |frame| {
+            let rows: u8 = list.answer().await?.parse()?;
+            shown.push((frame.id.clone().unwrap_or_default(), rows));
+            Ok(if shown.len() < 2 {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            })
+        });
+        followed.unwrap();
+        assert_eq!(shown, [("7".to_owned(), 1), ("9".to_owned(), 1)]);
+        let asked = gateway.join().unwrap();
+        // From behind the last that was shown.
+        let again = asked.iter().filter(|head| head.starts_with("GET /stream"));
+        let again: Vec<_> = again
+            .map(|head| head.contains("last-event-id: 7"))
+            .collect();
+        assert_eq!(again, [false, true, true]);
     }
 
     #[test]

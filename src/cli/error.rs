@@ -23,6 +23,8 @@ pub(super) struct CliError {
     text: Option<String>,
     /// Whether what was asked for may have been done all the same.
     may_be_done: bool,
+    /// Whether it may go well when it is asked for again later.
+    is_passing: bool,
 }
 
 impl CliError {
@@ -32,6 +34,7 @@ impl CliError {
             status: FAILURE,
             text: Some(text.into()),
             may_be_done: false,
+            is_passing: false,
         }
     }
 
@@ -46,6 +49,16 @@ impl CliError {
     /// Whether what was asked for may have been done all the same.
     pub(super) const fn may_be_done(&self) -> bool {
         self.may_be_done
+    }
+
+    /// The same, where it may go well when it is asked for again later, or not.
+    pub(super) fn passing(self, is_passing: bool) -> Self {
+        Self { is_passing, ..self }
+    }
+
+    /// Whether it may go well when it is asked for again later.
+    pub(super) const fn is_passing(&self) -> bool {
+        self.is_passing
     }
 
     /// It was asked for in a way that cannot be followed.
@@ -111,6 +124,7 @@ impl From<io::Error> for CliError {
                 status: 0,
                 text: None,
                 may_be_done: false,
+                is_passing: false,
             };
         }
         Self::failure(chain(&error))

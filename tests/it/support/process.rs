@@ -43,8 +43,13 @@ impl Process {
 
     /// Starts a gateway that may call this machine.
     pub(crate) fn start_local(directory: &Path) -> Self {
+        Self::start_local_with(directory, "")
+    }
+
+    /// Starts a gateway that may call this machine, with more configuration.
+    pub(crate) fn start_local_with(directory: &Path, more: &str) -> Self {
         let config = "[egress]\nallow_http = true\nallow_private_cidrs = [\"127.0.0.1/32\"]\n";
-        fs::write(directory.join("hooklog.toml"), config).unwrap();
+        fs::write(directory.join("hooklog.toml"), format!("{config}{more}")).unwrap();
         Self::start(directory, "hooklog serve --config hooklog.toml")
     }
 
