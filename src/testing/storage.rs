@@ -46,6 +46,8 @@ struct Disk {
     age: u64,
     fail_syncs: u32,
     fill_at_syncs: u32,
+    /// Syncs that succeed before those.
+    syncs_before_full: u32,
     fail_applies: u32,
     fail_creates: u32,
     fail_removes: u32,
@@ -57,6 +59,14 @@ struct Disk {
     /// Survives every crash: what was written to it may have reached the disk at any time.
     head: Vec<u8>,
     on_open: Option<OnOpen>,
+}
+
+impl Disk {
+    const fn is_filled_by_sync(&mut self) -> bool {
+        self.fill_at_syncs > 0
+            && !count_down(&mut self.syncs_before_full)
+            && count_down(&mut self.fill_at_syncs)
+    }
 }
 
 #[derive(Default)]
@@ -146,7 +156,14 @@ impl MemoryStorage {
 
     /// The next `count` syncs find the disk full, once what they sync is written.
     pub fn fill_at_syncs(&self, count: u32) {
-        self.disk().fill_at_syncs = count;
+        let mut disk = self.disk();
+        (disk.fill_at_syncs, disk.syncs_before_full) = (count, 0);
+    }
+
+    /// After so many syncs one finds the disk full, once what it syncs is written.
+    pub fn fill_after_syncs(&self, syncs: u32) {
+        let mut disk = self.disk();
+        (disk.fill_at_syncs, disk.syncs_before_full) = (1, syncs);
     }
 
     /// The next `count` batches are refused with an input/output error.
@@ -360,7 +377,7 @@ impl SegmentStore for MemorySegment {
 
     fn sync(&self) -> Result<(), StorageError> {
         self.storage.wait_while_syncs_are_held();
-        if count_down(&mut self.storage.disk().fill_at_syncs) {
+        if self.storage.disk().is_filled_by_sync() {
             return Err(StorageError::Full { path: path() });
         }
         let refused = self.refuse_write(|disk| count_down(&mut disk.fail_syncs));

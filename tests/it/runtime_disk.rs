@@ -1,12 +1,16 @@
-//! What becomes of calls whose outcomes the disk has no room for, and of sources while there is none.
+//! What becomes of calls whose outcomes the disk has no room for, and of sources and jobs while there
+//! is none.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use hooklog::{
     log::{Durability, LogOptions, StreamId},
-    model::{Api, Message, MockSource, Source, Subscription},
+    model::{
+        Api, ApiId, DeadLetterFilter, Job, JobCounts, JobId, JobKind, JobSelection, JobStatus,
+        Message, MockSource, Source, Subscription, Version,
+    },
     projection::deliveries::{DeliveryOutcome, DeliveryQuery},
-    testing::{MemoryStorage, TestRuntime},
+    testing::{FakeAnswer, MemoryStorage, TestRuntime},
 };
 
 /// The time, by the gateway's clock, in which it goes on by itself once there is room.
@@ -91,5 +95,118 @@ async fn a_source_that_found_the_disk_full_for_long_goes_on_within_five_seconds_
     storage.set_full(false);
     test.run_until_idle(GOES_ON_WITHIN).await;
     assert!(messages() > before, "{before} messages, and none since");
+    test.shutdown().await;
+}
+
+/// Lets time pass until this is done.
+async fn while_time_passes<T>(test: &TestRuntime, work: impl Future<Output = T>) -> T {
+    let mut work = pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return done,
+            () = tokio::task::yield_now() => {}
+        }
+        test.run_until_idle(Duration::from_secs(1)).await;
+    }
+}
+
+/// So many dead letters of a subscription that is closed: a job that redelivers them tells of each
+/// that it cannot be, and appends to its own stream alone.
+async fn with_letters_of_a_closed_subscription(test: &TestRuntime, count: u64) -> ApiId {
+    let handle = test.handle();
+    let api = handle.create_api(Api::named("orders")).await.unwrap().id;
+    let subscription = Subscription::to("https://example.com/hook").unwrap();
+    let subscription = handle.subscribe(api, subscription).await.unwrap();
+    test.transport().answer(|_| FakeAnswer::Status(400));
+    for number in 0..count {
+        let message = Message::text(number.to_string());
+        handle.publish(api, message).await.unwrap();
+        test.settle().await;
+    }
+    handle.close(subscription.id).await.unwrap();
+    test.settle().await;
+    assert_eq!(handle.dead_letters().count(api).unwrap(), count);
+    api
+}
+
+fn redelivery(api: ApiId, rate_per_second: Option<u32>) -> Job {
+    let filter = DeadLetterFilter::default();
+    let selection = JobSelection::DeadLetters { api, filter };
+    Job {
+        rate_per_second,
+        ..Job::new(JobKind::Redeliver, selection)
+    }
+}
+
+/// A job has told of so many dead letters, once each, that they cannot be redelivered.
+async fn has_told_of(test: &TestRuntime, id: JobId, failed: u64) {
+    let ended = test.handle().job(id).await.unwrap().state;
+    let counts = JobCounts {
+        failed,
+        ..JobCounts::default()
+    };
+    assert_eq!((ended.status, ended.counts), (JobStatus::Finished, counts));
+    assert_eq!(ended.failures.len() as u64, failed);
+}
+
+#[tokio::test]
+async fn a_job_whose_event_is_written_to_a_disk_that_is_then_full_goes_on_by_itself() {
+    // The job is created, comes to its end, and is told as finished.
+    for syncs in 0..3 {
+        let (data, storage) = (tempfile::tempdir().unwrap(), MemoryStorage::new());
+        let test = started(&data, &storage).await;
+        let api = with_letters_of_a_closed_subscription(&test, 2).await;
+        let handle = test.handle();
+        storage.fill_after_syncs(syncs);
+        let create = handle.create_job(redelivery(api, None));
+        let created = while_time_passes(&test, create).await.unwrap();
+        test.run_until_idle(GOES_ON_WITHIN).await;
+        has_told_of(&test, created.job.id, 2).await;
+        let events = handle.log().stream_version(StreamId::job(created.job.id));
+        assert_eq!(events, Version::new(3), "full after {syncs} syncs");
+        test.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn a_job_is_paused_and_goes_on_where_what_that_wrote_filled_the_disk() {
+    // What was done until then is put on record, and then that it is paused.
+    for syncs in 0..2 {
+        let (data, storage) = (tempfile::tempdir().unwrap(), MemoryStorage::new());
+        let test = started(&data, &storage).await;
+        let api = with_letters_of_a_closed_subscription(&test, 9).await;
+        let handle = test.handle();
+        let id = handle.create_job(redelivery(api, Some(1))).await;
+        let id = id.unwrap().job.id;
+        test.settle().await;
+        storage.fill_after_syncs(syncs);
+        let paused = while_time_passes(&test, handle.pause_job(id)).await;
+        assert_eq!(paused.unwrap().status, JobStatus::Paused);
+        storage.fill_after_syncs(0);
+        let resumed = while_time_passes(&test, handle.resume_job(id)).await;
+        assert_eq!(resumed.unwrap().status, JobStatus::Running);
+        test.run_until_idle(Duration::from_mins(1)).await;
+        has_told_of(&test, id, 9).await;
+        test.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_found_the_disk_full_for_long_goes_on_within_five_seconds_of_room() {
+    let (data, storage) = (tempfile::tempdir().unwrap(), MemoryStorage::new());
+    let test = started(&data, &storage).await;
+    let api = with_letters_of_a_closed_subscription(&test, 3).await;
+    let handle = test.handle();
+    let id = handle.create_job(redelivery(api, Some(1))).await;
+    let id = id.unwrap().job.id;
+    test.settle().await;
+    storage.set_full(true);
+    test.run_until_idle(Duration::from_secs(570)).await;
+    let waits = handle.open_job_state(id).unwrap();
+    assert_eq!((waits.status, waits.counts.all()), (JobStatus::Running, 0));
+    storage.set_full(false);
+    test.run_until_idle(GOES_ON_WITHIN).await;
+    has_told_of(&test, id, 3).await;
     test.shutdown().await;
 }

@@ -2,7 +2,7 @@
 
 use super::{ControlError, Handle};
 use crate::{
-    log::{ExpectedVersion, StreamId},
+    log::StreamId,
     model::{
         Invalid, Job, JobCancelled, JobCreated, JobEvent, JobId, JobPaused, JobResumed,
         JobSelection, JobState, JobStatus, Version,
@@ -33,15 +33,14 @@ impl Handle {
         }
         job.as_of = self.log().head();
         job.total = self.count_selection(&job).await?;
-        let event = JobCreated {
+        let created = JobCreated {
             job: Box::new(job.clone()),
         };
-        let stream = StreamId::job(job.id);
-        let appended = self
-            .append(stream, ExpectedVersion::NoStream, event)
+        let version = self
+            .append_known(job.id, Version::ZERO, &created.into(), &mut None)
             .await?;
         let state = JobState::begun(job);
-        self.open_job(state.clone(), appended.last_version);
+        self.open_job(state.clone(), version);
         self.start_job(state.job.id);
         Ok(state)
     }
@@ -123,7 +122,7 @@ impl Handle {
         if !from.contains(&status) {
             return Err(ControlError::JobStatus { id, status, advice });
         }
-        self.append_job(id, event).await
+        self.append_job(id, event, &mut None).await
     }
 
     async fn existing_job(&self, id: JobId) -> Result<Option<JobState>, ControlError> {

@@ -28,9 +28,13 @@ use tokio::{
 use self::{runner::Runner, selection::Walk};
 use super::{ControlError, Handle, recovery::RecoveredJob};
 use crate::{
-    log::{ExpectedVersion, StreamId},
+    activity::Busy,
+    log::{AppendError, ExpectedVersion, Health, StreamId, Urgency},
     model::{Job, JobEvent, JobId, JobState, JobStatus, Version},
 };
+
+/// How long a job waits before the log is asked again whether it has room.
+const DISK_PAUSE: Duration = Duration::from_secs(1);
 
 /// Jobs that are not over.
 #[derive(Default)]
@@ -142,25 +146,69 @@ impl Handle {
         }
     }
 
-    /// Appends to the stream of a job that is not over, and gives what it is then.
+    /// Appends to the stream of a job that is not over, and gives what it is then; `busy` is as in
+    /// [`append_known`](Self::append_known).
     pub(super) async fn append_job(
         &self,
         id: JobId,
         event: JobEvent,
+        busy: &mut Option<Busy>,
     ) -> Result<JobState, ControlError> {
         let version = self.0.jobs.lock().get(&id).map(|open| open.version);
         let version = version.ok_or(ControlError::UnknownJob(id))?;
-        let (stream, expected) = (StreamId::job(id), ExpectedVersion::Exact(version));
-        let appended = self.append(stream, expected, event.clone()).await?;
+        let version = self.append_known(id, version, &event, busy).await?;
         let mut jobs = self.0.jobs.lock();
         let open = jobs.get_mut(&id).ok_or(ControlError::UnknownJob(id))?;
         open.state.apply(&event);
-        open.version = appended.last_version;
+        open.version = version;
         let state = open.state.clone();
         if state.status.is_over() {
             jobs.remove(&id);
         }
         Ok(state)
+    }
+
+    /// Appends to the stream of a job that stands at `before`, and gives the version it is at then.
+    /// It is refused while there is no room. Where a full disk leaves open whether it was written,
+    /// it waits until there is room to find out, and `busy` ends meanwhile: who took it for refused
+    /// would find every later append at the wrong version.
+    pub(super) async fn append_known(
+        &self,
+        id: JobId,
+        before: Version,
+        event: &JobEvent,
+        busy: &mut Option<Busy>,
+    ) -> Result<Version, ControlError> {
+        let (stream, expected) = (StreamId::job(id), ExpectedVersion::Exact(before));
+        let mut unknown = None;
+        loop {
+            let events = vec![event.clone().into()];
+            let append = self.log().append(stream, expected, events, Urgency::Now);
+            match append.await {
+                Ok(appended) => return Ok(appended.last_version),
+                Err(AppendError::Conflict { actual, .. })
+                    if unknown.is_some() && actual == before.next() =>
+                {
+                    return Ok(actual);
+                }
+                Err(error @ AppendError::Unknown(_))
+                    if matches!(self.log().health(), Health::Full | Health::Sound) =>
+                {
+                    unknown = Some(error);
+                }
+                Err(AppendError::Full { .. } | AppendError::Refused(_)) if unknown.is_some() => {}
+                Err(error) => return Err(unknown.unwrap_or(error).into()),
+            }
+            self.wait_for_disk(busy).await;
+        }
+    }
+
+    /// Waits a little for room on the disk, which counts as no work.
+    async fn wait_for_disk(&self, busy: &mut Option<Busy>) {
+        let mut sleep = self.0.clock.sleep(DISK_PAUSE);
+        *busy = None;
+        (&mut sleep).await;
+        *busy = Some(self.0.activity.begin());
     }
 
     /// How many deliveries the selection of a job holds.

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     activity::Busy,
     actor::ExecuteError,
+    log::{AppendError, Health},
     model::{
         DeliveryId, Job, JobCounts, JobCursor, JobEvent, JobFailed, JobFailure, JobFinished, JobId,
         JobKind, JobProgressed, JobState, SubscriptionId,
@@ -74,12 +75,16 @@ impl Runner {
             let Err(error) = self.work().await else {
                 return;
             };
-            self.faults += 1;
             tracing::warn!(job = %self.id, %error, "a job cannot go on for now");
+            let mut pause = FAULT_PAUSE;
+            // What a full disk causes mends itself with it.
+            if self.handle.log().health() != Health::Full {
+                pause *= 1 << self.faults;
+                self.faults += 1;
+            }
             if is_final(&error) || self.faults > FAULTS_MAX {
                 return self.give_up(&error).await;
             }
-            let pause = FAULT_PAUSE * (1 << (self.faults - 1));
             if self.rest(pause).await == Next::Stop {
                 return;
             }
@@ -137,7 +142,7 @@ impl Runner {
             }
         }
         if let Some(progressed) = part.into_event() {
-            self.handle.append_job(self.id, progressed.into()).await?;
+            self.append(progressed).await?;
             self.faults = 0;
         }
         ended
@@ -218,22 +223,32 @@ impl Runner {
     }
 
     /// Ends the job. What it did not meet any more was redelivered or discarded since.
-    async fn finish(&self, job: &Job) -> Result<(), ControlError> {
+    async fn finish(&mut self, job: &Job) -> Result<(), ControlError> {
         let mut counts = self.state()?.counts;
         counts.skipped += job.total.saturating_sub(counts.all());
         self.append(JobFinished { counts }).await
     }
 
-    async fn give_up(&self, error: &ControlError) {
+    async fn give_up(&mut self, error: &ControlError) {
         let reason = error.to_string();
         if let Err(error) = self.append(JobFailed { reason }).await {
             tracing::error!(job = %self.id, %error, "a job stands still until the next start");
         }
     }
 
-    async fn append(&self, event: impl Into<JobEvent>) -> Result<(), ControlError> {
-        self.handle.append_job(self.id, event.into()).await?;
-        Ok(())
+    /// Puts an event on record. While there is no room for it, it waits, also when it is told to
+    /// stop: what was done would be gone through again.
+    async fn append(&mut self, event: impl Into<JobEvent>) -> Result<(), ControlError> {
+        let event = event.into();
+        loop {
+            let (handle, busy) = (&self.handle, &mut self.busy);
+            match handle.append_job(self.id, event.clone(), busy).await {
+                Err(ControlError::Append(AppendError::Full { .. } | AppendError::Refused(_))) => {
+                    handle.wait_for_disk(busy).await;
+                }
+                answer => return answer.map(drop),
+            }
+        }
     }
 
     fn state(&self) -> Result<JobState, ControlError> {
