@@ -49,8 +49,28 @@ pub struct DeadLetter {
 
 /// Takes dead letters to the place their entrypoint names.
 pub trait Forwarder: Send + Sync + 'static {
-    /// Takes one there. An error is tried again later; its text is recorded.
-    fn forward(&self, letter: DeadLetter) -> BoxFuture<'static, Result<(), String>>;
+    /// Takes one there.
+    fn forward(&self, letter: DeadLetter) -> BoxFuture<'static, Result<(), ForwardError>>;
+}
+
+/// Why a dead letter is not at its place. It is tried again.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ForwardError {
+    /// The log has no room for it, whose place is in the log. That is no failure of its place: it
+    /// is tried again after a second, and nothing is recorded.
+    #[error("the log has no room for it now")]
+    NoRoom,
+    /// Its place does not take it, for this reason, which is recorded. The more often, the longer
+    /// it waits.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<String> for ForwardError {
+    fn from(reason: String) -> Self {
+        Self::Failed(reason)
+    }
 }
 
 /// Finds what a subscription was, for an actor that is started again.

@@ -10,7 +10,7 @@ use actix::{
 use tokio::sync::oneshot;
 
 use super::{
-    DeadLetter,
+    DeadLetter, ForwardError,
     registry::{ExecuteError, Group, Inspection, Shared},
     signal::Signal,
     slots::Expected,
@@ -410,7 +410,18 @@ impl SubscriptionActor {
         let forward = self.shared.forwarder.forward(letter);
         ctx.spawn(forward.into_actor(self).map(move |forwarded, actor, ctx| {
             let time = ClockTime(actor.shared.clock.as_ref());
-            if let Err(rejection) = actor.driver.forward_ended(message, forwarded, &time) {
+            let driver = &mut actor.driver;
+            let ended = match forwarded {
+                Ok(()) => driver.forward_ended(message, Ok(()), &time),
+                Err(ForwardError::Failed(reason)) => {
+                    driver.forward_ended(message, Err(reason), &time)
+                }
+                Err(ForwardError::NoRoom) => {
+                    driver.forward_put_off(&time);
+                    Ok(())
+                }
+            };
+            if let Err(rejection) = ended {
                 tracing::debug!(subscription = %actor.id, %rejection, "a forward is not recorded");
             }
             actor.plan(ctx);

@@ -12,6 +12,8 @@ pub(super) enum Timer {
     Probe,
     Retry(Version),
     Forward(Version),
+    /// Until the log is asked again for room for dead letters.
+    Room,
 }
 
 /// Waits in monotonic time. Each is armed when it is first seen, with what remains of it by the
@@ -39,6 +41,19 @@ impl Timers {
             fires
         };
         fires.saturating_sub(now.elapsed)
+    }
+
+    /// Begins a wait that no event tells of.
+    pub(super) fn begin(&mut self, timer: Timer, length: Duration, now: Now) {
+        self.0.insert(timer, (now.wall, now.elapsed + length));
+    }
+
+    /// How long a wait that was begun lasts yet; zero when it is over or never was.
+    pub(super) fn left(&self, timer: Timer, now: Now) -> Duration {
+        let begun = self.0.get(&timer);
+        begun.map_or(Duration::ZERO, |(_, fires)| {
+            fires.saturating_sub(now.elapsed)
+        })
     }
 
     /// This wait is planned anew: it is armed when it is next seen.

@@ -1,13 +1,14 @@
-//! What becomes of calls whose outcomes the disk has no room for, and of sources and jobs while there
-//! is none.
+//! What becomes of calls whose outcomes the disk has no room for, and of sources, jobs and dead letters
+//! while there is none.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use hooklog::{
-    log::{Durability, LogOptions, StreamId},
+    log::{Durability, Health, LogOptions, StreamId},
     model::{
-        Api, ApiId, DeadLetterFilter, Job, JobCounts, JobId, JobKind, JobSelection, JobStatus,
-        Message, MockSource, Source, Subscription, Version,
+        Api, ApiId, DeadLetterFilter, DeadLetterQueue, Job, JobCounts, JobId, JobKind,
+        JobSelection, JobStatus, Message, MockSource, Source, Subscription, SubscriptionId,
+        Version,
     },
     projection::deliveries::{DeliveryOutcome, DeliveryQuery},
     testing::{FakeAnswer, MemoryStorage, TestRuntime},
@@ -18,10 +19,19 @@ const GOES_ON_WITHIN: Duration = Duration::from_secs(5);
 
 /// A gateway whose log is in this storage.
 async fn started(data: &tempfile::TempDir, storage: &MemoryStorage) -> TestRuntime {
+    started_keeping(data, storage, 0).await
+}
+
+/// The same with so many bytes that messages leave free.
+async fn started_keeping(
+    data: &tempfile::TempDir,
+    storage: &MemoryStorage,
+    min_free_bytes: u64,
+) -> TestRuntime {
     let kept = storage.clone();
     let test = TestRuntime::start_with(data.path(), 7, move |builder| {
         let options = LogOptions {
-            min_free_bytes: 0,
+            min_free_bytes,
             ..LogOptions::with_durability(Durability::Synced)
         };
         builder.log_options(options).storage(Arc::new(kept.clone()))
@@ -209,4 +219,82 @@ async fn a_job_that_found_the_disk_full_for_long_goes_on_within_five_seconds_of_
     test.run_until_idle(GOES_ON_WITHIN).await;
     has_told_of(&test, id, 3).await;
     test.shutdown().await;
+}
+
+/// The API that dead letters go to, and a subscription whose message is about to become one.
+async fn with_a_letter_to_come(test: &TestRuntime) -> (ApiId, SubscriptionId) {
+    let handle = test.handle();
+    let letters = handle.create_api(Api::named("letters")).await.unwrap().id;
+    let mut orders = Api::named("orders");
+    orders.entrypoint.dlq = DeadLetterQueue::Api { api: letters };
+    let orders = handle.create_api(orders).await.unwrap().id;
+    let subscription = Subscription::to("https://example.com/hook").unwrap();
+    let subscription = handle.subscribe(orders, subscription).await.unwrap();
+    test.transport().answer(|_| FakeAnswer::Status(400));
+    test.transport().hold();
+    handle
+        .publish(orders, Message::text("hello"))
+        .await
+        .unwrap();
+    test.settle().await;
+    assert_eq!(test.transport().held(), 1);
+    (letters, subscription.id)
+}
+
+/// The dead letter is at its place, once, and no try of it is left.
+async fn has_arrived(test: &TestRuntime, letters: ApiId, subscription: SubscriptionId) {
+    let handle = test.handle();
+    let messages = handle.log().stream_version(StreamId::messages(letters));
+    assert_eq!(messages, Version::FIRST);
+    let shown = handle.inspect(subscription).await.unwrap();
+    assert!(shown.state.forwards.is_empty(), "{:?}", shown.state);
+}
+
+#[tokio::test]
+async fn a_dead_letter_goes_to_another_api_within_five_seconds_of_room_for_messages() {
+    let (data, storage) = (tempfile::tempdir().unwrap(), MemoryStorage::new());
+    let test = started_keeping(&data, &storage, 4_000).await;
+    let (letters, subscription) = with_a_letter_to_come(&test).await;
+    // Outcomes are taken, and messages are not.
+    storage.set_bytes_free(Some(2_000));
+    test.transport().release();
+    test.settle().await;
+    let handle = test.handle();
+    let events = || {
+        handle
+            .log()
+            .stream_version(StreamId::subscription(subscription))
+    };
+    let dead_lettered = events();
+    test.run_until_idle(Duration::from_secs(570)).await;
+    assert_eq!(events(), dead_lettered, "no try of it is on record");
+    storage.set_bytes_free(None);
+    test.run_until_idle(GOES_ON_WITHIN).await;
+    has_arrived(&test, letters, subscription).await;
+    test.shutdown().await;
+}
+
+/// Waits until the log has been opened again, if it was full.
+async fn has_room(test: &TestRuntime) {
+    let mut health = test.handle().log().watch_health();
+    while health.health() == Health::Full {
+        health.changed().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_dead_letter_that_is_written_to_a_disk_that_is_then_full_goes_to_another_api_once() {
+    // With the outcome before it, alone, or with what tells of it: however they come together.
+    for syncs in 0..3 {
+        let (data, storage) = (tempfile::tempdir().unwrap(), MemoryStorage::new());
+        let test = started(&data, &storage).await;
+        let (letters, subscription) = with_a_letter_to_come(&test).await;
+        storage.fill_after_syncs(syncs);
+        test.transport().release();
+        test.settle().await;
+        has_room(&test).await;
+        test.run_until_idle(Duration::from_mins(1)).await;
+        has_arrived(&test, letters, subscription).await;
+        test.shutdown().await;
+    }
 }

@@ -441,6 +441,43 @@ fn the_end_of_a_forward_whose_message_was_delivered_meanwhile_is_refused_and_the
     assert!(driver.state().forwards.is_empty());
 }
 
+#[test]
+fn dead_letters_that_the_log_has_no_room_for_are_tried_each_second_and_hold_up_no_others() {
+    let mut api = Api::named("orders");
+    api.entrypoint.dlq = DeadLetterQueue::Api {
+        api: Api::named("letters").id,
+    };
+    let mut elsewhere = api.clone();
+    elsewhere.entrypoint.dlq = DeadLetterQueue::Http {
+        url: "https://dlq.example.com/".parse().unwrap(),
+    };
+    let refused = || Box::new(report(status(400)));
+    let mut driver = driver(api, |_| {});
+    driver.plan(&At(0), Version::new(2));
+    driver.offer(metas(1, 2));
+    for call in calls(driver.plan(&At(0), Version::new(2))) {
+        driver.ended(&call, refused(), true, &At(0)).unwrap();
+    }
+    driver.set_api(Arc::new(elsewhere), &At(0));
+    let head = Version::new(3);
+    assert_eq!(forwarded(&driver.plan(&At(0), head)), [1]);
+    driver.offer(metas(3, 3));
+    let call = sent(driver.plan(&At(0), head));
+    driver.ended(&call, refused(), true, &At(0)).unwrap();
+
+    driver.forward_put_off(&At(0));
+    assert_eq!(forwarded(&driver.plan(&At(0), head)), [3], "the URL's");
+    driver.forward_ended(message(3), Ok(()), &At(0)).unwrap();
+    let waits = driver.plan(&At(900), head);
+    assert_eq!(forwarded(&waits), Vec::<u64>::new());
+    let rest = Duration::from_millis(100);
+    let wakes = |job: &Job<()>| matches!(job, Job::Wake { after } if *after == rest);
+    assert!(waits.iter().any(wakes), "{waits:?}");
+    assert_eq!(forwarded(&driver.plan(&At(1_000), head)), [1]);
+    let waiting = &driver.state().forwards[&Version::FIRST];
+    assert_eq!((waiting.attempts, waiting.due_at), (0, None));
+}
+
 /// The monotonic clock at so many seconds, the wall clock at so many others.
 #[derive(Clone, Copy)]
 struct Clocks {

@@ -54,7 +54,7 @@ pub enum Job<R> {
     /// Make a call, then tell that it [ended](Driver::ended).
     Send(Call),
     /// Take a dead letter to its place, then tell that it [got there or
-    /// not](Driver::forward_ended).
+    /// not](Driver::forward_ended), or that it was [put off](Driver::forward_put_off).
     Forward {
         /// The message.
         message: MessageRef,
@@ -426,6 +426,12 @@ impl<R> Driver<R> {
         };
         self.flight.forward_ended();
         self.record(command, time).map(drop)
+    }
+
+    /// The log had no room for the dead letter on its way to another API, which is no failure of its
+    /// place: it is tried again after a second, and nothing is recorded.
+    pub fn forward_put_off(&mut self, time: &impl Time) {
+        self.flight.forward_put_off(time.now());
     }
 
     /// The append that was asked for is durable; the stream stands at `version`.

@@ -32,6 +32,8 @@ const DATE_LOOK_MAX: Duration = Duration::from_secs(60);
 /// How long a message past its deadline waits for others before they are given up, while nothing
 /// can be sent. None is sent meanwhile.
 pub const GIVE_UP_STEP: Duration = Duration::from_millis(100);
+/// How long dead letters for another API wait before the log is asked again that had no room for one.
+const ROOM_PAUSE: Duration = Duration::from_secs(1);
 /// Longest run of messages passed over before it is recorded.
 const FILTERED_RUN_MAX: u64 = 1_000;
 
@@ -104,7 +106,8 @@ pub enum Action {
     /// durable, call [`Flight::taken`].
     Record(Command),
     /// Forward this dead letter, record [`Command::Forwarded`] or [`Command::ForwardFailed`],
-    /// then call [`Flight::forward_ended`].
+    /// then call [`Flight::forward_ended`]; where the log had no room for it, record nothing, and
+    /// call [`Flight::forward_put_off`].
     Forward {
         /// The message.
         message: MessageRef,
@@ -336,6 +339,13 @@ impl Flight {
         self.forwarding = None;
     }
 
+    /// The log had no room for the dead letter on its way to another API. Those for one wait a
+    /// second; the others have their turn.
+    pub fn forward_put_off(&mut self, now: Now) {
+        self.forwarding = None;
+        self.timers.begin(Timer::Room, ROOM_PAUSE, now);
+    }
+
     /// Messages whose call has begun. One that is only taken is not among them.
     pub fn in_flight(&self) -> Vec<Version> {
         let sent = self
@@ -452,6 +462,7 @@ impl Flight {
             Timer::Forward(version) => state.forwards.contains_key(&version),
             Timer::Hold => state.hold.is_some(),
             Timer::Probe => state.circuit.is_open(),
+            Timer::Room => !state.forwards.is_empty(),
         });
     }
 

@@ -8,7 +8,10 @@ use super::{
     Stage,
 };
 use crate::{
-    model::{AttemptNumber, DeliveryMode, FilterReason, FilterVerdict, Policy, Timestamp, Version},
+    model::{
+        AttemptNumber, DeadLetterQueue, DeliveryMode, FilterReason, FilterVerdict, Policy,
+        Timestamp, Version,
+    },
     subscription::{
         Command, OpenDelivery, SubscriptionState,
         circuit::Circuit,
@@ -148,8 +151,9 @@ impl<'a> Plan<'a> {
         if self.flight.forwarding.is_some() {
             return;
         }
+        let room = self.flight.timers.left(Timer::Room, self.now);
         for (version, forward) in &self.state.forwards {
-            let wait = forward.due_at.map_or(Duration::ZERO, |due_at| {
+            let mut wait = forward.due_at.map_or(Duration::ZERO, |due_at| {
                 let timer = Timer::Forward(*version);
                 let planned = forward_pause(forward.attempts.saturating_sub(1));
                 let longest = planned * (100 + u32::from(FORWARD_JITTER_PERCENT)) / 100;
@@ -157,6 +161,9 @@ impl<'a> Plan<'a> {
                     .timers
                     .remaining(timer, due_at, longest, self.now)
             });
+            if matches!(forward.target, DeadLetterQueue::Api { .. }) {
+                wait = wait.max(room);
+            }
             if wait.is_zero() {
                 self.flight.forwarding = Some(*version);
                 self.actions.push(Action::Forward {
