@@ -243,7 +243,7 @@ fn subscriptions(plan: &Plan) -> Rows {
         let mut applications = plan.applications.iter().map(|planned| &planned.application);
         let application = applications.find(|of| of.id == subscription.application);
         let url = subscription.configuration.callback_url.as_ref();
-        let status = if *paused {
+        let status = if *paused && subscription.status == SubscriptionStatus::Accepted {
             SubscriptionStatus::Paused
         } else {
             subscription.status

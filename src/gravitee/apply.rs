@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     delivery::Egress,
-    model::{Api, SubscriptionStatus},
+    model::{Api, ConsumerStatus, SubscriptionId, SubscriptionStatus},
     projection::{View, subscriptions::Subscriptions},
     runtime::{ControlError, Handle},
 };
@@ -48,7 +48,8 @@ pub trait Target: Sync {
     ) -> impl Future<Output = Result<Change, Self::Error>> + Send;
 
     /// Creates the subscription, or changes of the one with its id what Gravitee has a word for;
-    /// pauses it where that is planned.
+    /// pauses it where that is planned. One that is pending, and so cannot be paused, is stopped, so
+    /// that it does not begin when it is accepted.
     fn put_subscription(
         &self,
         planned: &PlannedSubscription,
@@ -183,7 +184,8 @@ impl Target for Handle {
             let subscription = planned.subscription.clone();
             self.subscribe(subscription.api, subscription).await?;
             if planned.paused {
-                self.pause(id).await?;
+                let status = planned.subscription.status;
+                hold_back(self, id, status, ConsumerStatus::Started).await?;
             }
             return Ok(Change::Created);
         };
@@ -194,11 +196,27 @@ impl Target for Handle {
         let lacks = planned.untaken.is_missing_in(&subscription.configuration);
         let pauses = planned.paused && (planned.says_paused || lacks);
         // First, so that no call goes out without what is missing.
-        if pauses && row.state.status == SubscriptionStatus::Accepted {
-            self.pause(id).await?;
+        if pauses {
+            hold_back(self, id, row.state.status, row.state.consumer_status).await?;
         }
         self.update_subscription_from(&before, subscription).await?;
         Ok(Change::Updated)
+    }
+}
+
+/// Lets a subscription that stands so call nobody until somebody resumes it.
+async fn hold_back(
+    handle: &Handle,
+    id: SubscriptionId,
+    status: SubscriptionStatus,
+    consumer_status: ConsumerStatus,
+) -> Result<(), ControlError> {
+    match (status, consumer_status) {
+        (SubscriptionStatus::Accepted, _) => handle.pause(id).await.map(drop),
+        (SubscriptionStatus::Pending, ConsumerStatus::Started) => {
+            handle.withhold(id).await.map(drop)
+        }
+        _ => Ok(()),
     }
 }
 

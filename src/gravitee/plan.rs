@@ -66,7 +66,7 @@ pub struct PlannedSubscription {
     pub pointer: String,
     /// The subscription.
     pub subscription: Subscription,
-    /// Whether it is paused once it is created.
+    /// Whether it is paused once it is created, or stopped where it is pending.
     pub paused: bool,
     /// Whether its definition says so, and not only that something of it could not be taken over.
     pub says_paused: bool,

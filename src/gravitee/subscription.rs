@@ -96,10 +96,16 @@ pub(super) fn subscription(
     ]);
     let says_paused = stand == Stand::Paused;
     let lacks = untaken.is_missing_in(&subscription.configuration);
+    if lacks && stand == Stand::Pending {
+        let reason = "is PENDING, and cannot be paused before it is accepted";
+        let instead = "imported STOPPED: accept it, set what is missing, and resume it by \
+                       _resumeFailure";
+        node.remark(NoteKind::Changed, reason, instead);
+    }
     Some(PlannedSubscription {
         file: node.file().to_owned(),
         pointer: node.pointer().to_owned(),
-        paused: says_paused || (stand == Stand::Runs && lacks),
+        paused: says_paused || lacks,
         says_paused,
         untaken,
         subscription,

@@ -38,6 +38,9 @@ pub enum Command {
     /// Stop it on the consumer's side: messages wait until it is resumed as after an interruption,
     /// whatever the publisher's side does.
     Stop,
+    /// Let one that is pending not begin when it is accepted: it is stopped until it is resumed as
+    /// after an interruption.
+    Withhold,
     /// Interrupt it for a fault of the gateway.
     Fail {
         /// Which.

@@ -57,6 +57,7 @@ pub fn decide(
         Command::Resume => resume(state),
         Command::ResumeFailure => resume_failure(state),
         Command::Stop => stop(state),
+        Command::Withhold => withhold(state),
         Command::Fail { cause } => fail(state, cause),
         Command::Close { in_flight } => close(state, &in_flight),
         Command::Take { message } => take(state, message),
@@ -224,6 +225,16 @@ fn stop(state: &SubscriptionState) -> Decision {
         let advice = "only one that was ACCEPTED can be stopped";
         expect_status(state, SubscriptionStatus::Accepted, advice)?;
     }
+    stop_now(state)
+}
+
+fn withhold(state: &SubscriptionState) -> Decision {
+    let advice = "only a PENDING one can be withheld; pause it instead";
+    expect_status(state, SubscriptionStatus::Pending, advice)?;
+    stop_now(state)
+}
+
+fn stop_now(state: &SubscriptionState) -> Decision {
     interrupt(
         state,
         ConsumerStatus::Stopped,

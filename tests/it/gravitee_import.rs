@@ -7,11 +7,12 @@ use hooklog::{
     gravitee::{Change, Note, NoteKind, Plan, apply},
     log::{FeedItem, FeedStart, Filter},
     model::{
-        Api, ApiId, ApiState, Auth, CallbackUrl, CloudEvents, ConsumerConfiguration, CustomHeader,
-        DeadLetterQueue, DeliveryMode, FilterExpression, Header, HttpOptions, JwtAlgorithm,
-        KeepFailures, Logging, LoggingParts, Message, Method, MockSource, OnFailure, Proxy,
-        ProxyKind, Qos, Retry, RetryOption, RetryStrategy, Sampling, Secret, Source, Subscription,
-        SubscriptionId, SubscriptionStatus, SubscriptionValidation, Timestamp,
+        Api, ApiId, ApiState, Auth, CallbackUrl, CloudEvents, ConsumerConfiguration,
+        ConsumerStatus, CustomHeader, DeadLetterQueue, DeliveryMode, FilterExpression, Header,
+        HttpOptions, JwtAlgorithm, KeepFailures, Logging, LoggingParts, Message, Method,
+        MockSource, OnFailure, Proxy, ProxyKind, Qos, Retry, RetryOption, RetryStrategy, Sampling,
+        Secret, Source, Subscription, SubscriptionId, SubscriptionStatus, SubscriptionValidation,
+        Timestamp,
     },
     testing::{FakeAnswer, TestRuntime},
     vault::Vault,
@@ -920,6 +921,54 @@ async fn what_could_not_be_taken_over_and_was_set_here_is_kept_by_a_second_impor
     assert_eq!(elsewhere.ssl.key_store, None);
     let state = handle.inspect(id).await.unwrap().state;
     assert_eq!(state.status, SubscriptionStatus::Paused);
+    test.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_pending_subscription_without_its_credentials_calls_nobody_once_it_is_accepted() {
+    let data = tempfile::tempdir().unwrap();
+    let test = TestRuntime::start(data.path(), 3).await.unwrap();
+    let handle = test.handle();
+    let plan = of(&json!({
+        "api": definition(|d| d["endpointGroups"] = json!([])),
+        "subscriptions": [{"id": "s", "application": "a", "status": "PENDING",
+            "consumerConfiguration": {
+                "callbackUrl": "https://example.com/",
+                "auth": {"type": "token", "token": {"value": "{#secrets.get('/token')}"}},
+            },
+        }],
+    }));
+    let told = |n: &Note| n.pointer == "/subscriptions/0" && n.instead.contains("_resumeFailure");
+    assert!(plan.notes.iter().any(told), "{:#?}", plan.notes);
+    let api = plan.apis[0].api.id;
+    let id = plan.subscriptions[0].subscription.id;
+    for _ in 0..2 {
+        let applied = apply(&plan, &handle).await;
+        assert_eq!(applied.failures().count(), 0, "{applied:?}");
+        let state = handle.inspect(id).await.unwrap().state;
+        assert_eq!(
+            (state.status, state.consumer_status),
+            (SubscriptionStatus::Pending, ConsumerStatus::Stopped)
+        );
+    }
+
+    handle.accept(id).await.unwrap();
+    handle.publish(api, Message::text("m")).await.unwrap();
+    test.settle().await;
+    assert_eq!(test.transport().calls().len(), 0, "nothing was set yet");
+    let mut subscription = handle.subscription(id).await.unwrap();
+    subscription.configuration.auth = Auth::Token {
+        value: Secret::new("canary-token"),
+    };
+    handle.update_subscription(subscription).await.unwrap();
+    handle.resume_failure(id).await.unwrap();
+    test.settle().await;
+    assert_eq!(test.transport().calls_to(id).len(), 1, "it waited for this");
+
+    let applied = apply(&plan, &handle).await;
+    assert_eq!(applied.failures().count(), 0, "{applied:?}");
+    let state = handle.inspect(id).await.unwrap().state;
+    assert!(state.is_running(), "nothing is missing: {state:?}");
     test.shutdown().await;
 }
 

@@ -805,6 +805,40 @@ fn what_its_consumer_stopped_its_publisher_cannot_start_and_the_other_way_round(
 }
 
 #[test]
+fn what_is_withheld_while_it_is_pending_does_not_begin_when_it_is_accepted() {
+    let pending = Subscription {
+        status: SubscriptionStatus::Pending,
+        ..subscription()
+    };
+    let withheld = of(pending)
+        .when(Command::Withhold)
+        .then_types(&["subscription.failed"]);
+    assert_eq!(withheld.state.status, SubscriptionStatus::Pending);
+    let id = subscription().id;
+    withheld
+        .clone()
+        .when(Command::Withhold)
+        .then_rejected(&Rejection::Interrupted(id));
+    let accepted = withheld
+        .when(Command::Accept)
+        .then_types(&["subscription.accepted"]);
+    assert!(!accepted.state.is_running());
+    let advice = "only a PENDING one can be withheld; pause it instead";
+    accepted
+        .clone()
+        .when(Command::Withhold)
+        .then_rejected(&Rejection::Status {
+            id,
+            status: SubscriptionStatus::Accepted,
+            advice,
+        });
+    let resumed = accepted
+        .when(Command::ResumeFailure)
+        .then_types(&["subscription.recovered"]);
+    assert!(resumed.state.is_running());
+}
+
+#[test]
 fn an_update_changes_neither_identity_nor_api() {
     let foreign = Subscription {
         api: ApiId::from_uuid(Uuid::from_u128(1)),

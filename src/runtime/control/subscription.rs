@@ -215,6 +215,12 @@ impl Handle {
         self.command(id, Command::Stop).await
     }
 
+    /// Lets a pending subscription not begin when it is accepted: until
+    /// [`resume_failure`](Self::resume_failure) it is as if its consumer had stopped it.
+    pub(crate) async fn withhold(&self, id: SubscriptionId) -> Result<Position, ControlError> {
+        self.command(id, Command::Withhold).await
+    }
+
     /// Goes on after an interruption; what could not be delivered gets a fresh budget.
     pub async fn resume_failure(&self, id: SubscriptionId) -> Result<Position, ControlError> {
         self.command(id, Command::ResumeFailure).await
