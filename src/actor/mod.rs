@@ -30,7 +30,7 @@ pub use self::slots::CALLS_MAX;
 pub(crate) use self::time::ClockTime;
 use crate::{
     log::{AppendError, ReadError},
-    model::{ApiId, DeadLetterQueue, MessageRef, SubscriptionId, Version},
+    model::{ApiId, DeadLetterQueue, MessageRef, Position, SubscriptionId, Version},
     subscription::SubscriptionState,
 };
 
@@ -86,6 +86,9 @@ pub struct Recalled {
     pub state: SubscriptionState,
     /// The last version of its stream.
     pub version: Version,
+    /// The event since which something is thought of its callback; `None` while nothing is, and
+    /// where a row does not tell.
+    pub judged_since: Option<Position>,
     /// Whether some of its history is damaged, so that the state leaves it out.
     pub damaged: bool,
 }

@@ -115,6 +115,8 @@ impl Shared {
 pub(super) struct Group {
     api: RwLock<Arc<Api>>,
     head: AtomicU64,
+    /// The event that last changed its callback; zero before one did.
+    moved_at: AtomicU64,
     members: Mutex<HashSet<SubscriptionId>>,
 }
 
@@ -122,6 +124,12 @@ impl Group {
     /// The API as it is now.
     pub(super) fn api(&self) -> Arc<Api> {
         Arc::clone(&self.api.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The event that last changed the callback of its entrypoint, if one did.
+    pub(super) fn moved_at(&self) -> Option<Position> {
+        let position = Position::new(self.moved_at.load(Ordering::Acquire));
+        Some(position).filter(|position| *position > Position::ZERO)
     }
 
     fn members(&self) -> Vec<SubscriptionId> {
@@ -178,21 +186,28 @@ impl Registry {
         })))
     }
 
-    /// Makes an API known, with the last version of its messages.
-    pub fn add_api(&self, api: Arc<Api>, head: Version) {
+    /// Makes an API known, with the last version of its messages and the event that last changed
+    /// its callback.
+    pub fn add_api(&self, api: Arc<Api>, head: Version, moved_at: Option<Position>) {
         let group = Group {
             head: AtomicU64::new(head.get()),
+            moved_at: AtomicU64::new(moved_at.unwrap_or(Position::ZERO).get()),
             members: Mutex::default(),
             api: RwLock::new(Arc::clone(&api)),
         };
         self.groups_mut().insert(api.id, Arc::new(group));
     }
 
-    /// Takes over an API's new definition; its subscriptions begin their next call under it.
-    pub fn update_api(&self, api: Arc<Api>) {
+    /// Takes over an API's new definition, which this event gave it; its subscriptions begin their
+    /// next call under it.
+    pub fn update_api(&self, api: Arc<Api>, at: Position) {
         let Some(group) = self.group(api.id) else {
             return;
         };
+        if group.api().entrypoint.callback_url != api.entrypoint.callback_url {
+            // First: an actor that starts under the new definition was told of no other.
+            group.moved_at.store(at.get(), Ordering::Release);
+        }
         *group.api.write().unwrap_or_else(PoisonError::into_inner) = api;
         self.wake_group(&group);
     }
@@ -233,9 +248,14 @@ impl Registry {
         self.groups_mut().remove(&id);
     }
 
-    /// Starts the actor of a subscription. Nothing happens when its API is not known, or when it
-    /// runs already.
-    pub fn spawn(&self, state: SubscriptionState, version: Version) {
+    /// Starts the actor of a subscription of whose callback something is thought since this event.
+    /// Nothing happens when its API is not known, or when it runs already.
+    pub fn spawn(
+        &self,
+        state: SubscriptionState,
+        version: Version,
+        judged_since: Option<Position>,
+    ) {
         let Some(api) = state
             .subscription
             .as_ref()
@@ -259,7 +279,7 @@ impl Registry {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .insert(id);
-        let addr = self.start_actor(state, version, worker, &group, &signal);
+        let addr = self.start_actor(state, version, judged_since, worker, &group, &signal);
         entries.insert(
             id,
             Entry {
@@ -275,6 +295,7 @@ impl Registry {
         &self,
         state: SubscriptionState,
         version: Version,
+        judged_since: Option<Position>,
         worker: usize,
         group: &Arc<Group>,
         signal: &Arc<Signal>,
@@ -283,6 +304,7 @@ impl Registry {
         let seed = Seed {
             state,
             version,
+            judged_since,
             shared: Arc::clone(&self.0.shared),
             group: Arc::clone(group),
             signal: Arc::clone(signal),
@@ -501,6 +523,7 @@ impl Registry {
         let Recalled {
             mut state,
             mut version,
+            judged_since,
             damaged,
         } = self.0.shared.recall.recall(id).await?;
         let cause = if damaged {
@@ -518,7 +541,7 @@ impl Registry {
                 Arc::clone(&entry.group),
                 Arc::clone(&entry.signal),
             );
-            entry.addr = self.start_actor(state, version, worker, &group, &signal);
+            entry.addr = self.start_actor(state, version, judged_since, worker, &group, &signal);
         }
         Ok(())
     }

@@ -46,12 +46,27 @@ type Reply = oneshot::Sender<Result<Position, ExecuteError>>;
 pub(super) struct Seed {
     pub(super) state: SubscriptionState,
     pub(super) version: Version,
+    /// The event since which something is thought of its callback.
+    pub(super) judged_since: Option<Position>,
     pub(super) shared: Arc<Shared>,
     pub(super) group: Arc<Group>,
     pub(super) signal: Arc<Signal>,
     pub(super) transport: Arc<dyn Transport>,
     /// Work under way until it has planned for the first time.
     pub(super) starting: Busy,
+}
+
+impl Seed {
+    /// Whether what is thought of the callback was thought of the one before: the entrypoint's
+    /// changed since, and nobody was there to be told.
+    fn judges_former_callback(&self) -> bool {
+        let subscription = self.state.subscription.as_ref();
+        let inherits = subscription.is_some_and(|s| s.configuration.callback_url.is_none());
+        let moved = self.group.moved_at();
+        inherits
+            && self.state.judges_callback()
+            && moved.is_some_and(|at| self.judged_since.is_none_or(|since| since < at))
+    }
 }
 
 /// One subscription, live.
@@ -137,14 +152,17 @@ impl SubscriptionActor {
     pub(super) fn new(seed: Seed) -> Self {
         let time = ClockTime(seed.shared.clock.as_ref());
         let stuck = refusal(seed.shared.log.health()).map(Box::new);
+        let id = seed.state.id;
+        // Before it is asked whether it moved: what is newer is told as any change is.
+        let api = seed.group.api();
+        let moved = seed.judges_former_callback();
+        let mut driver = Box::new(Driver::new(seed.state, seed.version, api, &time));
+        if moved {
+            driver.callback_moved(&time);
+        }
         Self {
-            id: seed.state.id,
-            driver: Box::new(Driver::new(
-                seed.state,
-                seed.version,
-                seed.group.api(),
-                &time,
-            )),
+            id,
+            driver,
             shared: seed.shared,
             group: seed.group,
             signal: seed.signal,

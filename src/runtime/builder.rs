@@ -378,13 +378,15 @@ impl Handle {
             .collect();
         inner.directory.fill(&recovered, intakes);
         for api in recovered.apis.values() {
-            inner.registry.add_api(inner.as_run(&api.api), api.head);
+            let run = inner.as_run(&api.api);
+            inner.registry.add_api(run, api.head, api.moved_at);
         }
         let position = recovered.position;
         for (id, subscription) in recovered.subscriptions {
             let RecoveredSubscription {
                 mut state,
                 mut version,
+                judged_since,
                 ..
             } = *subscription;
             if recovered.unknown.contains(&id) || state.has_ended() {
@@ -403,7 +405,7 @@ impl Handle {
                     }
                 }
             }
-            inner.registry.spawn(state, version);
+            inner.registry.spawn(state, version, judged_since);
         }
         inner.registry.begin(position);
         let apis: Vec<_> = inner.directory.read().apis.values().cloned().collect();

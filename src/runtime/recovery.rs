@@ -42,6 +42,9 @@ pub(crate) struct RecoveredApi {
     pub(crate) head: Version,
     /// The last coordinate of each partition of its source.
     pub(crate) offsets: HashMap<String, u64>,
+    /// The event that last changed the callback of its entrypoint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) moved_at: Option<Position>,
 }
 
 /// A subscription as recovered.
@@ -51,6 +54,10 @@ pub(crate) struct RecoveredSubscription {
     pub(crate) state: SubscriptionState,
     /// The last version of its stream.
     pub(crate) version: Version,
+    /// The event since which something is thought of its callback. Rows of earlier programs do not
+    /// tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) judged_since: Option<Position>,
     /// Whether it is among [`Recovered::damaged`]; told in rows alone.
     #[serde(default)]
     damaged: bool,
@@ -412,12 +419,19 @@ impl Recovered {
                     version: recorded.version,
                     head: Version::ZERO,
                     offsets: HashMap::new(),
+                    moved_at: None,
                 };
                 self.apis.insert(id, api);
             }
-            ApiEvent::Updated(updated) => self.change_api(id, recorded.version, |api| {
-                api.clone_from(&updated.api);
-            }),
+            ApiEvent::Updated(updated) => {
+                let callback_url = &updated.api.entrypoint.callback_url;
+                if let Some(entry) = self.apis.get_mut(&id)
+                    && entry.api.entrypoint.callback_url != *callback_url
+                {
+                    entry.moved_at = Some(recorded.position);
+                }
+                self.change_api(id, recorded.version, |api| api.clone_from(&updated.api));
+            }
             ApiEvent::Started(_) => self.change_api(id, recorded.version, |api| {
                 api.state = ApiState::Started;
             }),
@@ -464,6 +478,7 @@ impl Recovered {
             Box::new(RecoveredSubscription {
                 state: SubscriptionState::new(id),
                 version: Version::ZERO,
+                judged_since: None,
                 damaged: false,
                 unknown: false,
             })
@@ -475,7 +490,12 @@ impl Recovered {
         if tells_of_damage(event) {
             self.damaged.remove(&id);
         }
-        apply(&mut entry.state, event);
+        fold_into(
+            &mut entry.state,
+            &mut entry.judged_since,
+            event,
+            recorded.position,
+        );
         entry.version = recorded.version;
     }
 
@@ -635,6 +655,7 @@ fn recall_after(
     let mut recalled = newest.unwrap_or_else(|| Recalled {
         state: SubscriptionState::new(id),
         version: Version::ZERO,
+        judged_since: None,
         damaged: false,
     });
     loop {
@@ -655,9 +676,26 @@ fn recall_after(
         for recorded in &events {
             if let Some(event) = recorded.event.as_subscription() {
                 recalled.damaged &= !tells_of_damage(event);
-                apply(&mut recalled.state, event);
+                let since = &mut recalled.judged_since;
+                fold_into(&mut recalled.state, since, event, recorded.position);
             }
         }
+    }
+}
+
+/// Folds an event into a state, and tells since which event something is thought of its callback.
+fn fold_into(
+    state: &mut SubscriptionState,
+    judged_since: &mut Option<Position>,
+    event: &SubscriptionEvent,
+    position: Position,
+) {
+    let judged = state.judges_callback();
+    apply(state, event);
+    if !state.judges_callback() {
+        *judged_since = None;
+    } else if !judged {
+        *judged_since = Some(position);
     }
 }
 
@@ -681,6 +719,7 @@ fn carried(origin: &Origin, id: SubscriptionId) -> Result<Option<Recalled>, Read
                 Some(Row::Subscription(found)) => Ok(Some(Recalled {
                     state: found.state,
                     version: found.version,
+                    judged_since: found.judged_since,
                     damaged: found.damaged,
                 })),
                 _ => Err(undecodable(origin)),
@@ -708,6 +747,7 @@ fn saved(log: &EventLog, snapshots: &SnapshotStore, id: SubscriptionId) -> Optio
     believed.then(|| Recalled {
         state: found.state,
         version: found.version,
+        judged_since: found.judged_since,
         damaged: found.damaged,
     })
 }

@@ -92,8 +92,8 @@ pub enum Command {
     },
     /// The callback is another one than before, without an update of its own: the entrypoint's
     /// changed. What was thought of the old one is forgotten. Retries stay planned as they are: to
-    /// plan each anew takes an event each, of every subscription of the API. A crash before this is
-    /// appended leaves what was thought of it: the circuit until a probe, the pause to its end.
+    /// plan each anew takes an event each, of every subscription of the API. Where a crash came
+    /// before this was appended, the next start appends it.
     CallbackMoved,
     /// Give up a message that the filter fails on.
     FilterFailed {

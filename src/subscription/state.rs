@@ -205,6 +205,13 @@ impl SubscriptionState {
         self.is_over() && self.open.is_empty() && self.forwards.is_empty()
     }
 
+    /// Whether something is thought of its callback: calls failed, it is taken as down, or it asked
+    /// for a pause, passed ones included.
+    pub fn judges_callback(&self) -> bool {
+        let paused = self.hold.is_some_and(|hold| hold.retry_after.seconds > 0);
+        paused || self.circuit != Circuit::default()
+    }
+
     /// In which order its messages are delivered.
     pub fn mode(&self) -> DeliveryMode {
         let subscription = self.subscription.as_ref();

@@ -8,9 +8,10 @@ use std::{
 use hooklog::{
     clock::Clock as _,
     delivery::Egress,
+    log::{EventLog, ExpectedVersion, LogOptions, StreamId, Urgency},
     model::{
-        Api, ApiId, ConsumerStatus, Coordinate, DeadLetterQueue, ErrorClass, Message, MockSource,
-        Qos, Source, Subscription, SubscriptionId,
+        Api, ApiId, ApiUpdated, ConsumerStatus, Coordinate, DeadLetterQueue, DeliveryMode,
+        ErrorClass, Message, MockSource, Qos, Source, Subscription, SubscriptionId,
     },
     projection::{
         deliveries::{DeliveryOutcome, DeliveryQuery, DeliveryRow},
@@ -654,5 +655,59 @@ async fn callbacks_that_go_down_together_are_probed_apart_and_get_everything_whe
     let delivered = test.handle().metrics().totals(Scope::All).unwrap();
     let delivered = delivered.get(Counter::Delivered);
     assert_eq!(delivered, (SUBSCRIPTIONS * MESSAGES) as u64);
+    test.shutdown().await;
+}
+
+/// Puts a definition on record as a gateway does that is killed before it tells a subscription.
+async fn change_untold(data: &tempfile::TempDir, api: &Api) {
+    let log = EventLog::open(data.path(), LogOptions::default()).unwrap();
+    let updated = ApiUpdated {
+        api: Box::new(api.clone()),
+    };
+    let (stream, events) = (StreamId::api(api.id), vec![updated.into()]);
+    let append = log.append(stream, ExpectedVersion::Any, events, Urgency::Now);
+    append.await.unwrap();
+    log.close();
+}
+
+#[tokio::test]
+async fn what_is_thought_of_a_callback_ends_though_a_crash_came_before_the_move_was_told() {
+    let data = tempfile::tempdir().unwrap();
+    let paused = |_: &_| FakeAnswer::RetryAfter(503, 86_400);
+    let test = TestRuntime::start(data.path(), 7).await.unwrap();
+    let mut api = Api::named("orders");
+    api.entrypoint.callback_url = Some("https://example.com/hook".parse().unwrap());
+    let mut api = test.handle().create_api(api).await.unwrap();
+    let mut heir = Subscription::to("https://example.com/hook").unwrap();
+    heir.configuration.callback_url = None;
+    heir.delivery_mode = DeliveryMode::Concurrent;
+    let id = test.handle().subscribe(api.id, heir).await.unwrap().id;
+    test.transport().answer(paused);
+    let message = Message::text("before");
+    test.handle().publish(api.id, message).await.unwrap();
+    test.settle().await;
+    assert_eq!(test.transport().calls_to(id).len(), 1);
+    test.shutdown().await;
+
+    api.entrypoint.callback_url = Some("https://example.org/".parse().unwrap());
+    change_untold(&data, &api).await;
+    let test = TestRuntime::start(data.path(), 8).await.unwrap();
+    test.settle().await;
+    let state = test.handle().inspect(id).await.unwrap().state;
+    assert!(!state.judges_callback(), "{state:?}");
+    test.transport().answer(paused);
+    let message = Message::text("after");
+    test.handle().publish(api.id, message).await.unwrap();
+    test.settle().await;
+    let calls = test.transport().calls_to(id).len();
+    assert_eq!(calls, 1, "this one had asked for no pause");
+    test.shutdown().await;
+
+    let test = TestRuntime::start(data.path(), 9).await.unwrap();
+    let message = Message::text("later");
+    test.handle().publish(api.id, message).await.unwrap();
+    test.settle().await;
+    let calls = test.transport().calls_to(id).len();
+    assert_eq!(calls, 0, "its own pause stands");
     test.shutdown().await;
 }

@@ -44,7 +44,8 @@ impl Handle {
         });
         let run = self.0.as_run(&shared);
         // First: a message that a source brings at once wakes nobody who is not known.
-        self.0.registry.add_api(Arc::clone(&run), Version::ZERO);
+        let registry = &self.0.registry;
+        registry.add_api(Arc::clone(&run), Version::ZERO, None);
         self.0.sources.update(&run, intake.clone());
         let entry = ApiEntry {
             api: shared,
@@ -133,15 +134,13 @@ impl Handle {
         api: Api,
     ) -> Result<(), ControlError> {
         let expected = ExpectedVersion::Exact(entry.version);
-        entry.version = self
-            .append(StreamId::api(api.id), expected, event)
-            .await?
-            .last_version;
+        let appended = self.append(StreamId::api(api.id), expected, event).await?;
+        entry.version = appended.last_version;
         entry.api = Arc::new(api);
         entry.intake.update(Arc::clone(&entry.api));
         let run = self.0.as_run(&entry.api);
         self.0.sources.update(&run, entry.intake.clone());
-        self.0.registry.update_api(run);
+        self.0.registry.update_api(run, appended.last);
         self.0.directory.write().apis.insert(entry.api.id, entry);
         Ok(())
     }

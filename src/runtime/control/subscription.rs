@@ -49,7 +49,7 @@ impl Handle {
             .subscriptions
             .insert(subscription.id, owner(&subscription));
         drop(things);
-        self.0.registry.spawn(state, version);
+        self.0.registry.spawn(state, version, None);
         Ok(subscription)
     }
 

@@ -210,9 +210,14 @@ impl<R> Driver<R> {
         self.policy.take();
         let moved = self.policy().callback_url != callback_url;
         if moved {
-            // One that does not exist yet has nothing to forget.
-            let _ = self.record(Command::CallbackMoved, time);
+            self.callback_moved(time);
         }
+    }
+
+    /// Forgets what is thought of a callback that another one has taken the place of.
+    pub fn callback_moved(&mut self, time: &impl Time) {
+        // One that does not exist yet has nothing to forget.
+        let _ = self.record(Command::CallbackMoved, time);
     }
 
     /// What to do now. `head` is the last version of the API's messages that may be read.
