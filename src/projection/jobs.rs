@@ -34,6 +34,27 @@ pub struct JobRow {
     pub updated_at: Timestamp,
 }
 
+impl JobRow {
+    /// The row after one more event of its job; `None` where the beginning of the job is missing.
+    pub(crate) fn after(before: Option<Self>, recorded: &RecordedEvent) -> Option<Self> {
+        let Event::Job(event) = &recorded.event else {
+            return before;
+        };
+        if let JobEvent::Created(created) = event {
+            return Some(Self {
+                position: recorded.position,
+                state: JobState::begun((*created.job).clone()),
+                created_at: recorded.time,
+                updated_at: recorded.time,
+            });
+        }
+        let mut row = before?;
+        row.state.apply(event);
+        row.updated_at = recorded.time;
+        Some(row)
+    }
+}
+
 /// Which jobs; each field that is set narrows the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct JobFilter {
@@ -69,19 +90,14 @@ impl Projection for Jobs {
         let (Event::Job(event), Some(id)) = (&recorded.event, recorded.stream.as_job()) else {
             return Ok(());
         };
-        if let JobEvent::Created(created) = event {
-            let row = JobRow {
-                position: recorded.position,
-                state: JobState::begun((*created.job).clone()),
-                created_at: recorded.time,
-                updated_at: recorded.time,
-            };
+        let before = if matches!(event, JobEvent::Created(_)) {
             let position = recorded.position.get().to_be_bytes();
             rows.put(id_key(b'i', id.as_uuid()), position);
-            rows.put(job_key(recorded.position), encode_named(&row));
-        } else if let Some(mut row) = find(rows, id)? {
-            row.state.apply(event);
-            row.updated_at = recorded.time;
+            None
+        } else {
+            find(rows, id)?
+        };
+        if let Some(row) = JobRow::after(before, recorded) {
             rows.put(job_key(row.position), encode_named(&row));
         }
         Ok(())

@@ -160,6 +160,36 @@ async fn a_job_is_answered_as_made_and_steered_while_its_view_is_behind() {
 }
 
 #[tokio::test]
+async fn a_job_that_is_over_is_told_from_its_events_while_its_view_is_behind() {
+    let data = tempfile::tempdir().unwrap();
+    let world = with_dead_letters(&data, 100).await;
+    let served = &world.served;
+    // What is redelivered waits, and appends nothing beside the job.
+    let subscription = world.subscription.parse().unwrap();
+    served.test.handle().pause(subscription).await.unwrap();
+    served.test.settle().await;
+    let still = Still::of(served.test.handle().jobs()).await;
+
+    let ask = served.ask("POST", world.dead_letters("_redeliver"));
+    let ask = ask.json(&json!({"filter": {}, "ratePerSecond": 1}));
+    let created = ask.send_without_view().await;
+    let place = created.header("location").unwrap();
+    let steer = async |step: &str| {
+        let ask = served.ask("POST", format!("{place}/{step}"));
+        ask.json(&json!({})).send_without_view().await
+    };
+    assert_eq!(steer("_cancel").await.json()["status"], "cancelled");
+    let told = served.ask("GET", place).send_without_view().await;
+    assert_eq!(told.status, 200, "{told:?}");
+    steer("_pause").await.problem(409);
+
+    still.release().await;
+    served.test.settle().await;
+    assert_eq!(served.get(place).await.json(), told.json());
+    world.served.shutdown().await;
+}
+
+#[tokio::test]
 async fn named_dead_letters_are_discarded_and_messages_since_a_time_sent_again() {
     let data = tempfile::tempdir().unwrap();
     let world = with_dead_letters(&data, 3).await;

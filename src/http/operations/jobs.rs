@@ -348,7 +348,7 @@ async fn read(call: &Call) -> Result<Reply, Problem> {
 }
 
 /// A job as the view shows it once it has seen everything that is in the log by now. While the view
-/// does not, one that is not over tells of itself; for one that is, the view is waited for.
+/// does not, one that is not over tells of itself; one that is, is told from its events.
 async fn shown(call: &Call, id: JobId) -> Result<Shown, Problem> {
     if let Some(row) = in_view(call, id).await {
         return Ok(row.into());

@@ -1,6 +1,6 @@
 //! Creating and steering jobs.
 
-use super::{ControlError, Handle};
+use super::{super::recovery::READ_EVENTS, ControlError, Handle};
 use crate::{
     log::StreamId,
     model::{
@@ -9,6 +9,9 @@ use crate::{
     },
     projection::jobs::JobRow,
 };
+
+/// Most events of a job that are read while its view is behind: those of a million deliveries.
+const EVENTS_MAX: u64 = 10_000;
 
 impl Handle {
     /// Creates a job, which begins at once. One without an id (all zeros) is given one; where a
@@ -137,7 +140,35 @@ impl Handle {
         if self.log().stream_version(StreamId::job(id)) == Version::ZERO {
             return Ok(None);
         }
-        Ok(self.caught_up(self.jobs()).await?.job(id)?)
+        let seen = match self.caught_up(self.jobs()).await {
+            Ok(view) => view.job(id),
+            Err(behind) => Err(behind),
+        };
+        match seen {
+            Ok(row) => Ok(row),
+            Err(error) => match self.job_of_log(id).await {
+                Some(row) => Ok(Some(row)),
+                None => Err(error.into()),
+            },
+        }
+    }
+
+    /// A job as its events tell, where the log holds all of them and they are not too many.
+    async fn job_of_log(&self, id: JobId) -> Option<JobRow> {
+        let (stream, mut version) = (StreamId::job(id), Version::ZERO);
+        let mut row = None;
+        while version.get() < EVENTS_MAX {
+            let read = self.log().read_stream_async(stream, version, READ_EVENTS);
+            let events = read.await.ok()?;
+            let Some(last) = events.last() else {
+                return row;
+            };
+            version = last.version;
+            for recorded in &events {
+                row = Some(JobRow::after(row, recorded)?);
+            }
+        }
+        None
     }
 
     /// Refuses a selection of what is not there.
