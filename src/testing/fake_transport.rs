@@ -113,9 +113,13 @@ impl FakeTransport {
         self.0.open.send_replace(true);
     }
 
-    /// Calls that wait now.
+    /// Calls that wait now. Those that were released do not, though they have yet to go on.
     pub fn held(&self) -> usize {
-        *self.0.waiting.borrow()
+        if *self.0.open.borrow() {
+            0
+        } else {
+            *self.0.waiting.borrow()
+        }
     }
 
     /// How many wait, as it changes.
