@@ -190,12 +190,16 @@ impl Client {
         } else {
             CliError::unknown(text)
         };
-        unreachable.passing(true)
+        // What takes too long will take as long again.
+        unreachable.passing(!error.is_timeout())
     }
 
     /// What was refused, for people to read.
     fn refused(&self, status: StatusCode, body: &str) -> CliError {
-        let is_passing = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
+        let is_passing = matches!(
+            status,
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
+        );
         let Ok(problem) = serde_json::from_str::<Problem>(body) else {
             let text = format!(
                 "what listens at {} is no hooklog gateway: it answers {status}",
@@ -331,13 +335,15 @@ impl Ask<'_> {
             request = request.header("last-event-id", last);
         }
         let response = request.send().await;
-        let response = response.map_err(|error| self.client.unreachable(&error))?;
+        let response = response.map_err(|error| self.client.unreachable(&error).passing(true))?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
         }
         let body = response.text().await.unwrap_or_default();
-        Err(self.client.refused(status, &body))
+        let refused = self.client.refused(status, &body);
+        let is_passing = refused.is_passing() || status.is_server_error();
+        Err(refused.passing(is_passing))
     }
 
     fn request(&self) -> reqwest::RequestBuilder {
@@ -380,7 +386,8 @@ async fn show(
                 Ok(ControlFlow::Break(())) => return Ok(Told::Enough),
                 Ok(ControlFlow::Continue(())) => told = Told::Something,
                 Err(error) if error.is_passing() => {
-                    tracing::warn!(%error, "an event of the stream could not be shown");
+                    // Who waits for what comes is told why nothing does.
+                    error.tell();
                     return Ok(told);
                 }
                 Err(error) => return Err(error),

@@ -86,12 +86,17 @@ impl CliError {
 
     /// Says it, and gives the exit status.
     pub(super) fn report(self) -> ExitCode {
+        self.tell();
         match self.text {
-            Some(text) => {
-                eprintln!("error: {}", super::output::clean(&text));
-                ExitCode::from(self.status)
-            }
+            Some(_) => ExitCode::from(self.status),
             None => ExitCode::SUCCESS,
+        }
+    }
+
+    /// Says it, where there is something to say.
+    pub(super) fn tell(&self) {
+        if let Some(text) = &self.text {
+            eprintln!("error: {}", super::output::clean(text));
         }
     }
 }

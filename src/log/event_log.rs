@@ -194,6 +194,12 @@ impl EventLog {
         self.view().room_for_messages()
     }
 
+    /// Whether the log takes events that hold no messages, as far as its disk is concerned. Asks the
+    /// operating system.
+    pub(crate) fn room_for_events(&self) -> Result<(), AppendError> {
+        self.view().room_for_events()
+    }
+
     /// Bytes that the log takes on disk. Blocks.
     pub fn bytes_on_disk(&self) -> Result<u64, StorageError> {
         let firsts = self.view().segments().firsts.clone();

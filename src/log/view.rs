@@ -118,6 +118,17 @@ impl View {
         }
     }
 
+    /// Whether the log takes events that hold no messages, as far as its disk is concerned. Asks the
+    /// operating system.
+    pub(crate) fn room_for_events(&self) -> Result<(), AppendError> {
+        let (free, needed) = (self.storage.bytes_free(), self.min_free_bytes / 4);
+        if self.health() == Health::Full || free.is_some_and(|free| free < needed) {
+            let free = free.unwrap_or_default();
+            return Err(AppendError::Full { free, needed });
+        }
+        Ok(())
+    }
+
     pub(crate) fn head(&self) -> Position {
         self.visible().head
     }

@@ -58,6 +58,11 @@ impl Forwarder for Forwards {
         let unsure = Arc::clone(&self.unsure);
         Box::pin(async move {
             let inner = inner.ok_or_else(|| "the runtime is stopping".to_owned())?;
+            // Before it is read, which may be a mebibyte, again and again.
+            let goes_into_log = matches!(letter.target, DeadLetterQueue::Api { .. });
+            if goes_into_log && inner.log.room_for_messages().is_err() {
+                return Err(ForwardError::NoRoom);
+            }
             let recorded = inner.log.get_async(letter.message.position).await;
             let recorded = recorded
                 .map_err(|error| error.to_string())?

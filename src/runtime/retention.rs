@@ -392,7 +392,6 @@ impl Handle {
     /// Does what is left to do of the last cut: nothing of it can be lost any more.
     async fn finish_cut(&self) -> Result<(), ControlError> {
         let origins = Arc::clone(&self.0.retention.origins);
-        let mut told = Ok(());
         if let Some(origin) = origins.current() {
             let (log, now, first) = (self.0.log.clone(), self.0.clock.now(), origin.first());
             let cut = Arc::clone(&origins);
@@ -402,16 +401,18 @@ impl Handle {
                 below(&log, first, now)
             });
             let plan = joined::<_, RetentionError>(looked.await)?;
-            // A full disk may refuse it, and gets room from what follows: it is told the next time.
-            told = self.tell_cut(first, plan.bytes()).await;
+            // A full disk may refuse it, and gets room from what follows: it is told at the next look,
+            // or the next cut is in its place.
+            if let Err(error) = self.tell_cut(first, plan.bytes()).await {
+                tracing::warn!(%first, %error, "the log was cut, and that is not on record yet");
+            }
             let log = self.0.log.clone();
             let dropped = spawn_blocking(move || log.apply_retention(&plan)).await;
             joined(dropped)?;
             self.0.projections.forget(first).await;
         }
         let tidied = spawn_blocking(move || origins.tidy()).await;
-        joined::<_, RetentionError>(tidied.map(|done| done.map_err(Into::into)))?;
-        told
+        joined::<_, RetentionError>(tidied.map(|done| done.map_err(Into::into)))
     }
 
     /// Puts the last cut on record, where it is not. Told before it was made, it would be believed

@@ -13,9 +13,9 @@ use hooklog::{
         ApiId, AttemptFailed, AttemptNumber, AttemptRecord, CircuitClosed, CircuitOpened,
         ConsumerStatus, DeadLetterQueue, DeadLetterReason, DeliveryDeadLettered, DeliveryId,
         DeliveryRedelivered, Draws, ErrorClass, Event, FailureCause, Fault, MessageId, MessageRef,
-        Method, Moment, Position, RetryScheduled, Sampling, Subscription, SubscriptionCreated,
-        SubscriptionEvent, SubscriptionFailed, SubscriptionId, SubscriptionUpdated, Timestamp,
-        Timings, Version,
+        Method, Moment, Position, RetryAfter, RetryScheduled, Sampling, Subscription,
+        SubscriptionCreated, SubscriptionEvent, SubscriptionFailed, SubscriptionHeld,
+        SubscriptionId, SubscriptionRecovered, SubscriptionUpdated, Timestamp, Timings, Version,
     },
     projection::{
         SharedHistory, View, ViewError,
@@ -634,6 +634,25 @@ fn behind_an_open_circuit_the_next_attempt_is_the_next_probe() {
     assert_eq!(after(vec![interrupted.into()]), [None, None]);
 }
 
+#[test]
+fn no_next_attempt_is_before_the_end_of_a_pause_that_the_callback_asked_for() {
+    let held = |until: Timestamp| -> SubscriptionEvent {
+        let held = SubscriptionHeld {
+            until,
+            retry_after: RetryAfter::from_seconds(9),
+            status: 503,
+        };
+        held.into()
+    };
+    let probed = || [opened(at(30)), failed(probe(2))];
+    assert_eq!(next_attempts_after([held(at(9))]), [Some(at(9)); 2]);
+    assert_eq!(next_attempts_after([held(at(0))]), AS_PLANNED);
+    let then = |event| next_attempts_after(probed().into_iter().chain([held(at(90)), event]));
+    assert_eq!(then(opened(at(60))), [None, Some(at(90))]);
+    assert_eq!(then(opened(at(120))), [None, Some(at(120))]);
+    assert_eq!(then(SubscriptionRecovered {}.into()), AS_PLANNED);
+}
+
 /// Each subscription as its own events make it.
 fn states(events: &[Arc<RecordedEvent>]) -> BTreeMap<SubscriptionId, SubscriptionState> {
     let mut states = BTreeMap::new();
@@ -664,10 +683,13 @@ fn the_next_attempt_of_a_row_is_what_its_subscription_plans_at_any_moment() {
             match state.circuit {
                 Circuit::Closed { .. } => {
                     let retry = open.and_then(|open| open.retry);
-                    assert_eq!(row.next_attempt_at, retry.map(|retry| retry.due_at));
+                    let held_until = state.hold.map(|hold| hold.until);
+                    let due_at = retry.map(|retry| held_until.max(Some(retry.due_at)));
+                    assert_eq!(row.next_attempt_at, due_at.flatten());
                 }
                 Circuit::Open { probe_at, .. } => {
-                    let probe_at = open.map(|_| probe_at);
+                    let held_until = state.hold.map(|hold| hold.until);
+                    let probe_at = open.and_then(|_| held_until.max(Some(probe_at)));
                     assert!(row.next_attempt_at.is_none() || row.next_attempt_at == probe_at);
                 }
             }

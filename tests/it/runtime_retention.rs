@@ -1,13 +1,13 @@
 //! Retention, over the whole runtime: what is old and needed by nobody goes, and nothing else.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-use std::{collections::HashSet, fs, path::Path, time::Duration};
+use std::{collections::HashSet, fs, path::Path, sync::Arc, time::Duration};
 
 use hooklog::{
     log::{Durability, LogOptions, RecordedEvent, RetentionPolicy, StreamId},
     model::{
         Api, ApiId, Application, DeadLetterFilter, Job, JobKind, JobSelection, JobStatus, Message,
-        Role, Subscription, SubscriptionId, Timestamp, Token, TokenId, Version,
+        Position, Role, Subscription, SubscriptionId, Timestamp, Token, TokenId, Version,
     },
     projection::{
         Phase, ProjectError, Projection, ReadRows, Row, Rows, View,
@@ -16,7 +16,7 @@ use hooklog::{
         metrics::{Counter, Scope},
     },
     runtime::{Builder, ControlError, Handle, HolderKind, PROJECTIONS_DIRECTORY},
-    testing::{FakeAnswer, TestRuntime},
+    testing::{FakeAnswer, MemoryStorage, TestRuntime},
 };
 
 use crate::support::process::client;
@@ -390,6 +390,71 @@ async fn dead_letters_of_a_deleted_api_are_counted_no_more() {
     assert!(handle.apply_retention().await.unwrap().first > first);
     assert_eq!(handle.dead_letters().count(other).unwrap(), 1);
     assert_eq!(world.counted(Scope::All).await, 1);
+    world.test.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_dead_letter_that_comes_after_its_api_was_deleted_is_not_counted() {
+    let data = tempfile::tempdir().unwrap();
+    let test = TestRuntime::start_with(data.path(), 21, on_demand)
+        .await
+        .unwrap();
+    let world = World::new(test).await;
+    let handle = world.handle();
+    let transport = world.test.transport();
+    transport.answer(|_| FakeAnswer::Status(400));
+    transport.hold();
+    handle
+        .publish(world.api, Message::text("refused"))
+        .await
+        .unwrap();
+    world.test.settle().await;
+    assert_eq!(transport.held(), 1);
+    for id in [world.prompt, world.late] {
+        handle.close(id).await.unwrap();
+    }
+    handle.delete_api(world.api).await.unwrap();
+    transport.release();
+    world.test.settle().await;
+    let happened = handle.log().read(Position::ZERO, 1_000).unwrap();
+    let is_dead =
+        |event: &&Arc<RecordedEvent>| event.event.event_type().as_str() == "delivery.dead_lettered";
+    assert_eq!(happened.iter().filter(is_dead).count(), 1);
+    assert_eq!(world.counted(Scope::All).await, 0);
+    world.test.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_cut_that_the_disk_has_no_room_to_tell_of_holds_up_no_other() {
+    let (data, storage) = (tempfile::tempdir().unwrap(), MemoryStorage::new());
+    let kept = storage.clone();
+    let test = TestRuntime::start_with(data.path(), 21, move |builder| {
+        let log = LogOptions {
+            min_free_bytes: 4_000,
+            ..LogOptions::with_durability(Durability::Flushed)
+        };
+        on_demand(builder)
+            .log_options(log)
+            .storage(Arc::new(kept.clone()))
+    });
+    let world = World::new(test.await.unwrap()).await;
+    let handle = world.handle();
+    handle.resume_subscription(world.late).await.unwrap();
+    let mut first = handle.log().first_position();
+    for _ in 0..2 {
+        world.publish(15).await;
+        world.next_phase().await;
+        world.publish(15).await;
+        storage.set_bytes_free(Some(500));
+        let before = handle.log().head();
+        let cut = handle.apply_retention().await.unwrap().first;
+        assert!(first < cut, "{cut}");
+        assert_eq!(handle.log().head(), before, "it is told of");
+        first = cut;
+        storage.set_bytes_free(None);
+    }
+    handle.apply_retention().await.unwrap();
+    assert_eq!(world.counted(Scope::All).await, world.listed());
     world.test.shutdown().await;
 }
 

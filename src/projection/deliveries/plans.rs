@@ -23,6 +23,8 @@ pub(super) struct Plans {
     dropped_before: Position,
     /// When its open circuit is probed.
     probe_at: Option<Timestamp>,
+    /// Until when its callback asked for a pause.
+    held_until: Option<Timestamp>,
     /// What it is probed with. It is known from the first probe that failed on.
     probed_with: Option<Version>,
 }
@@ -75,6 +77,15 @@ impl Plans {
         self.probe_at = Some(probe_at);
     }
 
+    pub(super) const fn held(&mut self, until: Timestamp) {
+        self.held_until = Some(until);
+    }
+
+    pub(super) const fn recovered(&mut self) {
+        self.circuit_closed();
+        self.held_until = None;
+    }
+
     pub(super) const fn circuit_closed(&mut self) {
         (self.probe_at, self.probed_with) = (None, None);
     }
@@ -104,13 +115,16 @@ impl Plans {
         row.next_attempt_at.filter(|_| !is_dropped)
     }
 
-    /// Behind an open circuit all but what it is probed with wait for as long as it is open.
+    /// Behind an open circuit all but what it is probed with wait for as long as it is open; in a
+    /// pause everything does.
     fn next_attempt_at(&self, row: &DeliveryRow) -> Option<Timestamp> {
         let is_probed_with = self.probed_with == Some(row.message.version);
-        match self.probe_at {
+        let planned = match self.probe_at {
             Some(probe_at) => is_probed_with.then_some(probe_at),
             None => self.planned(row),
-        }
+        };
+        // An end of no pause is earlier than any plan.
+        planned.map(|planned| self.held_until.map_or(planned, |until| planned.max(until)))
     }
 }
 

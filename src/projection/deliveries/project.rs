@@ -50,8 +50,8 @@ impl Projection for Deliveries {
         Ok(())
     }
 
-    /// Whose a subscription is and what holds for its calls, and what an API's log keeps. Ordinals begin anew; cursors do not
-    /// rely on them.
+    /// Whose a subscription is and what holds for its calls, and what an API's log keeps. Ordinals
+    /// begin anew; cursors do not rely on them.
     fn carry(&self, mut row: Row) -> Option<Row> {
         match row.key.first() {
             Some(b's' | b'c') => Some(row),
@@ -139,14 +139,13 @@ fn project_subscription(
         SubscriptionEvent::CircuitOpened(opened) => {
             log.plans(|plans| plans.circuit_opened(opened.probe_at))
         }
-        SubscriptionEvent::CircuitClosed(_) | SubscriptionEvent::Recovered(_) => {
-            log.plans(Plans::circuit_closed)
-        }
+        SubscriptionEvent::CircuitClosed(_) => log.plans(Plans::circuit_closed),
+        SubscriptionEvent::Held(held) => log.plans(|plans| plans.held(held.until)),
+        SubscriptionEvent::Recovered(_) => log.plans(Plans::recovered),
         SubscriptionEvent::Accepted(_)
         | SubscriptionEvent::Rejected(_)
         | SubscriptionEvent::Paused(_)
         | SubscriptionEvent::Resumed(_)
-        | SubscriptionEvent::Held(_)
         | SubscriptionEvent::Closed(_)
         | SubscriptionEvent::Taken(_)
         | SubscriptionEvent::Filtered(_) => Ok(()),

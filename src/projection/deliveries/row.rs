@@ -161,7 +161,8 @@ pub struct DeliveryRow {
     /// How it stands.
     pub outcome: DeliveryOutcome,
     /// When the next call is due, while one is planned. Behind an open circuit only what it is probed
-    /// with has one: when it is probed. What is due at once has none.
+    /// with has one: when it is probed. It is no earlier than the end of a pause that the callback
+    /// asked for. What is due at once has none.
     pub next_attempt_at: Option<Timestamp>,
     /// That it went to the dead letter queue.
     pub dlq: Option<DlqEntry>,

@@ -13,13 +13,15 @@ use crate::{
     model::{ApiId, Position, SubscriptionId},
     projection::{
         ReadRows, Row, RowError, Rows, after_prefix,
-        codec::{u64_at, uuid_at},
+        codec::{id_key, u64_at, uuid_at},
         forgotten,
     },
 };
 
 /// Of the rows of dead letters.
 pub(super) const DEAD_LETTER: u8 = b'd';
+/// Of the marks of deleted APIs.
+const DELETED: u8 = b'e';
 /// Where it is gone on to look for rows that may go; absent when all were looked at.
 const NEXT: &[u8] = b"k";
 /// Most rows that are looked at with one message: a million are through after 15,625 messages, and
@@ -52,9 +54,10 @@ pub(super) fn forget_below(rows: &mut Rows<'_>, first: Position) -> Result<(), R
     Ok(())
 }
 
-/// Counts the dead letters of a deleted API no more: nobody can list them, redeliver or discard
-/// them. Their rows go with their messages.
+/// Counts the dead letters of a deleted API no more, those included that come of calls which are
+/// under way: nobody can list them, redeliver or discard them. Their rows go with their messages.
 pub(super) fn forget_api(rows: &mut Rows<'_>, api: ApiId) -> Result<(), RowError> {
+    rows.put(deleted(api), []);
     if !is_up(rows, Scope::Api(api), Gauge::DeadLetters)? {
         return Ok(());
     }
@@ -66,6 +69,15 @@ pub(super) fn forget_api(rows: &mut Rows<'_>, api: ApiId) -> Result<(), RowError
         }
     }
     Ok(())
+}
+
+/// Whether an API is deleted.
+pub(super) fn is_deleted(rows: &dyn ReadRows, api: ApiId) -> Result<bool, RowError> {
+    Ok(rows.look(&deleted(api))?.is_some())
+}
+
+fn deleted(api: ApiId) -> Vec<u8> {
+    id_key(DELETED, api.as_uuid())
 }
 
 /// How many each subscription has whose messages stand in a range.

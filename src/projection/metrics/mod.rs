@@ -12,6 +12,7 @@
 //! | `d` subscription, message version | position of the message (u64): a dead letter is kept |
 //! | `f` | where the log was cut, see `forgotten.rs`: dead letters of messages below it are counted no more |
 //! | `k` | where it is gone on to delete rows of these, see `dead_letters.rs`; absent when all are gone |
+//! | `e` API | empty: it is deleted, and its dead letters are not counted |
 //! | `c` subscription | empty: its circuit is open |
 //! | `u` subscription | which callback URL it names: 16 bytes of its hash, none where it names none |
 //! | `w` subscription | API, its lowest message that is not settled (u64), the last message with a time before it and the next after that (2 × u64), see `oldest.rs` |

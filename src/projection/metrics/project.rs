@@ -33,7 +33,7 @@ const CALLBACK: u8 = b'u';
 
 impl Projection for Metrics {
     const NAME: &'static str = "metrics";
-    const VERSION: u32 = 6;
+    const VERSION: u32 = 7;
 
     fn project(&self, rows: &mut Rows<'_>, recorded: &RecordedEvent) -> Result<(), ProjectError> {
         match &recorded.event {
@@ -67,11 +67,15 @@ impl Projection for Metrics {
         Ok(oldest::begin(rows)?)
     }
 
-    /// Up to version 5 less was kept of dead letters, and nothing of callbacks. Up to version 4
-    /// tallies had another form. Version 3 also kept less of when messages were accepted.
+    /// Up to version 6 nothing was kept of deleted APIs, which have nothing that is carried. Up to
+    /// version 5 less was kept of dead letters, and nothing of callbacks. Up to version 4 tallies had
+    /// another form. Version 3 also kept less of when messages were accepted.
     fn adopt(&self, version: u32, mut row: Row) -> Result<Option<Row>, ProjectError> {
-        if !matches!(version, 3..=5) {
+        if !matches!(version, 3..=6) {
             return Err(not_adopted::<Self>(version));
+        }
+        if version == 6 {
+            return Ok(Some(row));
         }
         if row.key.first() == Some(&DEAD_LETTER) {
             // Its message stands below the cut, so the `log.cut` that follows ends it.
@@ -199,7 +203,9 @@ impl Meter<'_, '_> {
 
     fn dead_lettered(&mut self, message: &MessageRef) -> Result<(), RowError> {
         self.unmark(RETRY, Some(message), Gauge::Retries)?;
-        if !is_forgotten(self.rows, message)? {
+        let is_counted = !is_forgotten(self.rows, message)?
+            && !dead_letters::is_deleted(self.rows, self.settled.api)?;
+        if is_counted {
             let mark = dead_letters::row(message.position);
             self.mark(DEAD_LETTER, Some(message), Gauge::DeadLetters, mark)?;
         }
@@ -432,7 +438,11 @@ mod tests {
             assert_eq!(tally.get(Counter::Delivered), 5);
         }
         assert!(Metrics.adopt(2, total.clone()).is_err());
-        assert!(Metrics.adopt(6, total).is_err());
+        assert_eq!(
+            Metrics.adopt(6, total.clone()).unwrap(),
+            Some(total.clone())
+        );
+        assert!(Metrics.adopt(7, total).is_err());
         // In version 3 rows of this kind were something else.
         let reopened = Row {
             key: vec![b'o'; 25],

@@ -28,6 +28,7 @@ impl Handle {
     }
 
     async fn add_job(&self, mut job: Job) -> Result<JobState, ControlError> {
+        self.log().room_for_events()?;
         let _steering = self.0.jobs.steering.lock().await;
         if job.id.is_nil() {
             job.id = JobId::from_moment(&self.0.clock.moment());
@@ -101,6 +102,8 @@ impl Handle {
     ) -> Result<JobState, ControlError> {
         let (from, event) = (*from, event.into());
         self.whole(move |handle| async move {
+            // A runner that has no room for what it did is waited for: nobody queues behind that.
+            handle.log().room_for_events()?;
             let _steering = handle.0.jobs.steering.lock().await;
             handle.stop_job(id).await;
             let steered = handle.step(id, &from, advice, event).await;

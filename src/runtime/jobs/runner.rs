@@ -1,6 +1,6 @@
 //! Carries out a job: one task for each that runs.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, sync::atomic::Ordering, time::Duration};
 
 use tokio::sync::watch;
 
@@ -237,13 +237,15 @@ impl Runner {
     }
 
     /// Puts an event on record. While there is no room for it, it waits, also when it is told to
-    /// stop: what was done would be gone through again.
+    /// stop: what was done would be gone through again. At the end of the runtime it waits no more.
     async fn append(&mut self, event: impl Into<JobEvent>) -> Result<(), ControlError> {
         let event = event.into();
         loop {
             let (handle, busy) = (&self.handle, &mut self.busy);
             match handle.append_job(self.id, event.clone(), busy).await {
-                Err(ControlError::Append(AppendError::Full { .. } | AppendError::Refused(_))) => {
+                Err(ControlError::Append(AppendError::Full { .. } | AppendError::Refused(_)))
+                    if !handle.0.ending.load(Ordering::Acquire) =>
+                {
                     handle.wait_for_disk(busy).await;
                 }
                 answer => return answer.map(drop),
