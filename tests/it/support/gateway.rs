@@ -2,6 +2,7 @@
 
 use std::{
     net::TcpListener,
+    pin::Pin,
     sync::{Arc, mpsc},
     thread,
 };
@@ -103,6 +104,24 @@ pub(crate) struct Ask<'a> {
 }
 
 impl Served {
+    /// Lets time pass until this is answered.
+    async fn while_time_passes(&self, mut sent: Pin<&mut impl Future<Output = Answer>>) -> Answer {
+        let (handle, clock) = (self.test.handle(), self.test.clock());
+        loop {
+            tokio::select! {
+                answer = &mut sent => return answer,
+                () = tokio::task::yield_now() => {
+                    // Other views are waited for as well, and have to get there before time passes.
+                    let wait = clock.next_wake();
+                    let behind = handle.projections().iter().filter(|view| view.lag.0 > 0).count();
+                    if let Some(wait) = wait.filter(|_| behind <= 1) {
+                        clock.advance(wait);
+                    }
+                }
+            }
+        }
+    }
+
     /// Serves a runtime on this directory.
     pub(crate) async fn start(data: &std::path::Path) -> Self {
         Self::serve(TestRuntime::start(data, 1).await.unwrap()).await
@@ -261,26 +280,20 @@ impl Ask<'_> {
     /// for the view.
     pub(crate) async fn send_without_view(self) -> Answer {
         let served = self.served;
-        let (handle, clock) = (served.test.handle(), served.test.clock());
+        let handle = served.test.handle();
         let noted = handle.projection_changed("idempotency_keys", handle.log().head());
         let mut sent = std::pin::pin!(self.send());
         tokio::select! {
             answer = &mut sent => return answer,
             _ = noted => {}
         }
-        loop {
-            tokio::select! {
-                answer = &mut sent => return answer,
-                () = tokio::task::yield_now() => {
-                    // Other views are waited for as well, and have to get there before time passes.
-                    let wait = clock.next_wake();
-                    let behind = handle.projections().iter().filter(|view| view.lag.0 > 0).count();
-                    if let Some(wait) = wait.filter(|_| behind <= 1) {
-                        clock.advance(wait);
-                    }
-                }
-            }
-        }
+        served.while_time_passes(sent).await
+    }
+
+    /// The same of what changes nothing.
+    pub(crate) async fn read_without_view(self) -> Answer {
+        let served = self.served;
+        served.while_time_passes(std::pin::pin!(self.send())).await
     }
 
     pub(crate) async fn send(self) -> Answer {
