@@ -106,18 +106,17 @@ impl Handle {
         // Before the events: what it does not know of yet, they tell.
         let inspected = self.inspect(subscription).await;
         let is_live = inspected.is_ok();
-        let (state, held_until) = match inspected {
-            Ok(inspection) => (inspection.state, inspection.held_until),
+        let (state, held_until) = if let Ok(inspection) = inspected {
+            (inspection.state, inspection.held_until)
+        } else {
             // It is over: what stands in the view is all there is.
-            Err(_) => {
-                let state = SubscriptionState {
-                    subscription: Some(Box::new(row.state.definition.clone())),
-                    status: row.state.status,
-                    consumer_status: row.state.consumer_status,
-                    ..SubscriptionState::new(subscription)
-                };
-                (state, None)
-            }
+            let state = SubscriptionState {
+                subscription: Some(Box::new(row.state.definition.clone())),
+                status: row.state.status,
+                consumer_status: row.state.consumer_status,
+                ..SubscriptionState::new(subscription)
+            };
+            (state, None)
         };
         let now = Now {
             api: &api,
