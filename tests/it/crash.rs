@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -65,6 +65,9 @@ const KILLS_AT_EACH: u64 = 100;
 const PAUSE: Duration = Duration::from_millis(5);
 /// How many deliveries may be without their end before more is published.
 const BEHIND_MAX: usize = 2_000;
+/// The same in lives that are to come by what is seldom come by: nothing is cut off the log while it is
+/// waited for.
+const BEHIND_LITTLE: usize = 100;
 /// Publishers at work at once.
 const PUBLISHERS: usize = 4;
 /// Calls that one subscription has in flight at most.
@@ -292,6 +295,9 @@ struct Bench {
     /// Messages that were accepted, by id.
     accepted: Arc<Mutex<BTreeMap<String, Accepted>>>,
     numbers: Arc<AtomicU64>,
+    behind_max: Arc<AtomicUsize>,
+    /// What was last answered when the log was to be cut.
+    cut: Arc<Mutex<Value>>,
 }
 
 impl Bench {
@@ -350,6 +356,8 @@ impl Bench {
             api,
             accepted: Arc::default(),
             numbers: Arc::default(),
+            behind_max: Arc::new(AtomicUsize::new(BEHIND_MAX)),
+            cut: Arc::default(),
         }
     }
 
@@ -381,13 +389,20 @@ impl Bench {
     /// Lives on until something died at each of the places that a life comes by seldom, or did not
     /// again and again.
     async fn come_by_the_seldom(&self, reached: &Reached) {
+        self.behind_max.store(BEHIND_LITTLE, Ordering::SeqCst);
         for (place, _) in SELDOM {
             for _ in 0..SELDOM_AGAIN {
                 if reached.lock().unwrap().contains_key(place) {
                     break;
                 }
                 let death = Death::At(place, 0);
-                self.live_and_note(death, OFTEN_MAX, reached).await;
+                self.live_and_note(death, 2 * OFTEN_MAX, reached).await;
+                if !reached.lock().unwrap().contains_key(place) {
+                    println!(
+                        "nothing died at {place}; cut last: {}",
+                        self.cut.lock().unwrap()
+                    );
+                }
             }
         }
     }
@@ -448,9 +463,11 @@ impl Bench {
         let path = format!("{url}/v1/apis/{}/messages", self.api);
         let (client, numbers) = (self.client.clone(), Arc::clone(&self.numbers));
         let (accepted, ledger) = (Arc::clone(&self.accepted), Arc::clone(&self.ledger));
+        let behind_max = Arc::clone(&self.behind_max);
         async move {
             while !over.load(Ordering::SeqCst) {
-                if ledger.waiting.lock().unwrap().len() > BEHIND_MAX {
+                let behind = ledger.waiting.lock().unwrap().len();
+                if behind > behind_max.load(Ordering::SeqCst) {
                     tokio::time::sleep(PAUSE).await;
                     continue;
                 }
@@ -481,11 +498,13 @@ impl Bench {
     /// Cuts the log until the gateway is gone.
     fn cutter(&self, url: &str, over: Arc<AtomicBool>) -> impl Future<Output = ()> + use<> {
         let (client, path) = (self.client.clone(), format!("{url}/v1/retention/_apply"));
+        let cut = Arc::clone(&self.cut);
         async move {
             while !over.load(Ordering::SeqCst) {
-                if client.post(path.clone(), &Value::Null).await.is_none() {
+                let Some(answer) = client.post(path.clone(), &Value::Null).await else {
                     return;
-                }
+                };
+                *cut.lock().unwrap() = answer;
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }

@@ -764,12 +764,15 @@ fn g11_a_flipped_bit_in_any_file_is_detected_or_harmless() {
     let places: Vec<(usize, usize)> = if asked.as_deref() == Some("every") {
         each_byte(&clean)
     } else {
-        let each = (0..many.unwrap_or(200)).filter_map(|flip| {
+        let holding: Vec<_> = (0..clean.len())
+            .filter(|file| used(&clean[*file].1) > 0)
+            .collect();
+        let each = (0..many.unwrap_or(200)).map(|flip| {
             // Every second one in the segment that is written, where damage looks like a torn write.
-            let any = usize::try_from(draws.below(clean.len() as u64)).unwrap();
+            let any = holding[usize::try_from(draws.below(holding.len() as u64)).unwrap()];
             let file = if flip % 2 == 0 { newest.unwrap() } else { any };
             let used = used(&clean[file].1) as u64;
-            (used > 0).then(|| (file, usize::try_from(draws.below(used)).unwrap()))
+            (file, usize::try_from(draws.below(used)).unwrap())
         });
         each.collect()
     };
