@@ -104,10 +104,27 @@ impl View {
         after: Version,
         limit: impl Into<ReadLimit>,
     ) -> Result<Events, ReadError> {
+        let limit = limit.into();
+        loop {
+            let first = self.segments().first();
+            match self.read_stream_once(stream, after, limit) {
+                // Perhaps of one that was dropped while it was looked into for where that version
+                // stands, which may well be in those that are left.
+                Err(_) if self.segments().first() > first => {}
+                read => return read,
+            }
+        }
+    }
+
+    fn read_stream_once(
+        &self,
+        stream: StreamId,
+        after: Version,
+        mut limit: ReadLimit,
+    ) -> Result<Events, ReadError> {
         if self.is_closed() {
             return Err(ReadError::Closed);
         }
-        let mut limit = limit.into();
         if let Some(events) = self.cached_stream(stream, after, limit.events) {
             return Ok(limit.cut(events));
         }

@@ -403,6 +403,40 @@ fn an_event_that_does_not_decode_hides_no_other_of_its_page() {
 }
 
 #[test]
+fn who_reads_a_stream_behind_a_cut_is_not_told_of_it_while_it_is_made() {
+    for _ in 0..20 {
+        let options = LogOptions {
+            segments_open_max: 1,
+            tail_cache_bytes: 0,
+            ..options(400)
+        };
+        let log = EventLog::open_with(Arc::new(MemoryStorage::new()), options).unwrap();
+        for number in 0..60 {
+            let events = vec![message(number, 100)];
+            append(&log, stream(1), ExpectedVersion::Any, events).unwrap();
+        }
+        let all = RetentionPolicy {
+            max_bytes: Some(0),
+            ..RetentionPolicy::default()
+        };
+        let now = Timestamp::from_millis(0);
+        let plan = log.retain(all, now, Position::new(40)).unwrap();
+        let last = plan.last().unwrap();
+        assert!(plan.segments.len() > 5, "{plan:?}");
+        let cutter = log.clone();
+        let cut = std::thread::spawn(move || cutter.apply_retention(&plan));
+        let mut is_last = false;
+        while !is_last {
+            is_last = cut.is_finished();
+            // All that is in the log is of one stream.
+            let read = log.read_stream(stream(1), Version::new(last.get()), 1);
+            assert_eq!(read.unwrap()[0].position, last.next());
+        }
+        cut.join().unwrap().unwrap();
+    }
+}
+
+#[test]
 fn a_segment_that_takes_long_to_open_keeps_no_append_waiting() {
     let storage = MemoryStorage::new();
     let log = EventLog::open_with(Arc::new(storage.clone()), options(400)).unwrap();
