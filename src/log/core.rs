@@ -14,7 +14,7 @@ use super::{
     recovery::{self, OpenMode, Recovered},
     segment::{self, SegmentHeader},
     storage::Row,
-    view::View,
+    view::{View, kept_from_events, room_beside},
 };
 
 /// The most events of one append. A page holds its append whole.
@@ -672,12 +672,9 @@ impl LogOptions {
         let needed = if request.takes_in_messages() {
             self.min_free_bytes
         } else {
-            self.min_free_bytes / 4
+            kept_from_events(self.min_free_bytes)
         };
-        match free {
-            Some(free) if free < needed => Err(AppendError::Full { free, needed }),
-            _ => Ok(()),
-        }
+        room_beside(needed, free)
     }
 }
 

@@ -111,22 +111,21 @@ impl View {
 
     /// Whether there is room on the disk for messages. Asks the operating system.
     pub(crate) fn room_for_messages(&self) -> Result<(), AppendError> {
-        let needed = self.min_free_bytes;
-        match self.storage.bytes_free() {
-            Some(free) if free < needed => Err(AppendError::Full { free, needed }),
-            _ => Ok(()),
-        }
+        room_beside(self.min_free_bytes, self.storage.bytes_free())
     }
 
     /// Whether the log takes events that hold no messages, as far as its disk is concerned. Asks the
     /// operating system.
     pub(crate) fn room_for_events(&self) -> Result<(), AppendError> {
-        let (free, needed) = (self.storage.bytes_free(), self.min_free_bytes / 4);
-        if self.health() == Health::Full || free.is_some_and(|free| free < needed) {
+        let (free, needed) = (
+            self.storage.bytes_free(),
+            kept_from_events(self.min_free_bytes),
+        );
+        if self.health() == Health::Full {
             let free = free.unwrap_or_default();
             return Err(AppendError::Full { free, needed });
         }
-        Ok(())
+        room_beside(needed, free)
     }
 
     pub(crate) fn head(&self) -> Position {
@@ -354,6 +353,19 @@ impl View {
 
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
+    }
+}
+
+/// How much of what messages leave free is kept from other events too: outcomes find room for longer.
+pub(crate) const fn kept_from_events(min_free_bytes: u64) -> u64 {
+    min_free_bytes / 4
+}
+
+/// Whether as much is free as is kept; where the system does not tell, there is room.
+pub(crate) fn room_beside(needed: u64, free: Option<u64>) -> Result<(), AppendError> {
+    match free {
+        Some(free) if free < needed => Err(AppendError::Full { free, needed }),
+        _ => Ok(()),
     }
 }
 
