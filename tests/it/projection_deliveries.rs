@@ -25,7 +25,7 @@ use hooklog::{
         },
         fold_all,
     },
-    subscription::{SubscriptionState, apply, circuit::Circuit},
+    subscription::circuit::Circuit,
     testing::{
         history::{Generator, HistoryOptions, generate},
         memory_history::MemoryHistory,
@@ -34,7 +34,7 @@ use hooklog::{
 
 use uuid::Uuid;
 
-use crate::projection_engine::seed;
+use crate::{projection_engine::seed, support::events::states};
 
 fn view_of(events: Vec<Arc<RecordedEvent>>) -> View<Deliveries> {
     let history: SharedHistory = Arc::new(MemoryHistory::new(events));
@@ -651,19 +651,6 @@ fn no_next_attempt_is_before_the_end_of_a_pause_that_the_callback_asked_for() {
     assert_eq!(then(opened(at(60))), [None, Some(at(90))]);
     assert_eq!(then(opened(at(120))), [None, Some(at(120))]);
     assert_eq!(then(SubscriptionRecovered {}.into()), AS_PLANNED);
-}
-
-/// Each subscription as its own events make it.
-fn states(events: &[Arc<RecordedEvent>]) -> BTreeMap<SubscriptionId, SubscriptionState> {
-    let mut states = BTreeMap::new();
-    for event in events {
-        let subscription = event.stream.as_subscription();
-        if let (Some(id), Some(happened)) = (subscription, event.event.as_subscription()) {
-            let new = || SubscriptionState::new(id);
-            apply(states.entry(id).or_insert_with(new), happened);
-        }
-    }
-    states
 }
 
 #[test]

@@ -25,7 +25,7 @@ use hooklog::{
         replay,
         subscriptions::Subscriptions,
     },
-    subscription::{SubscriptionState, apply},
+    subscription::SubscriptionState,
     testing::{
         history::{HistoryOptions, generate},
         memory_history::MemoryHistory,
@@ -33,7 +33,7 @@ use hooklog::{
 };
 use uuid::Uuid;
 
-use crate::projection_engine::seed;
+use crate::{projection_engine::seed, support::events::states};
 
 struct World {
     events: Vec<Arc<RecordedEvent>>,
@@ -243,24 +243,6 @@ fn gauges_show_what_stands_now() {
 fn metrics_of(events: &[Arc<RecordedEvent>]) -> View<Metrics> {
     let history: SharedHistory = Arc::new(MemoryHistory::new(events.to_vec()));
     fold_all(Metrics, &history, &SystemClock::shared()).unwrap()
-}
-
-/// Each subscription as its own events make it.
-fn states(events: &[Arc<RecordedEvent>]) -> BTreeMap<SubscriptionId, SubscriptionState> {
-    let mut states = BTreeMap::new();
-    for event in events {
-        let (Some(id), Some(happened)) = (
-            event.stream.as_subscription(),
-            event.event.as_subscription(),
-        ) else {
-            continue;
-        };
-        let state = states
-            .entry(id)
-            .or_insert_with(|| SubscriptionState::new(id));
-        apply(state, happened);
-    }
-    states
 }
 
 fn planned(state: &SubscriptionState) -> u64 {

@@ -2,6 +2,7 @@
 
 pub(crate) mod browser;
 pub(crate) mod disk;
+pub(crate) mod events;
 pub(crate) mod files;
 pub(crate) mod gateway;
 pub(crate) mod hostile;
