@@ -248,7 +248,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(400))]
+        #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.max(400)))]
 
         #[test]
         fn no_text_panics(text in r#"[\[\]{}:,"'&*!|>?#\-\n a-c0-9.~\\%@]{0,80}"#) {

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
 };
 
@@ -270,35 +270,60 @@ fn job_of(events: &[Arc<RecordedEvent>]) -> Option<JobState> {
 
 /// The log of whichever gateway runs, for views that live on over restarts.
 #[derive(Default)]
-pub(super) struct Relay(RwLock<Option<EventLog>>);
+pub(super) struct Relay(Mutex<Relayed>);
+
+#[derive(Default)]
+struct Relayed {
+    log: Option<EventLog>,
+    /// What was read last: the views follow one another closely, and decoding is most of a life.
+    window: Vec<Arc<RecordedEvent>>,
+}
+
+/// Events read at a time.
+const WINDOW: usize = 128;
 
 impl Relay {
     pub(super) fn follow(&self, log: &EventLog) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(log.clone());
+        *self.relayed() = Relayed {
+            log: Some(log.clone()),
+            window: Vec::new(),
+        };
     }
 
     pub(super) fn cut(&self) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.relayed() = Relayed::default();
     }
 
-    fn log(&self) -> Option<EventLog> {
-        self.0
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+    fn relayed(&self) -> MutexGuard<'_, Relayed> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Relayed {
+    /// The events of the window after this position, if it holds the next one.
+    fn held_after(&self, after: Position) -> Option<&[Arc<RecordedEvent>]> {
+        let first = self.window.first()?.position;
+        let skip = usize::try_from(after.next().get().checked_sub(first.get())?).ok()?;
+        self.window.get(skip..).filter(|held| !held.is_empty())
     }
 }
 
 impl History for Relay {
     fn read_after(&self, after: Position, limit: usize) -> Result<Batch, HistoryError> {
-        match self.log() {
-            Some(log) => History::read_after(&log, after, limit),
-            None => Ok(Batch::new(after, Vec::new())),
+        let mut relayed = self.relayed();
+        if relayed.held_after(after).is_none() {
+            relayed.window = match &relayed.log {
+                Some(log) => History::read_after(log, after, limit.max(WINDOW))?.events,
+                None => Vec::new(),
+            };
         }
+        let held = relayed.held_after(after).unwrap_or_default();
+        Ok(Batch::new(after, held[..limit.min(held.len())].to_vec()))
     }
 
     fn tip(&self) -> Position {
-        self.log().map_or(Position::ZERO, |log| log.head())
+        let relayed = self.relayed();
+        relayed.log.as_ref().map_or(Position::ZERO, EventLog::head)
     }
 
     fn past(&self, _: Position) -> BoxFuture<'static, ()> {
@@ -330,6 +355,13 @@ impl Reader {
             seen.push(event);
         }
         Ok(())
+    }
+
+    /// Every event there is by now.
+    pub(super) fn read_up(&self, log: &EventLog) -> Result<Vec<Arc<RecordedEvent>>, Broken> {
+        self.read_on(log, usize::MAX)?;
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(seen.clone())
     }
 
     /// What it saw is what the log holds.

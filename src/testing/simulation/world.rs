@@ -1149,7 +1149,7 @@ impl World {
 
     fn redeliver_or_discard(&mut self, id: SubscriptionId) -> Result<(), Broken> {
         let log = self.node().log.clone();
-        let events = checks::events(&log)?;
+        let events = self.reader.read_up(&log)?;
         let mut fates = checks::fates(&events)?;
         let fates = fates.remove(&id).unwrap_or_default();
         let discard = chance(&mut self.draws, 30);
