@@ -23,18 +23,18 @@ const SLOW: Duration = Duration::from_secs(1);
 pub(super) enum Expected {
     /// It answers soon.
     Quick,
-    /// It answers, and takes its time.
+    /// It answers, and takes its time; or it has more calls than it has yet shown to answer.
     Slow,
     /// It may well not answer.
     Doubtful,
 }
 
 impl Expected {
-    /// Of a callback with this circuit whose last call took so long.
-    pub(super) fn of(circuit: &Circuit, last_took: Duration) -> Self {
+    /// Of a callback with this circuit whose last call took so long, for one of these calls.
+    pub(super) fn of(circuit: &Circuit, last_took: Duration, reach: Reach) -> Self {
         if circuit.is_open() || circuit.failures() >= DOUBTFUL_FAILURES {
             Self::Doubtful
-        } else if last_took >= SLOW {
+        } else if last_took >= SLOW || reach == Reach::Beyond {
             Self::Slow
         } else {
             Self::Quick
@@ -42,10 +42,48 @@ impl Expected {
     }
 }
 
+/// Whether a callback has shown to answer while it has as many calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// It has, or this is its only one.
+    Within,
+    /// It has not. Should it hang from now on, it would hold a slot more than it ever did.
+    Beyond,
+}
+
+/// The calls of one subscription that are under way, or wait for their slots, and how many there
+/// were when one was last over. A callback that begins to hang answers no more, so what it may hold
+/// of the slots of quick ones is what it held before.
+#[derive(Debug, Default)]
+pub(super) struct Calls {
+    under_way: usize,
+    shown: usize,
+}
+
+impl Calls {
+    /// One more begins.
+    pub(super) fn begin(&mut self) -> Reach {
+        let is_within = self.under_way < self.shown.max(1);
+        self.under_way += 1;
+        if is_within {
+            Reach::Within
+        } else {
+            Reach::Beyond
+        }
+    }
+
+    /// One of them is over.
+    pub(super) const fn end(&mut self) {
+        self.shown = self.under_way;
+        self.under_way = self.under_way.saturating_sub(1);
+    }
+}
+
 /// Slots for calls, given in the order in which they were asked for.
 pub(super) struct Slots {
     sound: Semaphore,
-    /// Which of the sound ones slow calls may have. Taken first.
+    /// Which of the sound ones slow calls may have; quick ones have one too, as long as there are
+    /// any. A quick call may turn out to be slow, and is counted by then.
     slow: Semaphore,
     doubtful: Semaphore,
 }
@@ -71,17 +109,20 @@ impl Slots {
     /// Waits for a slot to call a callback of which this is expected.
     pub(super) async fn take(&self, expected: Expected) -> Option<Slot<'_>> {
         // They are never closed.
-        let of_slow = match expected {
-            Expected::Slow => Some(self.slow.acquire().await.ok()?),
-            Expected::Quick | Expected::Doubtful => None,
-        };
-        let slots = match expected {
-            Expected::Quick | Expected::Slow => &self.sound,
-            Expected::Doubtful => &self.doubtful,
+        let (of_slow, slot) = match expected {
+            Expected::Quick => {
+                let slot = self.sound.acquire().await.ok()?;
+                (self.slow.try_acquire().ok(), slot)
+            }
+            Expected::Slow => {
+                let of_slow = self.slow.acquire().await.ok()?;
+                (Some(of_slow), self.sound.acquire().await.ok()?)
+            }
+            Expected::Doubtful => (None, self.doubtful.acquire().await.ok()?),
         };
         Some(Slot {
             _of_slow: of_slow,
-            _slot: slots.acquire().await.ok()?,
+            _slot: slot,
         })
     }
 }
@@ -134,7 +175,7 @@ mod tests {
     fn three_failures_in_a_row_are_doubtful_and_a_long_call_is_slow() {
         let of = |failures, last_ms| {
             let circuit = Circuit::Closed { failures };
-            Expected::of(&circuit, Duration::from_millis(last_ms))
+            Expected::of(&circuit, Duration::from_millis(last_ms), Reach::Within)
         };
         assert_eq!(of(2, 999), Expected::Quick);
         assert_eq!(of(2, 1_000), Expected::Slow);

@@ -13,7 +13,7 @@ use super::{
     DeadLetter, ForwardError,
     registry::{ExecuteError, Group, Inspection, Shared},
     signal::Signal,
-    slots::Expected,
+    slots::{Calls, Expected},
     time::ClockTime,
 };
 use crate::{
@@ -87,6 +87,7 @@ pub(super) struct SubscriptionActor {
     filter: FilterCache,
     timer: Option<Timer>,
     draining: Vec<oneshot::Sender<()>>,
+    calls: Calls,
     /// How long the last call took.
     last_took: Duration,
     /// Why the log takes nothing more. Then nothing is begun, for nothing could be recorded.
@@ -173,6 +174,7 @@ impl SubscriptionActor {
             filter: FilterCache::default(),
             timer: None,
             draining: Vec::new(),
+            calls: Calls::default(),
             last_took: Duration::ZERO,
             stuck,
             stopped_in_order: false,
@@ -352,7 +354,8 @@ impl SubscriptionActor {
         let (api, subscription) = (self.driver.api().id, self.id);
         let identifies = self.driver.api().entrypoint.gravitee_client_identifier;
         let made = call.clone();
-        let expected = Expected::of(&self.driver.state().circuit, self.last_took);
+        let circuit = &self.driver.state().circuit;
+        let expected = Expected::of(circuit, self.last_took, self.calls.begin());
         let send = async move {
             let _slot = shared.slots.take(expected).await;
             let (recorded, busy) = match body {
@@ -398,6 +401,7 @@ impl SubscriptionActor {
     }
 
     fn ended(&mut self, call: &Call, ended: Ended, ctx: &mut Context<Self>) {
+        self.calls.end();
         let time = ClockTime(self.shared.clock.as_ref());
         let recorded = match ended {
             Ended::Made { report, sampled } => {

@@ -1,5 +1,5 @@
 //! Callbacks that went down together and are back: the core says when each is called, and the slots
-//! how many are at a time.
+//! how many are at a time. And callbacks that begin to hang together, beside others.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -10,7 +10,7 @@ use std::{
 
 use futures_util::FutureExt as _;
 
-use super::slots::{CALLS_MAX, Expected, Slot, Slots};
+use super::slots::{CALLS_MAX, Calls, Expected, Reach, Slot, Slots};
 use crate::{
     model::{
         Api, AttemptReport, AttemptResult, DeliveryMode, Draws, FilterVerdict, MessageId,
@@ -231,7 +231,7 @@ impl<'a> Crowd<'a> {
             self.probes_ms.push(self.now_ms);
         }
         let circuit = &self.members[at].driver.state().circuit;
-        let expected = Expected::of(circuit, Duration::from_millis(CALL_MS));
+        let expected = Expected::of(circuit, Duration::from_millis(CALL_MS), Reach::Within);
         let lane = match expected {
             Expected::Doubtful => Lane::Doubtful,
             Expected::Quick | Expected::Slow => Lane::Sound,
@@ -324,5 +324,166 @@ fn ten_thousand_callbacks_that_are_back_are_called_apart_and_never_above_the_slo
         let state = member.driver.state();
         let is_delivered = state.cursor == Version::new(MESSAGES) && state.open.is_empty();
         assert!(is_delivered && !state.circuit.is_open(), "{state:?}");
+    }
+}
+
+/// In flight, of one subscription: the default.
+const IN_FLIGHT_MAX: u32 = 5;
+/// Each callback gets a message in so many milliseconds.
+const EACH_MS: u64 = 1_000;
+const QUICK_MS: u64 = 20;
+const HANG_MS: u64 = 10_000;
+const HANG_FROM_MS: u64 = 3_000;
+const OVER_MS: u64 = HANG_FROM_MS + HANG_MS + 3_000;
+
+/// Ten thousand callbacks, some of which hang from one moment on.
+struct Town<'a> {
+    slots: &'a Slots,
+    hanging: usize,
+    now_ms: u64,
+    queue: BTreeMap<(u64, u64), Incident<'a>>,
+    incidents: u64,
+    callbacks: Vec<Called>,
+    /// Those that wait for a slot in turn: quick, slow and doubtful ones.
+    waiting: [VecDeque<Asked<'a>>; 3],
+    /// How long each call to those that never hang waited for its slot.
+    waits_ms: Vec<u64>,
+}
+
+#[derive(Default)]
+struct Called {
+    calls: Calls,
+    under_way: u32,
+    last_took: Duration,
+    failures: u32,
+    /// Messages that wait until there are fewer calls.
+    messages: u32,
+}
+
+enum Incident<'a> {
+    Published(usize),
+    Ended(usize, Slot<'a>, u64),
+}
+
+struct Asked<'a> {
+    by: usize,
+    at_ms: u64,
+    slot: Waiting<'a>,
+}
+
+impl<'a> Town<'a> {
+    fn new(slots: &'a Slots, hanging: usize) -> Self {
+        let mut town = Self {
+            slots,
+            hanging,
+            now_ms: 0,
+            queue: BTreeMap::new(),
+            incidents: 0,
+            callbacks: (0..CALLBACKS).map(|_| Called::default()).collect(),
+            waiting: std::array::from_fn(|_| VecDeque::new()),
+            waits_ms: Vec::new(),
+        };
+        let mut draws = Moment::new(Timestamp::EPOCH, 7).draws();
+        for at in 0..CALLBACKS {
+            town.after(draws.below(EACH_MS), Incident::Published(at));
+        }
+        town
+    }
+
+    fn after(&mut self, ms: u64, incident: Incident<'a>) {
+        self.incidents += 1;
+        let at = (self.now_ms + ms, self.incidents);
+        self.queue.insert(at, incident);
+    }
+
+    fn live(&mut self) {
+        while let Some(((ms, _), incident)) = self.queue.pop_first() {
+            self.now_ms = ms;
+            if ms > OVER_MS {
+                return;
+            }
+            match incident {
+                Incident::Published(at) => {
+                    self.after(EACH_MS, Incident::Published(at));
+                    self.callbacks[at].messages += 1;
+                    self.call(at);
+                }
+                Incident::Ended(at, slot, took_ms) => {
+                    drop(slot);
+                    let called = &mut self.callbacks[at];
+                    called.calls.end();
+                    called.under_way -= 1;
+                    called.last_took = Duration::from_millis(took_ms);
+                    called.failures = if took_ms == HANG_MS {
+                        called.failures + 1
+                    } else {
+                        0
+                    };
+                    self.call(at);
+                    self.let_in();
+                }
+            }
+        }
+    }
+
+    /// Asks for slots for what may be sent to a callback.
+    fn call(&mut self, by: usize) {
+        let (slots, at_ms) = (self.slots, self.now_ms);
+        while self.callbacks[by].messages > 0 && self.callbacks[by].under_way < IN_FLIGHT_MAX {
+            let called = &mut self.callbacks[by];
+            called.messages -= 1;
+            called.under_way += 1;
+            let failures = called.failures;
+            let circuit = Circuit::Closed { failures };
+            let expected = Expected::of(&circuit, called.last_took, called.calls.begin());
+            let mut slot: Waiting<'a> = Box::pin(slots.take(expected));
+            match slot.as_mut().now_or_never() {
+                Some(slot) => self.enter(by, at_ms, slot.unwrap()),
+                None => self.waiting[expected as usize].push_back(Asked { by, at_ms, slot }),
+            }
+        }
+    }
+
+    fn enter(&mut self, by: usize, asked_ms: u64, slot: Slot<'a>) {
+        let is_sound = by >= self.hanging;
+        if is_sound {
+            self.waits_ms.push(self.now_ms - asked_ms);
+        }
+        let answers = is_sound || self.now_ms < HANG_FROM_MS;
+        let took_ms = if answers { QUICK_MS } else { HANG_MS };
+        self.after(took_ms, Incident::Ended(by, slot, took_ms));
+    }
+
+    /// Begins the calls that have their slots by now.
+    fn let_in(&mut self) {
+        for kind in 0..self.waiting.len() {
+            while let Some(first) = self.waiting[kind].front_mut() {
+                let Some(slot) = first.slot.as_mut().now_or_never() else {
+                    break;
+                };
+                if let Some(Asked { by, at_ms, .. }) = self.waiting[kind].pop_front() {
+                    self.enter(by, at_ms, slot.unwrap());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn g12_a_tenth_of_ten_thousand_callbacks_that_hang_at_once_take_no_time_of_the_others() {
+    for hanging in [1, CALLBACKS / 10] {
+        let slots = Slots::new(CALLS_MAX);
+        let mut town = Town::new(&slots, hanging);
+        town.live();
+        let mut waits = std::mem::take(&mut town.waits_ms);
+        waits.sort_unstable();
+        let p99 = waits[waits.len() * 99 / 100];
+        assert!(
+            p99 <= 20,
+            "{hanging} hang: p99 {p99} ms, {:?}",
+            waits.last()
+        );
+        let messages = (CALLBACKS - hanging) * usize::try_from(OVER_MS / EACH_MS).unwrap();
+        assert!(waits.len() >= messages, "{} of {messages}", waits.len());
     }
 }
