@@ -126,5 +126,21 @@ mod tests {
         ] {
             assert_eq!(redacted_url(url), expected);
         }
+        // Written down here again, so that one that is left out of the list shows.
+        for key in [
+            "access_token",
+            "code",
+            "key",
+            "password",
+            "secret",
+            "sig",
+            "signature",
+            "token",
+        ] {
+            for key in [key.to_owned(), key.to_ascii_uppercase()] {
+                let shown = redacted_url(&format!("/?{key}=canary"));
+                assert_eq!(shown, format!("/?{key}=[redacted]"));
+            }
+        }
     }
 }

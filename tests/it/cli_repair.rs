@@ -74,15 +74,31 @@ fn a_damaged_end_is_shown_then_given_up_and_messages_flow_again() {
     let shown = gateway.run(&["repair"]);
     assert!(shown.status.success(), "{shown:?}");
     let shown = text(&shown.stdout);
-    assert!(shown.contains("A repair gives up, for good:"), "{shown}");
-    assert!(shown.contains("Nothing is changed."), "{shown}");
+    let (plan_shown, _) = shown.split_once("Nothing is changed.").unwrap();
+    assert!(
+        plan_shown.contains("A repair gives up, for good:"),
+        "{shown}"
+    );
     assert!(contents(&data) == before, "showing changed something");
+
+    // What cannot be told is not given up.
+    let mut repair = gateway.command(&["repair", "--apply"]);
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let refused = repair.stdout(full).output().unwrap();
+    assert!(!refused.status.success(), "{refused:?}");
+    assert!(
+        contents(&data) == before,
+        "it was given up before it was told"
+    );
 
     let plan = &gateway.json(&["repair"])[0]["repair"];
     let done = gateway.run(&["repair", "--apply"]);
     assert!(done.status.success(), "{done:?}");
-    let resume = format!("goes on at position {}.", plan["resume"]);
-    assert!(text(&done.stdout).contains(&resume), "{done:?}");
+    let done = text(&done.stdout);
+    let (told_before, done) = done.split_once("Done: ").unwrap();
+    assert_eq!(told_before, plan_shown);
+    let resume = format!("the log goes on at position {}.\n", plan["resume"]);
+    assert_eq!(done, resume);
     let again = gateway.json(&["repair", "--apply"]);
     assert_eq!(again[0]["applied"], false);
 

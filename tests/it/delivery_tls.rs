@@ -80,7 +80,8 @@ impl Identity {
         (vec![self.certificate.der().clone()], key.into())
     }
 
-    fn pem(&self) -> String {
+    /// As a key store holds it.
+    pub(crate) fn pem(&self) -> String {
         self.certificate.pem() + &self.key.serialize_pem()
     }
 }

@@ -10,46 +10,11 @@ use crate::support::{
     gateway::{Ask, Served},
     paths::{Thing, filled, pages},
     process::{client, first_lines, is_every_command},
+    secrets::{IN_BASE64, canary, entrypoint, proxy, settings},
 };
 
 fn text(value: &Value) -> String {
     value.as_str().unwrap().to_owned()
-}
-
-/// A secret of its own for each field: found, it tells which one leaked.
-fn canary(number: u32) -> String {
-    format!("canary-{number}-").repeat(4)
-}
-
-/// Settings with a secret in every field that takes one.
-fn settings() -> Vec<Value> {
-    let auth = |auth: Value| json!({"callbackUrl": "https://example.com/hook", "auth": auth});
-    let endpoint = "https://example.com/token";
-    let key = |secret: &str| {
-        use base64::{Engine as _, engine::general_purpose::STANDARD};
-        format!("whsec_{}", STANDARD.encode(secret))
-    };
-    vec![
-        auth(json!({"type": "basic", "username": "u", "password": canary(1)})),
-        auth(json!({"type": "token", "value": canary(2)})),
-        auth(
-            json!({"type": "oauth2", "endpoint": endpoint, "clientId": "c", "clientSecret": canary(3)}),
-        ),
-        auth(
-            json!({"type": "jwtProfileOauth2", "endpoint": endpoint, "issuer": "i", "subject": "s",
-            "audience": "a", "signatureAlgorithm": "HMAC_HS256", "keyContent": canary(4)}),
-        ),
-        json!({"callbackUrl": "https://example.com/hook",
-            "signing": {"keys": [{"secret": key(&canary(5))}]}}),
-        json!({"callbackUrl": format!("https://example.com/hook?token={}&a=1", canary(8)),
-            "headers": [{"name": "X-Shop-Token", "value": canary(9)},
-                {"name": "Authorization", "value": canary(10)},
-                {"name": "x-team", "value": "payments"}]}),
-        auth(
-            json!({"type": "oauth2", "endpoint": format!("{endpoint}?key={}", canary(11)),
-            "clientId": "c", "clientSecret": canary(12)}),
-        ),
-    ]
 }
 
 /// Each path once to which these sets of things lead.
@@ -296,14 +261,10 @@ async fn no_secret_is_on_disk_or_in_any_answer() {
     let data = tempfile::tempdir().unwrap();
     let served = Served::start(data.path()).await;
     served.test.transport().answer(|_| FakeAnswer::Status(400));
-    let api = json!({"name": "orders", "entrypoint": {"contextPath": "/orders",
-        "logging": {"enabled": true, "request": {"headers": true, "payload": true},
-            "response": {"headers": true, "payload": true}},
-        "proxy": {"type": "HTTP", "host": "proxy.example.com", "port": 3128,
-            "username": "u", "password": canary(6)},
-        "callbackUrl": format!("https://example.com/hook?signature={}", canary(13)),
-        "headers": [{"name": "x-api-key", "value": canary(14)}],
-        "dlq": {"type": "http", "url": format!("https://example.com/dlq?code={}", canary(15))}}});
+    let base = "https://example.com";
+    let mut entrypoint = entrypoint(base);
+    entrypoint["proxy"] = proxy("proxy.example.com", 3128);
+    let api = json!({"name": "orders", "entrypoint": entrypoint});
     let api = served.post("/v1/apis", api).await;
     assert_eq!(api.status, 201, "{api:?}");
     let id = api.json()["id"].as_str().unwrap().to_owned();
@@ -318,7 +279,7 @@ async fn no_secret_is_on_disk_or_in_any_answer() {
     );
     let with_store = json!({"callbackUrl": "https://example.com/hook", "ssl": {"keyStore": store}});
     let mut subscriptions = Vec::new();
-    for configuration in settings().into_iter().chain([with_store]) {
+    for configuration in settings(base).into_iter().chain([with_store]) {
         let (subscription, said) = subscribed(&served, &id, configuration).await;
         subscriptions.push(subscription);
         answers.extend(said);
@@ -354,17 +315,20 @@ async fn no_secret_is_on_disk_or_in_any_answer() {
         command
     };
     answers.extend(said(SHOWN_AT_REST, &worlds, at_rest));
-    // As it was given, and as a key of a signature is written.
-    let secrets = ["canary-", "Y2FuYXJ5L", private, &admin, &key, &rotated];
+    // As it was given, and as keys of signatures and passwords are written.
+    let secrets = ["canary-", private, &admin, &key, &rotated];
+    let secrets = [&secrets[..], &IN_BASE64].concat();
     for answer in &answers {
-        for secret in secrets {
+        for secret in &secrets {
             assert!(!answer.contains(secret), "{secret}: {answer}");
         }
     }
     for path in files(data.path()) {
         let bytes = std::fs::read(&path).unwrap();
-        for secret in secrets.map(str::as_bytes) {
-            let found = bytes.windows(secret.len()).any(|part| part == secret);
+        for secret in &secrets {
+            let found = bytes
+                .windows(secret.len())
+                .any(|part| part == secret.as_bytes());
             assert!(!found, "{} holds a secret", path.display());
         }
     }

@@ -2,14 +2,21 @@
 
 use std::{fs, path::Path};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hooklog::{
     clock::SystemClock,
     model::TraceContext,
-    testing::callback::{Answer, CallbackServer},
+    testing::callback::{Answer, CallbackServer, ReceivedCall},
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::support::process::{Process, client, until};
+use crate::{
+    delivery_tls::{self, Identity},
+    support::{
+        process::{Process, client, until},
+        secrets::{IN_BASE64, canary, entrypoint, proxy, settings},
+    },
+};
 
 const CAME: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
@@ -102,33 +109,106 @@ async fn a_request_and_the_call_that_follows_are_told_in_the_trace_that_came() {
     assert!(attempt["delivery"].is_string() && attempt["api"].is_string());
 }
 
+/// Answers as a token endpoint, as a callback that refuses what it gets, and as all others are.
+async fn any_callback() -> CallbackServer {
+    let started = CallbackServer::start(SystemClock::shared(), |call| {
+        match call.target.split('?').next() {
+            Some("/token") => {
+                let issued = json!({"access_token": "canary-issued", "token_type": "Bearer"});
+                Answer::status(200).with_body(issued.to_string())
+            }
+            Some("/refused") => Answer::status(400),
+            _ => Answer::ok(),
+        }
+    });
+    started.await.unwrap()
+}
+
+/// Makes an API with this entrypoint.
+fn create_api(gateway: &Process, directory: &Path, name: &str, entrypoint: &Value) {
+    let api = json!({"name": name, "entrypoint": entrypoint});
+    fs::write(directory.join("api"), api.to_string()).unwrap();
+    gateway.json(&["api", "create", "--file", "api"]);
+}
+
+/// Subscribes with these settings, and gives the id of the subscription.
+fn subscribe(gateway: &Process, directory: &Path, api: &str, configuration: &Value) -> Value {
+    let subscription = json!({"configuration": configuration});
+    fs::write(directory.join("subscription"), subscription.to_string()).unwrap();
+    gateway.json(&["subscribe", api, "--file", "subscription"])[0]["id"].clone()
+}
+
+/// Checks that each secret of [`settings`], [`entrypoint`] and [`proxy`] is in these calls, as far
+/// as it is ever sent: two sign.
+fn hold_every_secret(calls: &[ReceivedCall]) {
+    let sent = format!("{calls:?}");
+    for number in [2, 3, 8, 9, 10, 11, 12, 13, 14, 15] {
+        assert!(sent.contains(&canary(number)), "{number}: {sent}");
+    }
+    for number in [1, 6] {
+        let pair = STANDARD.encode(format!("u:{}", canary(number)));
+        assert!(pair.contains(IN_BASE64[2]), "{pair}");
+        assert!(sent.contains(&format!("Basic {pair}")), "{number}: {sent}");
+    }
+    for signed in ["&assertion=", "webhook-signature", "Bearer canary-issued"] {
+        assert!(sent.contains(signed), "{signed}: {sent}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_most_talkative_lines_are_json_and_hold_no_secret() {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
-    let callback = callback().await;
-    let gateway = serve(directory, "--log-format json --log-level trace");
-    gateway.json(&["api", "create", "orders"]);
-    let subscription = serde_json::json!({"configuration": {
-        "callbackUrl": callback.url("/hook?token=canary-url").to_string(),
-        "auth": {"type": "token", "value": "canary-token"},
-        "headers": [{"name": "x-api-key", "value": "canary-header"}],
-    }});
-    fs::write(directory.join("subscription"), subscription.to_string()).unwrap();
-    gateway.json(&["subscribe", "orders", "--file", "subscription"]);
+    let callback = any_callback().await;
+    let authority = delivery_tls::authority();
+    let over_tls = Identity::issued(&authority, "127.0.0.1", false);
+    let over_tls = delivery_tls::serve(&over_tls, Some(authority.der().clone())).await;
+    let store = Identity::issued(&authority, "client", false).pem();
+    let mut gateway = serve(directory, "--log-format json --log-level trace");
+    let base = format!("http://{}", callback.address());
+    create_api(&gateway, directory, "orders", &entrypoint(&base));
+    let proxy = proxy("127.0.0.1", callback.address().port());
+    let proxied = json!({"contextPath": "/proxied", "proxy": proxy});
+    create_api(&gateway, directory, "proxied", &proxied);
+
+    let mut taken = settings(&base);
+    taken.push(
+        json!({"callbackUrl": format!("https://{}/", over_tls.address()),
+        "ssl": {"keyStore": store, "trustStore": authority.pem()}}),
+    );
+    let subscribe = |api: &str, settings: &Value| subscribe(&gateway, directory, api, settings);
+    let mut expected: Vec<(Value, u16)> = Vec::new();
+    expected.extend(taken.iter().map(|one| (subscribe("orders", one), 204)));
+    expected.push((subscribe("orders", &json!({})), 400));
+    let proxied = json!({"callbackUrl": format!("{base}/proxied")});
+    expected.push((subscribe("proxied", &proxied), 204));
     publish(&gateway, None).await;
+    gateway.json(&["publish", "proxied", "canary-content"]);
+    for (subscription, status) in expected {
+        let attempt = span(directory, "attempted", |span| {
+            span["subscription"] == subscription
+        });
+        assert_eq!(attempt["status"], status, "{attempt}");
+    }
+    until(|| {
+        let mut calls = callback.received().into_iter();
+        calls.find(|call| call.target.starts_with("/dlq?"))
+    });
     let wrong = gateway
         .command(&["api", "list"])
         .env("HOOKLOG_TOKEN", "hl_canary")
         .output();
     assert!(!wrong.unwrap().status.success());
-    span(directory, "attempted", |_| true);
     span(directory, "served", |span| span["status"] == 401);
-    let call = callback.wait_for(1).await.remove(0);
-    assert_eq!(call.header("authorization"), Some("Bearer canary-token"));
+    gateway.terminate();
+
+    hold_every_secret(&callback.received());
+    let mut key = store.lines().skip_while(|line| !line.contains("PRIVATE"));
+    let secrets = ["canary", key.nth(1).unwrap(), &gateway.token];
     let told = fs::read_to_string(directory.join("lines")).unwrap();
-    assert!(!told.contains("canary"), "{told}");
-    assert!(!told.contains(&gateway.token), "{told}");
+    for secret in secrets.into_iter().chain(IN_BASE64) {
+        assert!(!told.contains(secret), "{secret}: {told}");
+    }
 }
 
 #[test]

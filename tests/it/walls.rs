@@ -1,4 +1,4 @@
-//! Who may import whom, and where the crates that could be swapped are seen.
+//! Who may import whom, where the crates that could be swapped are seen, and which crates come at all.
 
 use std::{
     collections::BTreeSet,
@@ -401,4 +401,36 @@ fn no_type_of_actix_sled_hyper_or_reqwest_shows_in_the_public_api() {
             assert_eq!(shown, None, "src/{} shows it", source.path);
         }
     }
+}
+
+/// Crates that must not come, by whatever way, and what comes in their place.
+const SHUT_OUT: [(&str, &str); 4] = [
+    ("h2", "HTTP/1.1 alone is spoken"),
+    ("jsonschema", "it fetches what schemas refer to"),
+    ("native-tls", "TLS is rustls"),
+    ("openssl-sys", "TLS is rustls"),
+];
+const REGISTRY: &str = "registry+https://github.com/rust-lang/crates.io-index";
+
+#[test]
+fn every_crate_is_from_the_registry_and_none_is_one_that_is_shut_out() {
+    let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.lock");
+    let lock = fs::read_to_string(lock).unwrap();
+    let mut others = 0;
+    for package in lock.split("[[package]]\n").skip(1) {
+        let value = |key: &str| {
+            let mut lines = package.lines();
+            lines.find_map(|line| line.strip_prefix(key)?.strip_prefix(" = "))
+        };
+        let name = value("name").unwrap().trim_matches('"');
+        if name == env!("CARGO_PKG_NAME") {
+            continue;
+        }
+        let source = value("source").map(|source| source.trim_matches('"'));
+        assert_eq!(source, Some(REGISTRY), "where {name} comes from");
+        let shut_out = SHUT_OUT.iter().find(|(shut_out, _)| *shut_out == name);
+        assert_eq!(shut_out, None, "Cargo.lock holds {name}");
+        others += 1;
+    }
+    assert!(others > 100, "the crates were not found");
 }

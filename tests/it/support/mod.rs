@@ -9,3 +9,4 @@ pub(crate) mod hostile;
 pub(crate) mod paths;
 pub(crate) mod process;
 pub(crate) mod requests;
+pub(crate) mod secrets;

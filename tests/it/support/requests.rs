@@ -85,6 +85,17 @@ pub(crate) fn class(report: &AttemptReport) -> ErrorClass {
     }
 }
 
+/// What is told of a call whose destination must not be called: no more than that.
+pub(crate) const BLOCKED: (ErrorClass, &str) = (ErrorClass::Blocked, "blocked destination");
+
+/// Class and detail of a failed call; panics when it did not fail.
+pub(crate) fn told(report: &AttemptReport) -> (ErrorClass, &str) {
+    match &report.result {
+        AttemptResult::Failed(error) => (error.class, error.detail.as_str()),
+        AttemptResult::Responded { status, .. } => panic!("answered {status}"),
+    }
+}
+
 /// Whose fault a failed call is; panics when it did not fail.
 pub(crate) fn fault(report: &AttemptReport) -> Fault {
     match &report.result {
