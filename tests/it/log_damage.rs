@@ -155,6 +155,19 @@ fn g11_a_damaged_page_takes_only_its_own_positions() {
 }
 
 #[test]
+fn g11_a_page_that_claims_more_parts_than_there_are_takes_only_its_own_positions() {
+    let storage = MemoryStorage::new();
+    let mut left = written(&storage, 1 << 20);
+    let (first, key, mut value) = row_of(&storage, b'p', 10);
+    value[2..4].copy_from_slice(&u16::MAX.to_be_bytes());
+    storage.overwrite(first, &key, Some(value));
+    let log = open(&storage, 1 << 20);
+    left.retain(|event| event.position != Position::new(10));
+    assert_eq!(read_around(&log), (left, 1));
+    assert!(!log.verify(|_| {}).unwrap().is_sound());
+}
+
+#[test]
 fn g11_a_segment_that_cannot_be_opened_leaves_the_others_alive() {
     let storage = MemoryStorage::new();
     let sound = written(&storage, 400);
