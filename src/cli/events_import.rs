@@ -192,7 +192,13 @@ fn event(line: &Line) -> Result<Event, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
+    use proptest::{prelude::*, sample::Index};
+    use serde_json::Value;
+
     use super::*;
+    use crate::log::recorded;
 
     #[test]
     fn an_event_of_a_later_version_keeps_its_bytes() {
@@ -219,5 +225,107 @@ mod tests {
         assert!(line("job.paused", r#"{"a": 1}"#).contains("unknown field"));
         assert!(line("job.dreamt", "{}").contains("does not know \"job.dreamt\""));
         assert!(parse("{").is_err());
+    }
+
+    /// A line of each type of event.
+    static LINES: LazyLock<Vec<String>> = LazyLock::new(|| {
+        let payloads = recorded::payloads().into_iter();
+        let lines = payloads.map(|(event_type, _, payload)| {
+            let mut deserializer = rmp_serde::Deserializer::from_read_ref(&payload);
+            let event = Event::deserialize_payload(&event_type, &mut deserializer);
+            let recorded = RecordedEvent {
+                position: Position::new(7),
+                stream: StreamId::log(),
+                version: Version::new(3),
+                time: Timestamp::from_millis(1_772_600_767_089),
+                event: event.unwrap().unwrap(),
+            };
+            serde_json::to_string(&recorded).unwrap()
+        });
+        lines.collect()
+    });
+
+    const VALUES: &[&str] = &[
+        "null",
+        "true",
+        "0",
+        "-1",
+        "0.5",
+        "1e300",
+        "18446744073709551615",
+        "18446744073709551616",
+        "[]",
+        "{}",
+        "[1, 255]",
+        "[256]",
+        "\"\"",
+        "\"a\"",
+        "\"\\u0000\\u202e\"",
+        "{\"base64\": \"/wA=\"}",
+        "{\"base64\": \"YQ==\"}",
+        "\"2026-03-04T05:06:07.0891+02:00\"",
+        "\"-009999-01-02T01:59:59Z\"",
+        "\"9999-12-30T22:00:00.9Z\"",
+        "\"00000000-0000-0000-0000-000000000000\"",
+        "\"{01890a5d-ac96-774b-bcce-b302099a8057}\"",
+        "\"messages/01890A5DAC96774BBCCEB302099A8057\"",
+        "\"HTTPS://Example.com:443/a/../b?token=c\"",
+        "\"job.dreamt\"",
+        "\"message.published\"",
+    ];
+
+    /// Where something stands in a line.
+    fn places(value: &Value, at: String, found: &mut Vec<String>) {
+        match value {
+            Value::Object(parts) => {
+                for (key, part) in parts {
+                    let key = key.replace('~', "~0").replace('/', "~1");
+                    places(part, format!("{at}/{key}"), found);
+                }
+            }
+            Value::Array(parts) => {
+                for (index, part) in parts.iter().enumerate() {
+                    places(part, format!("{at}/{index}"), found);
+                }
+            }
+            _ => {}
+        }
+        found.push(at);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.max(2_000)))]
+
+        #[test]
+        fn no_line_panics_and_what_is_read_of_one_is_exported_the_same(
+            sample: Index,
+            replaced in proptest::collection::vec((any::<Index>(), proptest::sample::select(VALUES)), 0..3),
+            edits in proptest::collection::vec((any::<Index>(), prop::char::range(' ', '~')), 1..3),
+            text in ".{0,60}",
+        ) {
+            let line: &String = sample.get(&LINES);
+            let mut document: Value = serde_json::from_str(line).unwrap();
+            for (place, value) in replaced {
+                let mut found = Vec::new();
+                places(&document, String::new(), &mut found);
+                let place: &String = place.get(&found);
+                *document.pointer_mut(place).unwrap() = serde_json::from_str(value).unwrap();
+            }
+            let mut edited: Vec<char> = line.chars().collect();
+            for (at, with) in edits {
+                let at = at.index(edited.len());
+                edited[at] = with;
+            }
+            for line in [document.to_string(), edited.into_iter().collect(), text] {
+                let Ok(recorded) = parse(&line) else {
+                    continue;
+                };
+                let _ = Sequence::default().follow(&recorded);
+                // A secret that is not in the vault is written nowhere.
+                if let Ok(again) = serde_json::to_string(&recorded) {
+                    prop_assert_eq!(parse(&again), Ok(recorded));
+                }
+            }
+        }
     }
 }

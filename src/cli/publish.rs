@@ -203,6 +203,8 @@ fn batches(bytes: &[u8]) -> Vec<Batch<'_>> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -252,5 +254,31 @@ mod tests {
         assert_eq!(type_of(b"{\"a\": 1}"), "application/json");
         assert_eq!(type_of(b"hello"), "text/plain; charset=utf-8");
         assert_eq!(type_of(b"\xff\xfe"), "application/octet-stream");
+    }
+
+    const LINES: &[&[u8]] = &[b"\n", b" \r\n", b"{}\n", b"{\"text\": \"x\"}\r\n", b"\xff"];
+
+    proptest! {
+        #[test]
+        fn whatever_is_in_a_file_each_line_of_it_is_in_one_request(
+            runs in proptest::collection::vec((proptest::sample::select(LINES), 0..1_500_usize), 0..4),
+            rest in proptest::collection::vec(any::<u8>(), 0..40),
+        ) {
+            let runs = runs.iter().map(|(line, count)| line.repeat(*count));
+            let bytes = [runs.collect::<Vec<_>>().concat(), rest].concat();
+            let mut at = 0;
+            for batch in batches(&bytes) {
+                prop_assert_eq!(batch.bytes, &bytes[at..at + batch.bytes.len()]);
+                let line = bytes[..at].split(|byte| *byte == b'\n').count();
+                prop_assert_eq!(batch.first_line, line);
+                let lines = batch.bytes.split(|byte| *byte == b'\n');
+                let filled = lines.filter(|line| !line.trim_ascii().is_empty()).count();
+                prop_assert!((1..=BATCH_LINES_MAX).contains(&filled));
+                at += batch.bytes.len();
+                let is_ended = batch.bytes.ends_with(b"\n");
+                prop_assert!(is_ended || at == bytes.len());
+            }
+            prop_assert!(bytes[at..].trim_ascii().is_empty());
+        }
     }
 }

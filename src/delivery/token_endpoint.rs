@@ -222,6 +222,8 @@ fn lifetime(said: &Value) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{prelude::*, sample::Index};
+
     use super::*;
 
     fn of(status: u16, body: &str) -> Result<Issued, String> {
@@ -321,6 +323,99 @@ mod tests {
             (503, "canary", "answered 503"),
         ] {
             assert_eq!(fault(status, body), told);
+        }
+    }
+
+    const KEYS: &[&str] = &[
+        "access_token",
+        "token_type",
+        "expires_in",
+        "error",
+        "error_description",
+        "scope",
+    ];
+    /// Two texts stand in those that must not be told: `canary` and `424242`.
+    const VALUES: &[&str] = &[
+        "null",
+        "true",
+        "0",
+        "1",
+        "-424242",
+        "424242",
+        "424242.5",
+        "424242e300",
+        "42424242424242424242424242",
+        "18446744073709551615",
+        "{}",
+        "[\"canary\"]",
+        "{\"canary\": 424242}",
+        "\"\"",
+        "\"3600\"",
+        "\"424242\"",
+        "\"+424242 s\"",
+        "\"Bearer\"",
+        "\"bearer\"",
+        "\"mac canary\"",
+        "\"canary\"",
+        "\"canary.424242~/+==\"",
+        "\"canary\\r\\nx: y\"",
+        "\"canary\\ud800\"",
+        "\"canary\u{fc}\"",
+        "\"invalid_scope\"",
+        "\"invalid_scope canary\"",
+        "\"expired_token_424242\"",
+    ];
+
+    /// An answer in JSON, cut off or not.
+    fn any_reply() -> impl Strategy<Value = Vec<u8>> {
+        let key = proptest::sample::select(KEYS);
+        let value = proptest::sample::select(VALUES);
+        let fields = proptest::collection::btree_map(key, value, 0..5);
+        (fields, prop::option::weighted(0.2, any::<Index>())).prop_map(|(fields, cut)| {
+            let fields = fields
+                .iter()
+                .map(|(key, value)| format!("{key:?}: {value}"));
+            let mut body = format!("{{{}}}", fields.collect::<Vec<_>>().join(", ")).into_bytes();
+            if let Some(cut) = cut {
+                body.truncate(cut.index(body.len()));
+            }
+            body
+        })
+    }
+
+    /// Bytes of any kind around what must not be told.
+    fn any_bytes() -> impl Strategy<Value = Vec<u8>> {
+        let bytes = || proptest::collection::vec(any::<u8>(), 0..24);
+        (bytes(), bytes()).prop_map(|(before, after)| [&*before, b"canary", &*after].concat())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.max(2_000)))]
+
+        #[test]
+        fn no_answer_panics_and_what_is_wrong_with_it_holds_nothing_of_its_body(
+            status in prop_oneof![3 => Just(200_u16), 2 => 100..600_u16, 1 => any::<u16>()],
+            kept in prop_oneof![4 => any_reply(), 1 => any_bytes()],
+            more in prop_oneof![4 => Just(0_u32), 1 => any::<u32>()],
+            cut in prop::bool::weighted(0.1),
+        ) {
+            let size = kept.len() as u64 + u64::from(more);
+            let body = Body { kept, size, declared: None, cut };
+            match read(status, body) {
+                Ok(issued) => {
+                    prop_assert!((200..=299).contains(&status) && more == 0 && !cut);
+                    prop_assert!(issued.header.is_sensitive());
+                    let token = issued.header.as_bytes().strip_prefix(b"Bearer ").unwrap_or_default();
+                    prop_assert!((1..=TOKEN_BYTES_MAX).contains(&token.len()));
+                    prop_assert!(token.iter().all(u8::is_ascii_graphic));
+                    let one = Duration::from_secs(1);
+                    prop_assert!((one..=LIFETIME_MAX).contains(&issued.lifetime));
+                }
+                Err(told) => {
+                    prop_assert!(told.starts_with(&format!("answered {status}")), "{told}");
+                    prop_assert!(!told.contains("canary") && !told.contains("424242"), "{told}");
+                }
+            }
         }
     }
 }

@@ -180,7 +180,7 @@ impl<'a> Cursor<'a> {
 
 /// Payloads of every type, as they were written once.
 #[cfg(test)]
-pub(super) mod recorded {
+pub(crate) mod recorded {
     use std::{fs, path::Path};
 
     /// Type, schema version, bytes.

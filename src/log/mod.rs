@@ -43,6 +43,8 @@ mod verify;
 mod view;
 mod writer;
 
+#[cfg(all(test, feature = "server"))]
+pub(crate) use self::codec::recorded;
 pub(crate) use self::codec::{Cursor, put_varint};
 #[cfg(feature = "server")]
 pub(crate) use self::error::until;

@@ -396,6 +396,8 @@ impl<'a> Contents<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use proptest::{prelude::*, sample::Index};
     use uuid::Uuid;
 
@@ -407,6 +409,10 @@ mod tests {
         },
         model::{ApiStarted, ApiStopped, Event},
     };
+
+    const COUNT_AT: Range<usize> = 4..8;
+    const RAW_BYTES_AT: Range<usize> = 24..28;
+    const STORED_BYTES_AT: Range<usize> = 28..32;
 
     fn encoded(event: impl Into<Event>) -> Encoded {
         let event = event.into();
@@ -469,13 +475,89 @@ mod tests {
 
     fn set_lengths_and_checksum(page: &mut [u8]) {
         let stored_bytes = u32::try_from(page.len() - HEADER_BYTES).unwrap();
-        page[28..32].copy_from_slice(&stored_bytes.to_be_bytes());
+        page[STORED_BYTES_AT].copy_from_slice(&stored_bytes.to_be_bytes());
         if page[1] & FLAG_LZ4 == 0 {
-            page[24..28].copy_from_slice(&stored_bytes.to_be_bytes());
+            page[RAW_BYTES_AT].copy_from_slice(&stored_bytes.to_be_bytes());
         }
+        set_checksum(page);
+    }
+
+    fn set_checksum(page: &mut [u8]) {
         page[CRC_AT].fill(0);
         let crc = crc32c::crc32c(page);
         page[CRC_AT].copy_from_slice(&crc.to_be_bytes());
+    }
+
+    /// Why a page is not read to its end.
+    fn refusal(bytes: Vec<u8>) -> String {
+        let page = match Page::read(bytes.into()) {
+            Ok(page) => page,
+            Err(reason) => return reason,
+        };
+        let _ = page.repaired_from();
+        let reason = page.events(&Decoder::new(&[])).map(drop).unwrap_err();
+        assert_eq!(page.runs().unwrap_err(), reason);
+        reason
+    }
+
+    #[test]
+    fn g11_what_the_header_of_a_page_claims_is_refused_and_no_room_is_made_for_it() {
+        let mut builder = PageBuilder::default();
+        for version in 1..=200 {
+            let stream = StreamId::new(StreamKind::Api, Uuid::from_u128(1));
+            builder.push(stream, Version::new(version), &encoded(ApiStarted {}));
+        }
+        let packed = builder.finish(Position::FIRST, Timestamp::EPOCH, &NO_PAGE);
+        assert_eq!(packed[1], FLAG_LZ4);
+        let most = u32::try_from(BODY_BYTES_MAX).unwrap();
+        for (at, claimed, reason) in [
+            (COUNT_AT, 0, "its lengths do not agree"),
+            (COUNT_AT, u32::MAX, "its events are cut off"),
+            (STORED_BYTES_AT, u32::MAX, "its lengths do not agree"),
+            (RAW_BYTES_AT, u32::MAX, "its lengths do not agree"),
+            (RAW_BYTES_AT, most + 1, "its lengths do not agree"),
+            (RAW_BYTES_AT, most, "its length is not the one it tells"),
+        ] {
+            for mut bytes in [page(), packed.clone()] {
+                bytes[at.clone()].copy_from_slice(&claimed.to_be_bytes());
+                set_checksum(&mut bytes);
+                assert_eq!(refusal(bytes), reason, "bytes {at:?} say {claimed}");
+            }
+        }
+        // One that is taken for less than it is has no room in that.
+        let mut bytes = packed;
+        bytes[RAW_BYTES_AT].copy_from_slice(&1_u32.to_be_bytes());
+        set_checksum(&mut bytes);
+        let reason = refusal(bytes);
+        assert!(reason.starts_with("it does not decompress"), "{reason}");
+    }
+
+    #[test]
+    fn g11_what_the_body_of_a_page_claims_is_refused_and_no_room_is_made_for_it() {
+        let types = 1 + 2 * (StreamId::BYTES + 1);
+        let name = types + 1;
+        let events = name + 2 * (1 + "api.started".len() + 1);
+        let (run, kind, payload) = (events, events + 1, events + 2);
+        for (what, at, is, reason) in [
+            ("streams", 0, 2, "its dictionary is cut off"),
+            ("types", types, 2, "its dictionary is cut off"),
+            ("bytes of a name", name, 11, "its dictionary is cut off"),
+            ("stream of an event", run, 0, "its events are cut off"),
+            ("type of an event", kind, 0, "its events are cut off"),
+            ("bytes of a payload", payload, 1, "its events are cut off"),
+        ] {
+            let body_bytes = (page().len() - HEADER_BYTES) as u64;
+            for claimed in [body_bytes, u64::from(u32::MAX), 64 << 30, u64::MAX] {
+                let mut bytes = page();
+                let at = HEADER_BYTES + at;
+                assert_eq!(bytes[at], is, "{what}");
+                let mut number = Vec::new();
+                put_varint(&mut number, claimed);
+                drop(bytes.splice(at..=at, number));
+                set_lengths_and_checksum(&mut bytes);
+                assert_eq!(refusal(bytes), reason, "{what}: {claimed}");
+            }
+        }
     }
 
     proptest! {

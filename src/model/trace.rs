@@ -124,6 +124,8 @@ fn hexadecimal(text: &str, digits: usize) -> Option<u128> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
@@ -159,6 +161,35 @@ mod tests {
             format!("00-+{}-{SPAN}-01", &TRACE[1..]),
         ] {
             assert_eq!(bad.parse::<TraceContext>(), Err(ForeignTrace), "{bad}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.max(2_000)))]
+
+        #[test]
+        fn no_text_panics_and_a_trace_that_is_read_is_told_on_as_it_came(
+            text in prop_oneof![
+                1 => ".{0,60}",
+                3 => "(00|01|fe|ff|0A)-([0-9a-f]{32}|0{32}|[0-9a-f]{31,33})-([0-9a-f]{16}|0{16}|[0-9A-F]{16})-[0-9a-f]{2}(-.{0,4}){0,2}",
+            ],
+            trace in prop_oneof![9 => any::<u128>(), 1 => Just(0_u128)],
+            span in prop_oneof![9 => any::<u64>(), 1 => Just(0_u64)],
+            flags: u8,
+        ) {
+            let written = format!("00-{trace:032x}-{span:016x}-{flags:02x}");
+            let read = written.parse::<TraceContext>();
+            prop_assert_eq!(read.is_ok(), trace != 0 && span != 0);
+            for text in [text, written] {
+                let Ok(context) = text.parse::<TraceContext>() else {
+                    continue;
+                };
+                let told = context.to_string();
+                prop_assert_eq!(told.parse::<TraceContext>(), Ok(context));
+                // Of a later version no more is told than what both have in common.
+                prop_assert_eq!(&told[2..53], &text[2..53]);
+                prop_assert_ne!(&text[..2], "ff");
+            }
         }
     }
 }

@@ -18,7 +18,7 @@ use hooklog::{
         AppendError, EventLog, ExpectedVersion, FeedItem, FeedStart, Filter, Health, OpenError,
         ReadError, RecordedEvent, Repair, RepairError, RepairPlan, StorageError,
     },
-    model::{Moment, Position, Timestamp, Version},
+    model::{Draws, Moment, Position, Timestamp, Version},
     runtime,
     testing::{
         MemoryStorage,
@@ -32,6 +32,11 @@ use crate::support::{
 };
 
 const EVENTS: u64 = 30;
+/// With so many events, such as 3,000, the logs whose files are cut off, zeroed and put out of place are
+/// large. Where there are more places than are tried then, `HOOKLOG_TEST_SEED` says which are.
+const EVENTS_ASKED: &str = "HOOKLOG_DAMAGE_EVENTS";
+/// How many places of a large log are tried.
+const PLACES: usize = 500;
 /// The block of each of the two records of `HEAD`.
 const HEAD_BLOCK: usize = 4_096;
 
@@ -147,6 +152,19 @@ fn g11_a_damaged_page_takes_only_its_own_positions() {
         "nothing more is written into the damaged segment"
     );
     assert_eq!(log.verify(|_| {}).unwrap().problems.len(), 1);
+}
+
+#[test]
+fn g11_a_page_that_claims_more_parts_than_there_are_takes_only_its_own_positions() {
+    let storage = MemoryStorage::new();
+    let mut left = written(&storage, 1 << 20);
+    let (first, key, mut value) = row_of(&storage, b'p', 10);
+    value[2..4].copy_from_slice(&u16::MAX.to_be_bytes());
+    storage.overwrite(first, &key, Some(value));
+    let log = open(&storage, 1 << 20);
+    left.retain(|event| event.position != Position::new(10));
+    assert_eq!(read_around(&log), (left, 1));
+    assert!(!log.verify(|_| {}).unwrap().is_sound());
 }
 
 #[test]
@@ -604,6 +622,19 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// How many events a large log has, where one is asked for.
+fn events_asked() -> Option<u64> {
+    let asked = std::env::var(EVENTS_ASKED).ok();
+    asked.map(|asked| asked.parse().unwrap())
+}
+
+/// What places are drawn with; its seed is printed, and `HOOKLOG_TEST_SEED` repeats one.
+fn draws() -> Draws {
+    let seed = std::env::var("HOOKLOG_TEST_SEED").map_or(7, |seed| seed.parse().unwrap());
+    println!("seed {seed}");
+    Moment::new(Timestamp::EPOCH, seed).draws()
+}
+
 /// A small log in a directory, and what it holds.
 fn written_directory(directory: &Path) -> Vec<Arc<RecordedEvent>> {
     written_events(directory, 60)
@@ -749,32 +780,66 @@ fn each_byte(clean: &[(PathBuf, Vec<u8>)]) -> Vec<(usize, usize)> {
     clean.iter().enumerate().flat_map(each).collect()
 }
 
+/// So many bytes by chance of the files that anything was written to. Every second one is in the segment
+/// that is written, where damage looks like a torn write.
+fn drawn(clean: &[(PathBuf, Vec<u8>)], draws: &mut Draws, many: usize) -> Vec<(usize, usize)> {
+    let holding: Vec<_> = (0..clean.len())
+        .filter(|file| used(&clean[*file].1) > 0)
+        .collect();
+    let newest = clean.iter().rposition(|(path, _)| path.ends_with("db"));
+    let each = (0..many).map(|number| {
+        let any = holding[usize::try_from(draws.below(holding.len() as u64)).unwrap()];
+        let file = if number % 2 == 0 {
+            newest.unwrap()
+        } else {
+            any
+        };
+        let used = used(&clean[file].1) as u64;
+        (file, usize::try_from(draws.below(used)).unwrap())
+    });
+    each.collect()
+}
+
+/// Tries each of these places, side by side, for each has a directory of its own; says at how many the
+/// damage was seen.
+fn detected(places: &[(usize, usize)], is_seen: impl Fn(usize, usize) -> bool + Sync) -> usize {
+    let (next, detected) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let work = || {
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some((file, at)) = places.get(number).copied() else {
+                return;
+            };
+            detected.fetch_add(usize::from(is_seen(file, at)), Ordering::Relaxed);
+            if number % 500 == 499 {
+                eprintln!("{} of {}", number + 1, places.len());
+            }
+        }
+    };
+    thread::scope(|scope| {
+        let workers = thread::available_parallelism().map_or(1, NonZero::get);
+        for _ in 0..workers {
+            scope.spawn(work);
+        }
+    });
+    let (detected, all) = (detected.into_inner(), places.len());
+    println!("{detected} of {all} were detected, the others were harmless");
+    detected
+}
+
 /// `HOOKLOG_FLIPS=every` takes each byte there is; a number, so many of a log of 3,000 events.
 #[test]
 fn g11_a_flipped_bit_in_any_file_is_detected_or_harmless() {
     let asked = std::env::var("HOOKLOG_FLIPS").ok();
-    let seed = std::env::var("HOOKLOG_TEST_SEED").map_or(7, |seed| seed.parse().unwrap());
-    println!("seed {seed}");
-    let mut draws = Moment::new(Timestamp::EPOCH, seed).draws();
+    let mut draws = draws();
     let directory = tempfile::tempdir().unwrap();
-    let many: Option<u64> = asked.as_ref().and_then(|asked| asked.parse().ok());
+    let many: Option<usize> = asked.as_ref().and_then(|asked| asked.parse().ok());
     let sound = written_events(directory.path(), many.map_or(60, |_| 3_000));
     let clean = relative(directory.path());
-    let newest = clean.iter().rposition(|(path, _)| path.ends_with("db"));
-    let places: Vec<(usize, usize)> = if asked.as_deref() == Some("every") {
+    let places = if asked.as_deref() == Some("every") {
         each_byte(&clean)
     } else {
-        let holding: Vec<_> = (0..clean.len())
-            .filter(|file| used(&clean[*file].1) > 0)
-            .collect();
-        let each = (0..many.unwrap_or(200)).map(|flip| {
-            // Every second one in the segment that is written, where damage looks like a torn write.
-            let any = holding[usize::try_from(draws.below(holding.len() as u64)).unwrap()];
-            let file = if flip % 2 == 0 { newest.unwrap() } else { any };
-            let used = used(&clean[file].1) as u64;
-            (file, usize::try_from(draws.below(used)).unwrap())
-        });
-        each.collect()
+        drawn(&clean, &mut draws, many.unwrap_or(200))
     };
     let mut detected = 0_u64;
     for (number, (file, at)) in places.iter().copied().enumerate() {
@@ -843,71 +908,60 @@ fn begin_of_page(bytes: &[u8], position: u64) -> usize {
     found.expect("a page is stored as it is") - 2
 }
 
-/// `HOOKLOG_TRUNCATIONS=every` cuts each file at each length.
+/// `HOOKLOG_TRUNCATIONS=every` cuts each file at each length. A large log is cut at lengths by chance.
 #[test]
 fn g11_a_file_that_is_cut_off_anywhere_is_detected_or_harmless() {
     let asked = std::env::var("HOOKLOG_TRUNCATIONS").ok();
+    let large = events_asked();
     let directory = tempfile::tempdir().unwrap();
-    let sound = written_directory(directory.path());
+    let sound = written_events(directory.path(), large.unwrap_or(60));
     let clean = relative(directory.path());
     let places: Vec<_> = match asked.as_deref() {
+        None if large.is_some() => drawn(&clean, &mut draws(), PLACES),
         None => cuts(&clean, sound.len() as u64).into_iter().collect(),
         Some("every") => each_byte(&clean),
         Some(other) => panic!("HOOKLOG_TRUNCATIONS is {other:?}; it may be `every`"),
     };
-    // Each has a directory of its own, so that they go side by side.
-    let (next, detected) = (AtomicUsize::new(0), AtomicUsize::new(0));
-    let work = || {
-        loop {
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            let Some((file, length)) = places.get(number).copied() else {
-                return;
-            };
-            let what = format!("the first {length} bytes alone");
-            let is_seen = altered(&clean, &sound, file, &what, |bytes| bytes.truncate(length));
-            detected.fetch_add(usize::from(is_seen), Ordering::Relaxed);
-            if asked.is_some() && number % 500 == 499 {
-                eprintln!("{} of {}", number + 1, places.len());
-            }
-        }
-    };
-    thread::scope(|scope| {
-        let workers = thread::available_parallelism().map_or(1, NonZero::get);
-        for _ in 0..workers {
-            scope.spawn(work);
-        }
+    let detected = detected(&places, |file, length| {
+        let what = format!("the first {length} bytes alone");
+        altered(&clean, &sound, file, &what, |bytes| bytes.truncate(length))
     });
-    let (detected, all) = (detected.into_inner(), places.len());
-    println!("{detected} of {all} cuts were detected, the others were harmless");
     assert!(detected > 0);
 }
 
+/// Of a large log blocks by chance are zeroed, where there are more than are tried.
 #[test]
 fn g11_a_block_of_zeros_in_any_file_is_detected_or_harmless() {
     const BLOCK: usize = 4_096;
-    let clean = tempfile::tempdir().unwrap();
-    let sound = written_directory(clean.path());
-    let mut detected = 0;
-    for (file, bytes) in contents(clean.path()) {
-        let relative = file.strip_prefix(clean.path()).unwrap();
-        for from in (0..used(&bytes)).step_by(BLOCK) {
-            let what = format!("{} zeroed from {from}", relative.display());
-            let files = [relative.to_owned()];
-            detected += usize::from(damaged(clean.path(), &sound, &files, &what, |directory| {
-                let mut bytes = bytes.clone();
-                let to = bytes.len().min(from + BLOCK);
-                bytes[from..to].fill(0);
-                fs::write(directory.join(relative), bytes).unwrap();
-            }));
+    let large = events_asked();
+    let directory = tempfile::tempdir().unwrap();
+    let sound = written_events(directory.path(), large.unwrap_or(60));
+    let clean = relative(directory.path());
+    let blocks = |file: usize| (0..used(&clean[file].1)).step_by(BLOCK);
+    let mut places: Vec<_> = (0..clean.len())
+        .flat_map(|file| blocks(file).map(move |from| (file, from)))
+        .collect();
+    if large.is_some() {
+        let mut draws = draws();
+        while places.len() > PLACES {
+            places.swap_remove(usize::try_from(draws.below(places.len() as u64)).unwrap());
         }
     }
+    let detected = detected(&places, |file, from| {
+        let what = format!("zeros from {from}");
+        altered(&clean, &sound, file, &what, |bytes| {
+            let to = bytes.len().min(from + BLOCK);
+            bytes[from..to].fill(0);
+        })
+    });
     assert!(detected > 0);
 }
 
+/// A large log has no more segments than a small one, and each pair of them is tried.
 #[test]
 fn g11_segments_that_changed_places_or_stand_twice_are_detected() {
     let clean = tempfile::tempdir().unwrap();
-    let sound = written_directory(clean.path());
+    let sound = written_events(clean.path(), events_asked().unwrap_or(60));
     let mut names: Vec<_> = fs::read_dir(clean.path().join("log"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name())

@@ -340,3 +340,102 @@ impl Envelope {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const KEYS: &[&str] = &[
+        "id",
+        "type",
+        "channel",
+        "key",
+        "headers",
+        "contentType",
+        "content",
+        "text",
+        "base64",
+        "nope",
+    ];
+    const VALUES: &[&str] = &[
+        "null",
+        "7",
+        "{}",
+        "[]",
+        "{\"a\": [1, 2.50]}",
+        "[{\"name\": \"x-a\", \"value\": \"b\"}]",
+        "\"a\"",
+        "\"/wA=\"",
+        "\"no base64!\"",
+        "\"\\u0000\\n\"",
+        "\"\\ud800\"",
+        "\"01890a5d-ac96-774b-bcce-b302099a8057\"",
+    ];
+
+    /// A line of a batch: mostly an envelope.
+    fn any_line() -> impl Strategy<Value = Vec<u8>> {
+        let key = proptest::sample::select(KEYS);
+        let value = proptest::sample::select(VALUES);
+        let fields = proptest::collection::vec((key, value), 0..4);
+        let envelope = fields.prop_map(|fields| {
+            let fields = fields
+                .iter()
+                .map(|(key, value)| format!("{key:?}: {value}"));
+            format!("{{{}}}", fields.collect::<Vec<_>>().join(", "))
+        });
+        prop_oneof![
+            8 => "\\{\"(text|content)\": \"[a-z ]{0,8}\"\\} ?\r?".prop_map(String::into_bytes),
+            2 => envelope.prop_map(String::into_bytes),
+            2 => "[ \t\r]{0,2}".prop_map(String::into_bytes),
+            1 => proptest::collection::vec(any::<u8>(), 0..12),
+        ]
+    }
+
+    fn is_blank(line: &[u8]) -> bool {
+        line.iter().all(u8::is_ascii_whitespace)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.max(1_000)))]
+
+        #[test]
+        fn no_body_panics_and_each_line_of_a_batch_is_a_message_or_named(
+            batch in proptest::collection::vec(any_line(), 0..8),
+        ) {
+            let body = batch.join(&b'\n');
+            // What is made up may hold the end of a line.
+            let all: Vec<&[u8]> = body.split(|byte| *byte == b'\n').collect();
+            let filled: Vec<&[u8]> = all.iter().copied().filter(|line| !is_blank(line)).collect();
+            let array = [&b"["[..], &filled.join(&b','), b"]"].concat();
+            match lines(&body) {
+                Ok(messages) => {
+                    prop_assert_eq!(messages.len(), filled.len());
+                    let (same, is_batch) = enveloped(&array).expect("its lines were read");
+                    prop_assert!(is_batch);
+                    prop_assert_eq!(same, messages);
+                }
+                Err(problem) => {
+                    prop_assert!(matches!(problem.kind(), Kind::Malformed | Kind::Invalid));
+                    let told = problem.detail();
+                    let named = told.strip_prefix("line ").and_then(|told| told.split_once(": "));
+                    let named = named.and_then(|(line, _)| line.parse::<usize>().ok());
+                    prop_assert_eq!(named.is_some(), !filled.is_empty(), "{}", told);
+                    if let Some(line) = named {
+                        prop_assert!(!is_blank(all[line - 1]), "{told}");
+                        let before = &all[..line - 1];
+                        let is_read = before.iter().all(|line| is_blank(line)) || lines(&before.join(&b'\n')).is_ok();
+                        prop_assert!(is_read, "{told}");
+                    }
+                }
+            }
+            for body in [&body, &array] {
+                if let Ok((messages, is_batch)) = enveloped(body) {
+                    prop_assert!(is_batch || messages.len() == 1);
+                    prop_assert!((1..=BATCH_MESSAGES_MAX).contains(&messages.len()));
+                }
+            }
+        }
+    }
+}
