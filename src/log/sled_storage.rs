@@ -834,6 +834,17 @@ mod tests {
     }
 
     #[test]
+    fn a_segment_that_is_given_up_is_kept_and_is_none_of_the_log() {
+        let directory = tempfile::tempdir().unwrap();
+        let storage = DirectoryStorage::open(&directory.path().join("data"), 4 << 20).unwrap();
+        drop(storage.create(Position::FIRST).unwrap());
+        let made = storage.directory(Position::FIRST);
+        storage.give_up(Position::FIRST).unwrap();
+        assert_eq!(storage.segments().unwrap(), []);
+        assert!(made.with_extension(GIVEN_UP).join("db").exists());
+    }
+
+    #[test]
     fn a_snapshot_that_the_store_was_writing_when_it_was_killed_is_no_damage() {
         let directory = tempfile::tempdir().unwrap();
         let row = || Row::put(b"k".to_vec(), b"v".to_vec());

@@ -778,14 +778,19 @@ mod tests {
             ConsumerStatus, Subscription, SubscriptionCreated, SubscriptionFailed,
             SubscriptionPaused, SubscriptionResumed, SubscriptionStatus,
         },
+        runtime::unsaved::Unsaved,
         testing::MemoryStorage,
     };
 
-    #[tokio::test]
-    async fn a_damaged_part_of_a_history_is_passed_over_and_told() {
-        let id = SubscriptionId::from_uuid(uuid::Uuid::from_u128(7));
+    fn no_snapshots() -> SnapshotStore {
+        let store = MemoryStorage::new().create(Position::FIRST);
+        SnapshotStore::open_with(store.expect("a storage of its own"))
+    }
+
+    /// A log with three events of this subscription, the second of them damaged.
+    async fn damaged_log(id: SubscriptionId) -> EventLog {
         let stream = StreamId::subscription(id);
-        let subscription = Subscription::to("https://example.com/hook").unwrap();
+        let subscription = Subscription::to("https://example.com/hook").expect("it may be called");
         let created = SubscriptionCreated {
             subscription: Box::new(Subscription { id, ..subscription }),
             cursor: Version::ZERO,
@@ -800,20 +805,25 @@ mod tests {
             tail_cache_bytes: 0,
             ..LogOptions::default()
         };
-        let log = EventLog::open_with(Arc::new(storage.clone()), options()).unwrap();
+        let open = || EventLog::open_with(Arc::new(storage.clone()), options()).expect("it opens");
+        let log = open();
         for event in history {
             let append = log.append(stream, ExpectedVersion::Any, vec![event], Urgency::Now);
-            append.await.unwrap();
+            append.await.expect("the log takes it");
         }
         log.close();
         let key = b"p\0\0\0\0\0\0\0\x02\0\0".to_vec();
         let mut rows = storage.rows(Position::FIRST).into_iter();
-        let (_, mut page) = rows.find(|(other, _)| *other == key).unwrap();
-        *page.last_mut().unwrap() ^= 1;
+        let (_, mut page) = rows.find(|(other, _)| *other == key).expect("its page");
+        *page.last_mut().expect("it holds an event") ^= 1;
         storage.overwrite(Position::FIRST, &key, Some(page));
+        open()
+    }
 
-        let log = EventLog::open_with(Arc::new(storage), options()).unwrap();
-        let none = SnapshotStore::open_with(MemoryStorage::new().create(Position::FIRST).unwrap());
+    #[tokio::test]
+    async fn a_damaged_part_of_a_history_is_passed_over_and_told() {
+        let id = SubscriptionId::from_uuid(uuid::Uuid::from_u128(7));
+        let (log, none) = (damaged_log(id).await, no_snapshots());
         let recalled = recall(&log, &none, id).unwrap();
         assert!(recalled.damaged);
         assert_eq!(recalled.version, Version::new(3));
@@ -832,11 +842,25 @@ mod tests {
             }
             .into(),
         ];
+        let stream = StreamId::subscription(id);
         let append = log.append(stream, ExpectedVersion::Any, told, Urgency::Now);
         append.await.unwrap();
         assert!(!recall(&log, &none, id).unwrap().damaged, "it is on record");
         let recovered = Recovered::read(&log, &none).unwrap();
         assert!(!recovered.damaged.contains(&id), "it is on record");
+    }
+
+    #[tokio::test]
+    async fn a_snapshot_tells_whose_history_is_damaged() {
+        let id = SubscriptionId::from_uuid(uuid::Uuid::from_u128(7));
+        let (log, snapshots) = (damaged_log(id).await, no_snapshots());
+        let mut unsaved = Unsaved::begin(&log, &snapshots, None).unwrap();
+        while unsaved.follow(&log, &snapshots).unwrap() > 0 {}
+        unsaved.save(&log, &snapshots).unwrap();
+        assert_eq!(snapshots.position(&log).unwrap(), Some(log.head()));
+        let recovered = Recovered::read(&log, &snapshots).unwrap();
+        assert!(recovered.damaged.contains(&id));
+        assert!(recall(&log, &snapshots, id).unwrap().damaged);
     }
 
     #[tokio::test]

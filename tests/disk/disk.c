@@ -4,6 +4,7 @@
  *   sync        every sync fails with EIO
  *   sync-once   the next sync fails with EIO, and the file goes
  *   sync-slow   every sync takes a tenth of a second
+ *   sync-held   every sync waits until the file is gone
  *   write-slow  a write that the full disk refuses takes a tenth of a second
  *   write       the disk is full: the first write comes to its half, and none after it
  *
@@ -123,8 +124,8 @@ struct fault {
 };
 
 static struct fault sync_always = {"sync", -1}, sync_once = {"sync-once", -1},
-                    sync_slow = {"sync-slow", -1}, write_slow = {"write-slow", -1},
-                    full = {"write", -1};
+                    sync_slow = {"sync-slow", -1}, sync_held = {"sync-held", -1},
+                    write_slow = {"write-slow", -1}, full = {"write", -1};
 
 /* Whether a call fails by this fault. */
 static int is_due(struct fault *fault) {
@@ -179,6 +180,17 @@ static void slow_down(struct fault *fault) {
   int slow = is_due(fault);
   end();
   if (slow) usleep(100000);
+  errno = kept;
+}
+
+static void wait_while_held(void) {
+  int kept = errno, held;
+  do {
+    begin();
+    held = is_due(&sync_held);
+    end();
+    if (held) usleep(10000);
+  } while (held);
   errno = kept;
 }
 
@@ -280,6 +292,7 @@ static int synced(int fd, int (*sync)(int)) {
   struct stat found;
   const char *below = of_fd(fd, path);
   if (!below || fstat(fd, &found)) return sync(fd);
+  wait_while_held();
   slow_down(&sync_slow);
   begin();
   int done = refuses_sync() ? -1 : sync(fd);

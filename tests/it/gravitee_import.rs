@@ -461,6 +461,22 @@ fn a_proxy_that_cannot_be_used_is_noted_and_left_out() {
 }
 
 #[test]
+fn a_header_of_a_mock_that_is_named_as_a_secret_is_noted_and_left_out() {
+    let plan = of(&definition(|d| {
+        d["endpointGroups"][0]["endpoints"][0]["configuration"]["headers"] = json!([
+            {"name": "X-Kind", "value": "order"},
+            {"name": "X-Api-Key", "value": "canary"},
+        ]);
+    }));
+    let Source::Mock(mock) = &plan.apis[0].api.source else {
+        panic!("{:?}", plan.apis[0].api.source);
+    };
+    assert_eq!(mock.headers, [Header::new("X-Kind", "order")]);
+    let pointer = "/endpointGroups/0/endpoints/0/configuration/headers/1";
+    assert_eq!(note(&plan, pointer).kind, NoteKind::Invalid);
+}
+
+#[test]
 fn each_kind_of_sampling_is_taken_over_and_a_wrong_one_noted() {
     for (sampling, expected) in [
         (json!({"type": "count", "value": 7}), Sampling::Count(7)),

@@ -321,6 +321,31 @@ fn times_are_not_believed_of_a_damaged_page() {
 }
 
 #[test]
+fn a_time_is_found_beside_damage() {
+    for broken in 0.. {
+        let storage = MemoryStorage::new();
+        let sound = written(&storage, 400);
+        let firsts = segments(&storage);
+        if broken == firsts.len() - 1 {
+            assert!(broken > 2, "there are some");
+            break;
+        }
+        storage.break_segment(firsts[broken]);
+        let log = open(&storage, 400);
+        for event in &sound {
+            let what = format!("position {}, segment {broken}", event.position);
+            let found = log.position_at(event.time).expect(&what);
+            assert!(found <= event.position, "{what}: {found}");
+            let mut before = sound.iter().filter(|other| other.position < found);
+            assert!(
+                before.all(|other| other.time < event.time),
+                "{what}: {found}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_newest_segment_that_cannot_be_opened_is_read_around_and_not_written_after() {
     let storage = MemoryStorage::new();
     written(&storage, 400);

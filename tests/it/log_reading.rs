@@ -14,7 +14,7 @@ use futures_util::StreamExt;
 use hooklog::{
     log::{
         EventLog, ExpectedVersion, FeedItem, FeedStart, Filter, LogOptions, ReadError, ReadLimit,
-        RetentionPolicy, StreamKind, Upcast, Upcaster, Urgency,
+        RetentionPolicy, Storage as _, StreamAppend, StreamKind, Upcast, Upcaster, Urgency,
     },
     model::{Event, EventType, Position, Timestamp, UnknownEvent, Version},
     testing::{
@@ -342,6 +342,32 @@ fn segments_are_sealed_and_retired_by_age() {
         position(&feed.next_now().unwrap().unwrap()),
         Position::new(3)
     );
+}
+
+#[test]
+fn a_segment_is_sealed_at_200_000_rows_of_its_index() {
+    let storage = MemoryStorage::new();
+    let open = || EventLog::open_with(Arc::new(storage.clone()), options(1 << 30)).unwrap();
+    let mut log = open();
+    for batch in 0..20 {
+        if batch == 10 {
+            // Those that an opening finds count too.
+            drop(log);
+            log = open();
+        }
+        let parts = (0..10_000).map(|number| StreamAppend {
+            stream: stream(number),
+            expected: ExpectedVersion::Any,
+            events: vec![message(number, 1)],
+        });
+        let batch = log.enqueue_batch(parts.collect(), Urgency::Now);
+        batch.unwrap().wait().unwrap();
+    }
+    assert_eq!(storage.segments().unwrap(), [Position::FIRST]);
+    let one_more = vec![message(1, 1)];
+    append(&log, stream(1), ExpectedVersion::Any, one_more).unwrap();
+    let next = Position::new(200_001);
+    assert_eq!(storage.segments().unwrap(), [Position::FIRST, next]);
 }
 
 /// Reads an old version of `circuit.opened`, but not every payload of it.

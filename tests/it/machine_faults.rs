@@ -20,10 +20,11 @@ use hooklog::{
     clock::{Clock as _, SystemClock},
     testing::callback::{Answer, CallbackServer},
 };
+use rustix::process::Signal;
 use serde_json::json;
 
 use crate::{
-    serve::{Client, Process, delivered, subscribed},
+    serve::{Client, Process, delivered, signal, subscribed},
     support::{disk, process::assert_sound},
 };
 
@@ -303,6 +304,39 @@ fn a_first_start_whose_disk_is_full_at_any_write_leaves_a_directory_that_can_be_
         is_served.into_inner(),
         "not served after {START_WRITES_MAX} writes"
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_that_waits_for_its_disk_ends_when_it_is_told_to() {
+    let directory = tempfile::tempdir().unwrap();
+    let held = directory.path().join("faults").join("sync-held");
+    fs::create_dir(held.parent().unwrap()).unwrap();
+    fs::write(&held, "").unwrap();
+    let mut starting = Process {
+        child: command(directory.path()).spawn().unwrap(),
+        url: String::new(),
+        token: None,
+    };
+    let data = directory.path().join("data");
+    let begin = async {
+        while !data.exists() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    within("data directory", begin).await;
+    signal(&starting.child, Signal::TERM);
+    let end = async {
+        loop {
+            if let Some(ended) = starting.child.try_wait().unwrap() {
+                return ended;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let ended = within("end of the start", end).await;
+    assert!(ended.success(), "{ended}");
+    fs::remove_file(held).unwrap();
+    start(directory.path()).kill();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -49,6 +49,7 @@ mod projection_engine;
 mod projection_figures;
 mod readme;
 mod runtime_clock;
+mod runtime_damage;
 mod runtime_deliveries;
 mod runtime_disk;
 mod runtime_filters;

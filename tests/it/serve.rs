@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use crate::support::process::assert_sound;
 
 /// Sends a process a signal.
-fn signal(child: &Child, signal: Signal) {
+pub(crate) fn signal(child: &Child, signal: Signal) {
     rustix::process::kill_process(rustix::process::Pid::from_child(child), signal).unwrap();
 }
 
