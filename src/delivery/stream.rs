@@ -151,7 +151,8 @@ impl rt::Write for Stream {
     }
 }
 
-/// A connection that fails once more has come over it than any answer needs.
+/// A connection that fails once more has come over it than any answer needs, and not by a write to who
+/// has closed it: that may have answered before.
 pub(super) struct Bounded<T> {
     io: T,
     /// Most bytes that may come for one request.
@@ -205,7 +206,8 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Bounded<T> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write(context, bytes)
+        let written = Pin::new(&mut self.get_mut().io).poll_write(context, bytes);
+        or_lost(written, bytes.len())
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -225,6 +227,56 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Bounded<T> {
         context: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().io).poll_write_vectored(context, parts)
+        let written = Pin::new(&mut self.get_mut().io).poll_write_vectored(context, parts);
+        or_lost(written, parts.iter().map(|part| part.len()).sum())
+    }
+}
+
+/// What is written to who has closed the connection is lost, and no failure yet. A callback may refuse a
+/// large message as soon as it has the head of it, and close: a failed write would drop that answer
+/// unread, and the message would be sent again. Whoever reads next finds the answer, or the end.
+fn or_lost(written: Poll<io::Result<usize>>, length: usize) -> Poll<io::Result<usize>> {
+    match written {
+        Poll::Ready(Err(error)) if is_closed(&error) => Poll::Ready(Ok(length)),
+        written => written,
+    }
+}
+
+fn is_closed(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        net::TcpListener,
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_is_read_though_the_other_side_closed_before_it_had_the_request() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let ours = TcpStream::connect(listener.local_addr().unwrap());
+        let (ours, theirs) = tokio::join!(ours, listener.accept());
+        let (mut ours, (mut theirs, _)) = (Bounded::below_tls(ours.unwrap()), theirs.unwrap());
+        ours.write_all(b"begun").await.unwrap();
+        theirs.readable().await.unwrap();
+        theirs.write_all(b"answer").await.unwrap();
+        // With something unread, which resets the connection.
+        drop(theirs);
+        // The second is refused even where the first was faster than the reset.
+        for _ in 0..2 {
+            ours.write_all(b"the rest").await.unwrap();
+        }
+        let mut answer = [0; 6];
+        ours.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"answer");
+        let end = ours.read(&mut answer).await;
+        assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
     }
 }

@@ -1,12 +1,18 @@
 //! Each way in which a callback can fail has its class, and none holds a call past its time.
 
-use std::time::Duration;
+use std::{future::pending, sync::Arc, time::Duration};
 
 use hooklog::{
     delivery::{RESPONSE_BYTES_MAX, Transport as _},
-    model::{AttemptReport, AttemptResult, ErrorClass, Policy, RetryAfter},
+    model::{
+        AttemptReport, AttemptResult, ErrorClass, HttpOptions, MessagePublished, Policy, RetryAfter,
+    },
 };
-use tokio::{io::AsyncWriteExt as _, time::timeout};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    time::timeout,
+};
 
 use crate::support::{
     hostile::{BlackHole, ClosedPort, Hostile, read_request, reset},
@@ -27,6 +33,59 @@ async fn class_of(hostile: Hostile) -> ErrorClass {
 async fn status_of(bytes: impl Into<Vec<u8>>) -> u16 {
     let hostile = Hostile::answering(bytes).await;
     call(&hostile.url()).await.result.status()
+}
+
+/// More than a connection holds of what nobody reads.
+const LARGE: usize = 8 << 20;
+
+/// Calls it with a large message, under these limits.
+async fn call_with_large(hostile: &Hostile, http: HttpOptions) -> AttemptReport {
+    let mut large = request(Policy {
+        http,
+        ..policy(&hostile.url())
+    });
+    large.message = Arc::new(MessagePublished {
+        content: vec![b'a'; LARGE].into(),
+        ..MessagePublished::clone(&large.message)
+    });
+    timeout(PATIENCE, transport().send(large))
+        .await
+        .expect("the call ends by itself")
+}
+
+/// Refuses a request of which it has read no more than the head.
+async fn refuse(stream: &mut TcpStream) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    let answer = "HTTP/1.1 413 Content Too Large\r\ncontent-length: 9\r\n\r\ntoo large";
+    stream.write_all(answer.as_bytes()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_callback_that_never_reads_a_large_message_spends_the_read_time() {
+    let deaf = Hostile::start(|stream| async move {
+        let _held = stream;
+        pending::<()>().await;
+    });
+    let report = call_with_large(&deaf.await, BRIEF).await;
+    assert_eq!(class(&report), ErrorClass::Timeout);
+    assert!(report.timings.total_us >= 300_000, "{:?}", report.timings);
+}
+
+#[tokio::test]
+async fn a_callback_that_refuses_a_large_message_before_it_has_read_it_has_answered() {
+    let holding = Hostile::start(|mut stream| async move {
+        refuse(&mut stream).await;
+        stream.shutdown().await.unwrap();
+        pending::<()>().await;
+    });
+    let closing = Hostile::start(|mut stream| async move { refuse(&mut stream).await });
+    for hostile in [holding.await, closing.await] {
+        let report = call_with_large(&hostile, HttpOptions::default()).await;
+        assert_eq!(report.result.status(), 413, "{report:?}");
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! A runtime that is started again under another wall clock: what it waits for neither comes in a storm
-//! nor stays away.
+//! A runtime whose wall clock is set, while it runs or before it is started again: what it waits for
+//! neither comes in a storm nor stays away.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ use hooklog::{
 const NOON: Timestamp = Timestamp::from_millis(1_790_000_000_000);
 /// Before each retry.
 const WAIT: Duration = Duration::from_secs(60);
-/// How much of the first wait is over when the runtime stops.
+/// How much of the first wait is over when the clock is set.
 const WAITED: Duration = Duration::from_secs(20);
 const MOMENT: Duration = Duration::from_millis(1);
-/// How far the wall clock jumps while nothing runs.
+/// How far the wall clock jumps.
 const JUMPS: [Duration; 2] = [Duration::from_hours(1), Duration::from_hours(24)];
 
-/// Stops a runtime that waits to make a call again, and starts another under this wall clock.
-async fn restarted(data: &tempfile::TempDir, wall: Timestamp) -> (TestRuntime, ApiId) {
+/// A runtime that waits to make a call again.
+async fn waiting(data: &tempfile::TempDir) -> (TestRuntime, ApiId) {
     let clock = ManualClock::at(NOON, 7);
     let test = TestRuntime::start_at(data.path(), clock, |builder| builder);
     let test = test.await.unwrap();
@@ -38,11 +38,25 @@ async fn restarted(data: &tempfile::TempDir, wall: Timestamp) -> (TestRuntime, A
     assert_eq!(test.transport().calls().len(), 1);
     test.clock().advance(WAITED);
     test.settle().await;
+    (test, api)
+}
+
+/// Stops a runtime that waits to make a call again, and starts another under this wall clock.
+async fn restarted(data: &tempfile::TempDir, wall: Timestamp) -> (TestRuntime, ApiId) {
+    let (test, api) = waiting(data).await;
     test.shutdown().await;
 
     let clock = ManualClock::at(wall, 8);
     let test = TestRuntime::start_at(data.path(), clock, |builder| builder);
     (test.await.unwrap(), api)
+}
+
+/// Takes what is published as "after", and nothing else.
+fn take_what_is_new(test: &TestRuntime) {
+    test.transport().answer(|call| {
+        let is_after = call.message.content[..] == *b"after";
+        FakeAnswer::Status(if is_after { 200 } else { 503 })
+    });
 }
 
 /// Lets this much time pass, and counts the calls since the start.
@@ -68,10 +82,7 @@ async fn a_retry_keeps_its_wait_over_a_restart_with_the_wall_clock_set_back() {
     for jump in JUMPS {
         let data = tempfile::tempdir().unwrap();
         let (test, api) = restarted(&data, NOON.plus(WAITED).minus(jump)).await;
-        test.transport().answer(|call| {
-            let is_after = call.message.content[..] == *b"after";
-            FakeAnswer::Status(if is_after { 200 } else { 503 })
-        });
+        take_what_is_new(&test);
         let after = Message::text("after");
         test.handle().publish(api, after).await.unwrap();
         test.settle().await;
@@ -101,6 +112,41 @@ async fn a_retry_is_made_once_after_a_restart_with_the_wall_clock_set_forward() 
         assert_eq!(calls_after(&test, MOMENT).await, 2, "{jump:?} forward");
         assert_eq!(calls_after(&test, WAIT).await, 2, "{jump:?} forward");
         assert_eq!(attempts(&test, api).await, [1, 2], "{jump:?} forward");
+        test.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn a_retry_keeps_its_wait_while_the_wall_clock_is_set_back_and_forward() {
+    let now = NOON.plus(WAITED);
+    for wall in JUMPS
+        .into_iter()
+        .flat_map(|jump| [now.minus(jump), now.plus(jump)])
+    {
+        let data = tempfile::tempdir().unwrap();
+        let (test, api) = waiting(&data).await;
+        test.clock().set_wall(wall);
+        take_what_is_new(&test);
+        let after = Message::text("after");
+        test.handle().publish(api, after).await.unwrap();
+        test.settle().await;
+        assert_eq!(
+            test.transport().calls().len(),
+            2,
+            "at {wall}: what comes now flows"
+        );
+        let mut wait = WAIT.saturating_sub(WAITED);
+        for retry in 1..=2 {
+            let early = calls_after(&test, wait.saturating_sub(MOMENT)).await;
+            assert_eq!(early, retry + 1, "at {wall}: retry {retry} is early");
+            let due = calls_after(&test, MOMENT).await;
+            assert_eq!(due, retry + 2, "at {wall}: retry {retry} is late");
+            wait = WAIT;
+        }
+        test.transport().answer(|_| FakeAnswer::Status(200));
+        assert_eq!(calls_after(&test, WAIT).await, 5, "at {wall}");
+        assert_eq!(calls_after(&test, 10 * WAIT).await, 5, "at {wall}");
+        assert_eq!(attempts(&test, api).await, [1, 4], "at {wall}");
         test.shutdown().await;
     }
 }

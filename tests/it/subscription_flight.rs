@@ -31,6 +31,29 @@ struct Bench {
     key: fn(u64) -> Option<String>,
     accepted_at: fn(u64) -> Timestamp,
     sent: Vec<(u64, bool)>,
+    work: Work,
+}
+
+/// What planning came to.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Work {
+    actions: usize,
+    /// Most messages that each read asked for.
+    limits: Vec<usize>,
+    /// Most messages that were read ahead at a time.
+    ahead_max: usize,
+}
+
+impl Work {
+    fn note(&mut self, actions: &[Action], ahead: usize) {
+        self.actions += actions.len();
+        let limits = actions.iter().filter_map(|action| match action {
+            Action::Read { limit, .. } => Some(*limit),
+            _ => None,
+        });
+        self.limits.extend(limits);
+        self.ahead_max = self.ahead_max.max(ahead);
+    }
 }
 
 fn bench(subscription: Subscription, policy: Policy) -> Bench {
@@ -50,6 +73,7 @@ fn bench(subscription: Subscription, policy: Policy) -> Bench {
         key: |_| None,
         accepted_at: |_| Timestamp::EPOCH,
         sent: Vec::new(),
+        work: Work::default(),
     }
 }
 
@@ -78,8 +102,11 @@ impl Bench {
     fn next(&mut self) -> Vec<Action> {
         let given = self.given.as_ref().expect("it is put back");
         let head = Version::new(self.head);
-        self.flight
-            .next(&given.state, &given.policy, self.now, head)
+        let actions = self
+            .flight
+            .next(&given.state, &given.policy, self.now, head);
+        self.work.note(&actions, self.flight.ahead());
+        actions
     }
 
     /// Reads, records and sends until only time or an outcome helps; gives the wait.
@@ -153,6 +180,22 @@ impl Bench {
         self.flight.ended(version);
         let state = &self.given.as_ref().expect("it is put back").state;
         self.flight.arm_retry(state, version, self.now);
+    }
+
+    /// Answers with 500 what is sent, or lets time pass where nothing is. Gives what was sent, and
+    /// whether it was a probe.
+    fn fail(&mut self) -> Vec<(u64, bool)> {
+        let wait = self.rest();
+        let sent = self.sent.clone();
+        if sent.is_empty() {
+            self.pass(wait.expect("only time helps"));
+        }
+        for (version, _) in &sent {
+            self.end(*version, status(500));
+        }
+        self.flight.durable(sent.len());
+        self.sent.clear();
+        sent
     }
 
     fn pass(&mut self, wait: Duration) {
@@ -369,6 +412,57 @@ fn behind_an_open_circuit_one_message_is_kept_and_none_is_passed_over() {
     }
     delivered.sort_unstable();
     assert_eq!(delivered, (1..=40).collect::<Vec<_>>());
+}
+
+/// What it takes to plan 100 probes of a callback that stays down, in front of so many messages,
+/// from a restart on.
+fn work_of_probes(mut bench: Bench, head: u64) -> Work {
+    bench.head = head;
+    while !bench.given().state.circuit.is_open() {
+        bench.fail();
+    }
+    bench.flight = Flight::new();
+    bench.work = Work::default();
+    let mut probes = 0;
+    while probes < 100 {
+        let sent = bench.fail();
+        assert!(sent.iter().all(|(_, probe)| *probe), "{sent:?}");
+        probes += sent.len();
+    }
+    bench.work
+}
+
+#[test]
+fn probes_in_front_of_a_million_messages_take_no_more_work_than_in_front_of_a_thousand() {
+    let plain = || concurrent(policy(Retry::default()));
+    let with_deadline = || {
+        let retry = Retry {
+            deadline_seconds: Some(5 * 86_400),
+            ..Retry::default()
+        };
+        let mut bench = concurrent(policy(retry));
+        // One is given up every ten minutes, about as often as there is a probe.
+        bench.accepted_at = |version| {
+            let minutes = 10 * i64::try_from(version).expect("it is small");
+            Timestamp::from_millis(DAY * 5 + 60_000 * minutes)
+        };
+        bench
+    };
+    let of_one_key = || {
+        let keyed = Subscription {
+            delivery_mode: DeliveryMode::Keyed,
+            ..subscription()
+        };
+        let mut bench = bench(keyed, policy(Retry::default()));
+        bench.key = |_| Some("busy".to_owned());
+        bench
+    };
+    let benches: [fn() -> Bench; 3] = [plain, with_deadline, of_one_key];
+    for start in benches {
+        let work = work_of_probes(start(), 1_000);
+        assert!(!work.limits.is_empty(), "{work:?}");
+        assert_eq!(work_of_probes(start(), 1_000_000), work);
+    }
 }
 
 #[test]
