@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    fs::File,
     io,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -15,7 +16,7 @@ use hyper_util::client::legacy::connect::dns::Name;
 use tokio::sync::{Semaphore, watch};
 use tower_service::Service;
 
-use super::{Blocked, Egress, connect::BoxError, probe::Probe};
+use super::{Blocked, Egress, classify::is_out_of_files, connect::BoxError, probe::Probe};
 
 /// Finds the addresses of a host name.
 pub trait Resolve: Send + Sync + 'static {
@@ -31,10 +32,19 @@ impl Resolve for SystemResolver {
     fn resolve(&self, host: &str) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
         let host = host.to_owned();
         Box::pin(async move {
-            let addresses = tokio::net::lookup_host((host, 0)).await?;
-            Ok(addresses.map(|address| address.ip()).collect())
+            match tokio::net::lookup_host((host, 0)).await {
+                Ok(addresses) => Ok(addresses.map(|address| address.ip()).collect()),
+                Err(error) => Err(no_file_to_be_had().unwrap_or(error)),
+            }
         })
     }
+}
+
+/// Why no file can be opened, where none can. Without one for its own use the system's resolver
+/// knows no name, and does not say why.
+fn no_file_to_be_had() -> Option<io::Error> {
+    let refused = File::open("/").err()?;
+    is_out_of_files(&refused).then_some(refused)
 }
 
 /// Lookups of a worker that run at once. A lookup blocks a thread, and no time limit of a call ends
