@@ -1,5 +1,5 @@
-//! The real binary on a machine that fails it: syncs that fail, no room, which is found again, and no
-//! more files.
+//! The real binary on a machine that fails it: syncs that fail, no room, which is found again, a
+//! resolver that is silent, and no more files.
 
 use std::{
     collections::BTreeSet,
@@ -38,6 +38,8 @@ const WRITES: u32 = 30;
 const GOES_ON_WITHIN: Duration = Duration::from_secs(5);
 /// How long each time.
 const GOES_ON_WITHIN_ANY: Duration = Duration::from_secs(15);
+/// How long a gateway may take to end: no longer than those wait who then kill it.
+const ENDS_WITHIN: Duration = Duration::from_secs(10);
 /// More writes than a start makes.
 const START_WRITES_MAX: u32 = 500;
 const START_WRITES_STEP: usize = 7;
@@ -395,6 +397,38 @@ async fn a_secret_for_which_there_is_no_room_is_refused_and_leaves_nothing_behin
     assert_eq!(status, 201, "{said}");
     assert!(scene.publish().await);
     scene.account().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_that_is_looked_up_in_vain_does_not_hold_up_the_end() {
+    let mut scene = Scene::set_up().await;
+    let fault = scene.fault("lookup");
+    fs::write(&fault, "").unwrap();
+    let url = "http://hooks.example.com/";
+    let to = json!({"configuration": {"callbackUrl": url}});
+    let path = format!("{}/v1/apis/{}/subscriptions", scene.gateway.url, scene.api);
+    assert!(scene.client.post(path, &to).await.is_some());
+    assert!(scene.publish().await);
+    // The call is given up; the lookup is not, for nothing ends it.
+    let logs = format!("{}/v1/apis/{}/logs", scene.gateway.url, scene.api);
+    let given_up = async {
+        loop {
+            let page = scene.client.get(format!("{logs}?errorClass=timeout")).await;
+            if !page["deliveries"].as_array().unwrap().is_empty() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    within("call that was given up", given_up).await;
+    let gateway = scene.gateway;
+    let mut ended = tokio::task::spawn_blocking(|| gateway.terminate());
+    let in_time = tokio::time::timeout(ENDS_WITHIN, &mut ended).await;
+    // One that waits for it ends now.
+    fs::remove_file(fault).unwrap();
+    let (status, _) = in_time.expect("it ends in time").unwrap();
+    assert!(status.success(), "{status}");
+    assert_sound(&scene.directory.path().join("data"));
 }
 
 /// The same command with so many files at most.
