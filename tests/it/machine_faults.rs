@@ -23,7 +23,7 @@ use hooklog::{
 use serde_json::json;
 
 use crate::{
-    serve::{Client, Process, delivered, subscribed},
+    serve::{Client, ENDS_WITHIN, Process, delivered, subscribed},
     support::{disk, process::assert_sound},
 };
 
@@ -38,8 +38,6 @@ const WRITES: u32 = 30;
 const GOES_ON_WITHIN: Duration = Duration::from_secs(5);
 /// How long each time.
 const GOES_ON_WITHIN_ANY: Duration = Duration::from_secs(15);
-/// How long a gateway may take to end: no longer than those wait who then kill it.
-const ENDS_WITHIN: Duration = Duration::from_secs(10);
 /// More writes than a start makes.
 const START_WRITES_MAX: u32 = 500;
 const START_WRITES_STEP: usize = 7;
