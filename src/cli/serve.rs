@@ -20,7 +20,9 @@ use crate::{
     runtime::{Runtime, TokenSecret},
 };
 
-/// How long calls may take to end when the gateway is stopped.
+/// How long what is under way may take to end when the gateway is stopped, from the signal on:
+/// requests, and then calls. Whoever stops it and kills it after 10 s, as is usual, leaves time for
+/// what is then written.
 const DRAIN: Duration = Duration::from_secs(8);
 
 #[derive(Debug, Args)]
@@ -88,15 +90,21 @@ async fn serve_on(
         known = tokens(&handle) => Some(known?),
         () = &mut stopped => None,
     };
+    let mut stopped_at = None;
     let ended = if let Some(tokens) = known {
         // Not broken off: a token that was made is told.
         let site = Site::open(&handle, &tokens, listener, gateway).await?;
         say(config, &site, output)?;
+        let stopped = async {
+            stopped.await;
+            stopped_at = Some(handle.elapsed());
+        };
         site.server.run(stopped).await
     } else {
         Ok(())
     };
-    let report = runtime.shutdown(DRAIN).await;
+    let spent = stopped_at.map_or(Duration::ZERO, |at| handle.elapsed().saturating_sub(at));
+    let report = runtime.shutdown(DRAIN.saturating_sub(spent)).await;
     if report.unfinished > 0 {
         let count = report.unfinished;
         tracing::warn!(

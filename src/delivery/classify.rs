@@ -84,13 +84,14 @@ fn is_reset(error: &(dyn Error + 'static)) -> bool {
     )
 }
 
-/// Whether this says that the process or the machine may open no more files: a connection that
-/// failed so says nothing of the callback.
-fn is_out_of_files(error: &(dyn Error + 'static)) -> bool {
-    let code = error
-        .downcast_ref::<io::Error>()
-        .and_then(io::Error::raw_os_error);
-    code.is_some_and(|code| {
+/// Whether this says that the process or the machine may open no more files: a lookup or a
+/// connection that failed so says nothing of the callback.
+pub(super) fn is_out_of_files(error: &(dyn Error + 'static)) -> bool {
+    let io = match error.downcast_ref::<LookupError>() {
+        Some(LookupError::Resolver(error)) => Some(&**error),
+        _ => error.downcast_ref::<io::Error>(),
+    };
+    io.and_then(io::Error::raw_os_error).is_some_and(|code| {
         let out = [Errno::MFILE, Errno::NFILE];
         out.iter().any(|errno| errno.raw_os_error() == code)
     })
@@ -154,6 +155,8 @@ fn clean(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[test]
@@ -191,6 +194,9 @@ mod tests {
         ] {
             let error = wrapped(errno);
             assert_eq!(chain(&error).any(is_out_of_files), out, "{errno}");
+            let system = io::Error::from_raw_os_error(errno.raw_os_error());
+            let looked_up = io::Error::other(LookupError::Resolver(Arc::new(system)));
+            assert_eq!(chain(&looked_up).any(is_out_of_files), out, "{errno}");
         }
     }
 }

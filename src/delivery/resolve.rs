@@ -2,20 +2,22 @@
 
 use std::{
     collections::HashMap,
+    fs::File,
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, SocketAddr, ToSocketAddrs as _},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
+    thread,
     time::Duration,
     vec,
 };
 
 use futures_util::future::BoxFuture;
 use hyper_util::client::legacy::connect::dns::Name;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tower_service::Service;
 
-use super::{Blocked, Egress, connect::BoxError, probe::Probe};
+use super::{Blocked, Egress, classify::is_out_of_files, connect::BoxError, probe::Probe};
 
 /// Finds the addresses of a host name.
 pub trait Resolve: Send + Sync + 'static {
@@ -31,10 +33,29 @@ impl Resolve for SystemResolver {
     fn resolve(&self, host: &str) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
         let host = host.to_owned();
         Box::pin(async move {
-            let addresses = tokio::net::lookup_host((host, 0)).await?;
-            Ok(addresses.map(|address| address.ip()).collect())
+            let (tell, told) = oneshot::channel();
+            // No thread of the runtime that asks, whose end would wait for as long as it tries.
+            let lookup = thread::Builder::new().name("hooklog-lookup".to_owned());
+            lookup.spawn(move || drop(tell.send(look_up(&host))))?;
+            let lost = |_| Err(io::Error::other("the thread of the lookup panicked"));
+            told.await.unwrap_or_else(lost)
         })
     }
+}
+
+/// Asks the system's resolver. Blocks.
+fn look_up(host: &str) -> io::Result<Vec<IpAddr>> {
+    match (host, 0).to_socket_addrs() {
+        Ok(addresses) => Ok(addresses.map(|address| address.ip()).collect()),
+        Err(error) => Err(no_file_to_be_had().unwrap_or(error)),
+    }
+}
+
+/// Why no file can be opened, where none can. Without one for its own use the system's resolver
+/// knows no name, and does not say why.
+fn no_file_to_be_had() -> Option<io::Error> {
+    let refused = File::open("/").err()?;
+    is_out_of_files(&refused).then_some(refused)
 }
 
 /// Lookups of a worker that run at once. A lookup blocks a thread, and no time limit of a call ends
@@ -46,7 +67,7 @@ const QUICK_MAX: usize = 16;
 const SLOW_MAX: usize = 64;
 
 /// Lookups that were given up and still block their threads, as long as the system's resolver tries.
-/// With as many, one more keeps its place among the quick ones: threads are for reads of the disk too.
+/// With as many, one more keeps its place among the quick ones: no worker begins ever more threads.
 const GIVEN_UP_MAX: usize = 128;
 
 /// When a lookup makes room for others. Most take some milliseconds.

@@ -7,6 +7,7 @@
  *   sync-held   every sync waits until the file is gone
  *   write-slow  a write that the full disk refuses takes a tenth of a second
  *   write       the disk is full: the first write comes to its half, and none after it
+ *   lookup      a look-up of a name, which is no disk's, takes until the file goes
  *
  * A file that holds a number lets so many calls succeed first.
  *
@@ -21,6 +22,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <netdb.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -125,7 +127,8 @@ struct fault {
 
 static struct fault sync_always = {"sync", -1}, sync_once = {"sync-once", -1},
                     sync_slow = {"sync-slow", -1}, sync_held = {"sync-held", -1},
-                    write_slow = {"write-slow", -1}, full = {"write", -1};
+                    write_slow = {"write-slow", -1}, full = {"write", -1},
+                    lookup = {"lookup", -1};
 
 /* Whether a call fails by this fault. */
 static int is_due(struct fault *fault) {
@@ -349,4 +352,17 @@ ssize_t copy_file_range(int in, off64_t *from, int out, off64_t *to, size_t leng
   (void)in, (void)from, (void)out, (void)to, (void)length, (void)flags;
   errno = ENOSYS;
   return -1;
+}
+
+static int looks_in_vain(void) {
+  begin();
+  int due = is_due(&lookup);
+  end();
+  return due;
+}
+
+int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
+                struct addrinfo **found) {
+  while (looks_in_vain()) usleep(10000);
+  return REAL(getaddrinfo)(node, service, hints, found);
 }

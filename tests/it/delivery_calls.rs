@@ -2,8 +2,11 @@
 
 use std::{
     collections::BTreeMap,
+    env,
+    fs::File,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener},
+    process::Command,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
@@ -22,6 +25,7 @@ use hooklog::{
     },
     testing::callback::{Answer, CallbackServer, ReceivedCall},
 };
+use rustix::process::{Resource, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 
@@ -888,6 +892,39 @@ async fn a_name_that_points_inside_is_blocked_behind_a_proxy_too() {
         let report = resolved_behind(kind, true, loopback).await;
         assert_eq!(told(&report), BLOCKED, "{kind:?}");
     }
+}
+
+const WITHOUT_FILES: &str = "HOOKLOG_TEST_WITHOUT_FILES";
+
+/// Not a test by itself: a process that has opened all the files that it may.
+#[tokio::test]
+async fn without_files_child() {
+    if env::var_os(WITHOUT_FILES).is_none() {
+        return;
+    }
+    let transport = transport();
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = Some(200);
+    setrlimit(Resource::Nofile, limit).unwrap();
+    let files: Vec<_> = std::iter::from_fn(|| File::open("/").ok()).collect();
+    assert!(!files.is_empty());
+    let report = transport
+        .send(request(policy("http://hooks.example.com/")))
+        .await;
+    drop(files);
+    assert_eq!(class(&report), ErrorClass::Internal, "{report:?}");
+    assert_eq!(fault(&report), Fault::System);
+}
+
+#[test]
+fn a_name_that_no_file_is_left_to_look_up_is_not_the_callbacks_fault() {
+    let child = Command::new(env::current_exe().unwrap())
+        .args(["--exact", "delivery_calls::without_files_child"])
+        .arg("--nocapture")
+        .env(WITHOUT_FILES, "")
+        .output()
+        .unwrap();
+    assert!(child.status.success(), "{child:?}");
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ use hooklog::{
 
 use crate::support::{
     disk,
-    files::{contents, files},
+    files::{contents, copy_directory, files, used},
 };
 
 const EVENTS: u64 = 30;
@@ -634,19 +634,6 @@ fn swapped_and_missing_segments_are_detected() {
     assert!(!log.verify(|_| {}).unwrap().is_sound());
 }
 
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.metadata().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
-}
-
 /// How many events a large log has, where one is asked for.
 fn events_asked() -> Option<u64> {
     let asked = std::env::var(EVENTS_ASKED).ok();
@@ -881,12 +868,6 @@ fn g11_a_flipped_bit_in_any_file_is_detected_or_harmless() {
     assert!(detected > 0);
 }
 
-/// How far a file holds anything: most of a store is room that nothing was written to.
-fn used(bytes: &[u8]) -> usize {
-    let last = bytes.iter().rposition(|byte| *byte != 0);
-    last.map_or(0, |at| at + 1)
-}
-
 /// Copies a sound directory, damages the copy, and holds what it gives against what was written.
 fn damaged(
     clean: &Path,
@@ -896,7 +877,7 @@ fn damaged(
     damage: impl FnOnce(&Path),
 ) -> bool {
     let directory = tempfile::tempdir().unwrap();
-    copy(clean, directory.path());
+    copy_directory(clean, directory.path());
     damage(directory.path());
     open_damaged(directory.path(), sound, files, what)
 }
@@ -1010,7 +991,7 @@ fn g11_segments_that_changed_places_or_stand_twice_are_detected() {
                 let doubled = damaged(clean.path(), &sound, &files, &what, |data| {
                     let log = data.join("log");
                     fs::remove_dir_all(log.join(to)).unwrap();
-                    copy(&log.join(from), &log.join(to));
+                    copy_directory(&log.join(from), &log.join(to));
                 });
                 assert!(doubled, "{what}");
             }

@@ -57,6 +57,7 @@ mod runtime_jobs;
 mod runtime_privacy;
 mod runtime_retention;
 mod runtime_settings;
+mod runtime_snapshots;
 mod runtime_tokens;
 mod runtime_views;
 mod serve;

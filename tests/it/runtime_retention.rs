@@ -19,7 +19,7 @@ use hooklog::{
     testing::{FakeAnswer, MemoryStorage, TestRuntime},
 };
 
-use crate::support::process::client;
+use crate::support::{files::copy_directory, process::client};
 
 /// Each phase of a test begins a segment of its own.
 const PHASE: Duration = Duration::from_hours(25);
@@ -800,17 +800,4 @@ async fn a_crash_between_any_two_steps_of_a_cut_is_made_up_for() {
 fn number(content: &[u8]) -> u32 {
     let text = String::from_utf8_lossy(content);
     text.rsplit(' ').next().unwrap().parse().unwrap()
-}
-
-fn copy_directory(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_directory(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
-    }
 }

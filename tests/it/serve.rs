@@ -18,6 +18,11 @@ use serde_json::{Value, json};
 
 use crate::support::process::assert_sound;
 
+/// How long a gateway may take to end: no longer than those wait who then kill it.
+pub(crate) const ENDS_WITHIN: Duration = Duration::from_secs(10);
+/// One that has no call under way.
+const ENDS_AT_REST_WITHIN: Duration = Duration::from_secs(3);
+
 /// Sends a process a signal.
 pub(crate) fn signal(child: &Child, signal: Signal) {
     rustix::process::kill_process(rustix::process::Pid::from_child(child), signal).unwrap();
@@ -198,7 +203,7 @@ async fn a_term_signal_under_load_drains_and_a_restart_delivers_the_rest() {
         .await
         .unwrap();
     assert!(status.success(), "{status}");
-    assert!(took < Duration::from_secs(10), "{took:?}");
+    assert!(took < ENDS_WITHIN, "{took:?}");
     let accepted = load.await.unwrap();
     assert!(accepted.len() >= 50);
     callback.release();
@@ -278,7 +283,7 @@ fn a_second_gateway_on_the_directory_is_refused_by_its_path() {
     assert!(created.is_some());
     let (status, took) = process.terminate();
     assert!(status.success(), "{status}");
-    assert!(took < Duration::from_secs(10), "{took:?}");
+    assert!(took < ENDS_WITHIN, "{took:?}");
 }
 
 #[test]
@@ -375,6 +380,53 @@ fn each_loosening_of_what_may_be_called_is_warned_of_at_start_and_the_default_is
     assert!(!said.contains("egress."), "{said}");
 }
 
+/// A gateway that has delivered a message, and has nothing to do.
+async fn at_rest(data: &Path, callback: &CallbackServer) -> (Process, Client) {
+    let process = Process::start(data);
+    let client = Client::new(process.token.as_ref().unwrap());
+    let api = subscribed(&process, &client, callback).await;
+    let path = format!("{}/v1/apis/{api}/messages", process.url);
+    let message = client.post(path, &json!({"content": "hello"})).await;
+    let id = message.unwrap()["id"].as_str().unwrap().to_owned();
+    callback.wait_for(1).await;
+    assert_eq!(delivered(callback), BTreeSet::from([id]));
+    (process, client)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_term_signal_ends_a_gateway_at_rest_at_once() {
+    let temp = tempfile::tempdir().unwrap();
+    let callback = CallbackServer::start(SystemClock::shared(), |_| Answer::ok());
+    let callback = callback.await.unwrap();
+    let (process, client) = at_rest(&temp.path().join("data"), &callback).await;
+    drop(client);
+    let ended = tokio::task::spawn_blocking(|| process.terminate());
+    let (status, took) = ended.await.unwrap();
+    assert!(status.success(), "{status}");
+    assert!(took < ENDS_AT_REST_WITHIN, "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_follows_events_or_is_connected_without_a_word_does_not_hold_up_the_end() {
+    let temp = tempfile::tempdir().unwrap();
+    let callback = CallbackServer::start(SystemClock::shared(), |_| Answer::ok());
+    let callback = callback.await.unwrap();
+    let (process, client) = at_rest(&temp.path().join("data"), &callback).await;
+    let follow = reqwest::Client::new().get(format!("{}/v1/events/stream?from=1", process.url));
+    let mut events = follow.bearer_auth(client.token()).send().await.unwrap();
+    assert!(events.chunk().await.unwrap().is_some(), "it is followed");
+    let address = process.url.strip_prefix("http://").unwrap();
+    let silent = std::net::TcpStream::connect(address).unwrap();
+    let ended = tokio::task::spawn_blocking(|| process.terminate());
+    // It ends in order, as a stream does that is gone on with elsewhere.
+    while events.chunk().await.unwrap().is_some() {}
+    let (status, took) = ended.await.unwrap();
+    // The client's own connection is kept alive until here.
+    drop((silent, client));
+    assert!(status.success(), "{status}");
+    assert!(took < ENDS_AT_REST_WITHIN, "{took:?}");
+}
+
 #[test]
 fn a_term_signal_at_any_time_of_a_start_ends_it_and_a_second_one_does_no_harm() {
     let temp = tempfile::tempdir().unwrap();
@@ -409,17 +461,24 @@ async fn more_signals_in_a_drain_change_nothing_and_the_call_that_was_given_up_c
     let message = client.post(path, &json!({"content": "hello"})).await;
     let id = message.unwrap()["id"].as_str().unwrap().to_owned();
     callback.wait_for(1).await;
+    let clock = SystemClock::new();
     signal(&process.child, Signal::TERM);
+    let asked = clock.elapsed();
     // It is not served any more: what is left to do is the drain.
     while reqwest::get(format!("{}/livez", process.url)).await.is_ok() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     signal(&process.child, Signal::INT);
     let ended = tokio::task::spawn_blocking(|| process.terminate());
-    let (status, took) = ended.await.unwrap();
+    callback.until_left().await;
+    let given_up = clock.elapsed().saturating_sub(asked);
+    let (status, _) = ended.await.unwrap();
+    let took = clock.elapsed().saturating_sub(asked);
     assert!(status.success(), "{status}");
-    // Two drains would take twice eight seconds.
-    assert!(took < Duration::from_secs(14), "{took:?}");
+    // A call has eight seconds from the first signal on, whatever requests took of them.
+    let (least, most) = (Duration::from_secs(7), Duration::from_secs(9));
+    assert!(least < given_up && given_up < most, "{given_up:?}");
+    assert!(took < ENDS_WITHIN, "{took:?}");
     assert_eq!(callback.count(), 1);
     callback.release();
 
@@ -478,7 +537,7 @@ async fn a_term_signal_while_a_long_log_is_read_and_its_views_are_built_ends_the
         let ended = ended.await.unwrap().unwrap();
         let took = clock.elapsed().saturating_sub(asked);
         assert!(ended.status.success(), "read: {is_read}, {}", ended.status);
-        assert!(took < Duration::from_secs(10), "read: {is_read}, {took:?}");
+        assert!(took < ENDS_WITHIN, "read: {is_read}, {took:?}");
         early += usize::from(ended.stdout.is_empty());
     }
     assert!(early > 0, "it served before it was told to end");
