@@ -103,3 +103,130 @@ impl Pace {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::handmade::{breaks, message};
+    use super::*;
+    use crate::{
+        model::{
+            AttemptNumber, ConsumerConfiguration, Policy, RetryAfter, Timestamp, WebhookEntrypoint,
+        },
+        subscription::{Hold, OpenDelivery, PlannedRetry},
+    };
+
+    const ID: SubscriptionId = SubscriptionId::nil();
+
+    /// So many seconds after the beginning of 1970, by both clocks.
+    fn at(seconds: u64) -> Now {
+        let elapsed = Duration::from_secs(seconds);
+        Now {
+            wall: Timestamp::EPOCH.plus(elapsed),
+            elapsed,
+        }
+    }
+
+    fn call_under(change: impl FnOnce(&mut Policy)) -> Call {
+        let entrypoint = WebhookEntrypoint::at("/simulated");
+        let mut policy = Policy::of(&entrypoint, &ConsumerConfiguration::default());
+        change(&mut policy);
+        Call {
+            message: message(1),
+            attempt: AttemptNumber::FIRST,
+            probe: false,
+            policy: Arc::new(policy),
+            deadline: None,
+        }
+    }
+
+    /// A subscription whose first message has begun, so changed.
+    fn with_open(change: impl FnOnce(&mut OpenDelivery)) -> SubscriptionState {
+        let mut state = SubscriptionState::new(ID);
+        let mut open = OpenDelivery {
+            message: message(1),
+            attempts: 1,
+            counted: 1,
+            retry: None,
+            status: 500,
+            error: None,
+            taken: false,
+            renewed: false,
+        };
+        change(&mut open);
+        state.open.insert(open.message.version, open);
+        state
+    }
+
+    #[test]
+    fn a_call_above_the_rate_is_told() {
+        let (mut paces, state) = (Paces::default(), SubscriptionState::new(ID));
+        let call = call_under(|policy| policy.rate_limit_per_second = Some(2));
+        for _ in 0..3 {
+            paces.begins(ID, &state, &call, at(0), false).unwrap();
+        }
+        let fourth = paces.begins(ID, &state, &call, at(0), false);
+        breaks(fourth, "4 calls in a second, of 2");
+        paces.begins(ID, &state, &call, at(1), false).unwrap();
+    }
+
+    #[test]
+    fn a_call_after_its_deadline_is_told() {
+        let mut paces = Paces::default();
+        let call = call_under(|policy| policy.retry.deadline_seconds = Some(60));
+        let fresh = SubscriptionState::new(ID);
+        paces.begins(ID, &fresh, &call, at(59), false).unwrap();
+        let late = paces.begins(ID, &fresh, &call, at(60), true);
+        breaks(late, "its deadline passed at");
+        for excused in [
+            with_open(|open| open.renewed = true),
+            with_open(|open| open.taken = true),
+        ] {
+            paces.begins(ID, &excused, &call, at(60), false).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_call_within_a_pause_that_a_restart_took_over_is_told() {
+        let mut paces = Paces::default();
+        let mut state = SubscriptionState::new(ID);
+        state.hold = Some(Hold {
+            until: at(50).wall,
+            retry_after: RetryAfter::from_seconds(50),
+        });
+        let call = call_under(|_| {});
+        let early = paces.begins(ID, &state, &call, at(49), false);
+        breaks(early, "the callback asked for a pause");
+        paces.begins(ID, &state, &call, at(50), false).unwrap();
+    }
+
+    #[test]
+    fn a_call_before_it_is_due_is_told_by_both_clocks() {
+        let state = with_open(|open| {
+            open.retry = Some(PlannedRetry {
+                due_at: at(30).wall,
+                delay_ms: 10_000,
+            });
+        });
+        let call = call_under(|_| {});
+        let mut paces = Paces::default();
+        let early = paces.begins(ID, &state, &call, at(29), false);
+        breaks(early, "it is due at 1970-01-01T00:00:30");
+        paces.begins(ID, &state, &call, at(29), true).unwrap();
+
+        paces.ended(ID, call.message.version, at(20).elapsed);
+        let jumped = Now {
+            wall: at(1_000).wall,
+            ..at(29)
+        };
+        let early = paces.begins(ID, &state, &call, jumped, true);
+        breaks(early, "it is due at 30s");
+        paces.begins(ID, &state, &call, at(30), false).unwrap();
+        let probe = Call {
+            probe: true,
+            ..call
+        };
+        paces.begins(ID, &state, &probe, at(29), false).unwrap();
+    }
+}
