@@ -7,6 +7,9 @@ use crate::model::{
     AttemptError, AttemptReport, AttemptResult, Draws, ErrorClass, RetryAfter, Timestamp, Timings,
 };
 
+/// No longer is a callback left alone for asking so, whatever it asks for.
+const PAUSE_SECONDS_MAX: u64 = 24 * 3_600;
+
 /// How a callback feels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mood {
@@ -78,6 +81,16 @@ impl Answer {
                 3 if chance(draws, 20) => answered(410),
                 _ => answered(one_of(draws, &[500, 503, 408, 400, 302])),
             },
+        }
+    }
+
+    /// How long the callback wants to be left alone from this answer on, a day at most.
+    pub(super) fn pause(self) -> Option<Duration> {
+        match self.result {
+            Outcome::RetryAfter(429 | 503, seconds) => {
+                Some(Duration::from_secs(seconds.min(PAUSE_SECONDS_MAX)))
+            }
+            _ => None,
         }
     }
 

@@ -25,6 +25,8 @@ struct Pace {
     ended_at: BTreeMap<Version, Duration>,
     /// When calls began, within the window.
     begun_at: VecDeque<Duration>,
+    /// Until when no call may begin, as the callback asked last.
+    held_until: Option<Duration>,
 }
 
 impl Paces {
@@ -49,6 +51,13 @@ impl Paces {
         if counts && deadline.is_some_and(|deadline| deadline <= now.wall) {
             return Err(format!("its deadline passed at {deadline:?}"));
         }
+        let held = pace.held_until.filter(|until| *until > now.elapsed);
+        if let Some(until) = held {
+            return Err(format!(
+                "the callback asked for a pause until {until:?}, and now it is {now:?}"
+            ));
+        }
+        // What a restart took over stands by the wall clock.
         let held = state.hold.map(|hold| hold.remaining(now.wall));
         if !wall_jumps && held.is_some_and(|held| !held.is_zero()) {
             return Err(format!("the callback asked for a pause of {held:?} yet"));
@@ -71,6 +80,23 @@ impl Paces {
     pub(super) fn ended(&mut self, id: SubscriptionId, version: Version, elapsed: Duration) {
         let pace = self.0.entry(id).or_default();
         pace.ended_at.insert(version, elapsed);
+    }
+
+    /// The callback has asked for a pause until then, or for one of which nothing is claimed.
+    ///
+    /// A pause counts from its answer on, whatever the wall clock does, and holds probes too; of
+    /// several the one that was asked for last stands, also where it is shorter. Nothing is claimed
+    /// - of what a former callback asks for: it holds nobody;
+    /// - where the wall clock jumps, of what is asked for while the subscription does not deliver: its
+    ///   wait is counted from when it delivers again, and what is left by the wall clock then;
+    /// - after a restart, for the same reason: what is on record is counted anew.
+    pub(super) fn held(&mut self, id: SubscriptionId, until: Option<Duration>) {
+        self.0.entry(id).or_default().held_until = until;
+    }
+
+    /// No pause stands any more: it was resumed after an interruption, or has another callback.
+    pub(super) fn let_go(&mut self, id: SubscriptionId) {
+        self.held(id, None);
     }
 
     /// The actor of this subscription is gone, and what it counted.
@@ -185,6 +211,39 @@ mod tests {
         ] {
             paces.begins(ID, &excused, &call, at(60), false).unwrap();
         }
+    }
+
+    #[test]
+    fn a_call_within_a_pause_is_told_whatever_the_wall_clock_does() {
+        let (mut paces, state) = (Paces::default(), SubscriptionState::new(ID));
+        let call = call_under(|_| {});
+        let probe = Call {
+            probe: true,
+            ..call.clone()
+        };
+        let at_jumped = |seconds| Now {
+            wall: at(100_000).wall,
+            ..at(seconds)
+        };
+        paces.held(ID, Some(at(50).elapsed));
+        for call in [&call, &probe] {
+            let early = paces.begins(ID, &state, call, at_jumped(49), true);
+            breaks(early, "the callback asked for a pause until 50s");
+            paces.begins(ID, &state, call, at_jumped(50), true).unwrap();
+        }
+        let taken = with_open(|open| open.taken = true);
+        paces.begins(ID, &taken, &call, at(49), true).unwrap();
+
+        paces.held(ID, Some(at(30).elapsed));
+        let early = paces.begins(ID, &state, &call, at(29), true);
+        breaks(early, "the callback asked for a pause until 30s");
+        paces.begins(ID, &state, &call, at(30), true).unwrap();
+        paces.let_go(ID);
+        paces.begins(ID, &state, &call, at(29), true).unwrap();
+
+        paces.held(ID, Some(at(50).elapsed));
+        paces.forget(ID);
+        paces.begins(ID, &state, &call, at(49), true).unwrap();
     }
 
     #[test]

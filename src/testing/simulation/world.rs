@@ -25,8 +25,8 @@ use crate::{
     },
     model::{
         Api, ApiCreated, ApiState, DeliveryMode, Draws, Event, FilterExpression, Message,
-        MessageId, MessagePublished, MessageRef, Moment, Position, SubscriptionCreated,
-        SubscriptionId, Timestamp, Version,
+        MessageId, MessagePublished, MessageRef, Moment, Position, Subscription,
+        SubscriptionCreated, SubscriptionId, Timestamp, Version,
     },
     projection::{
         Projection, SharedHistory, Stepped, View, access::Access, dead_letters::DeadLetters,
@@ -675,18 +675,36 @@ impl World {
     ) -> Result<(), Broken> {
         let clock = self.clock.clone();
         self.in_flight.remove(&(subscription, call.message.version));
+        let is_claimed = !self.scenario.faults.clock || self.delivers(subscription);
         if let Some(seat) = self.seat(subscription) {
             let report = Box::new(answer.report(started_at));
+            let is_former = call.policy.callback_url != seat.driver.policy().callback_url;
             // One whose subscription was closed meanwhile may have its fate already, and so may one
             // that an earlier actor began.
             let ended = seat.driver.ended(call, report, true, &ClockTime(&clock));
-            if ended.is_ok() && !call.probe {
+            if ended.is_ok() {
                 let elapsed = clock.elapsed();
-                self.paces
-                    .ended(subscription, call.message.version, elapsed);
+                if let Some(pause) = answer.pause().filter(|_| !is_former) {
+                    let until = is_claimed.then(|| elapsed + pause);
+                    self.paces.held(subscription, until);
+                }
+                if !call.probe {
+                    self.paces
+                        .ended(subscription, call.message.version, elapsed);
+                }
             }
         }
         self.plan(subscription)
+    }
+
+    /// Whether a call of this subscription might begin.
+    fn delivers(&self, id: SubscriptionId) -> bool {
+        self.node.as_ref().is_some_and(|node| {
+            let seat = node.seats.get(&id).filter(|seat| !seat.stuck);
+            seat.is_some_and(|seat| seat.driver.state().is_running())
+                && node.api.state == ApiState::Started
+                && !node.draining
+        })
     }
 
     fn have_read(
@@ -1107,7 +1125,11 @@ impl World {
     fn ask(&mut self, id: SubscriptionId, command: Command) -> Result<(), Broken> {
         let clock = self.clock.clone();
         if let Some(seat) = self.seat(id).filter(|seat| !seat.stuck) {
-            let _ = seat.driver.execute(command, (), &ClockTime(&clock));
+            let lets_go = lets_go(&command, seat.driver.state().subscription.as_deref());
+            let done = seat.driver.execute(command, (), &ClockTime(&clock));
+            if lets_go && done.is_ok() {
+                self.paces.let_go(id);
+            }
         }
         self.plan(id)
     }
@@ -1242,6 +1264,18 @@ impl World {
             ends: self.ledger.ends,
             digest: digest(&events),
         })
+    }
+}
+
+/// Whether this command ends the pause that the callback asked for.
+fn lets_go(command: &Command, before: Option<&Subscription>) -> bool {
+    match command {
+        Command::ResumeFailure => true,
+        Command::Update { subscription } => {
+            let after = &subscription.configuration.callback_url;
+            before.is_some_and(|before| before.configuration.callback_url != *after)
+        }
+        _ => false,
     }
 }
 
