@@ -1,13 +1,13 @@
 //! What must hold of a log at the end of a life, worked out from its events alone.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{Broken, ledger::Ledger};
 use crate::{
     log::{EventLog, RecordedEvent, StreamId, StreamKind},
     model::{
-        DeliveryId, Event, MessageId, MessageRef, Position, SubscriptionEvent, SubscriptionId,
-        Timestamp, Version,
+        AttemptRecord, DeliveryId, Event, MessageId, MessageRef, Position, SubscriptionEvent,
+        SubscriptionId, Timestamp, Version,
     },
     projection::{
         View,
@@ -203,14 +203,52 @@ impl Fates {
     }
 }
 
+/// A retry stands behind the call that failed, and is due its delay after that call ended: by the
+/// wall clock, which must not jump meanwhile. When both were written says nothing: an append may wait
+/// for room on the disk, past the time at which the retry is due.
+fn retries(events: &[Arc<RecordedEvent>], wall_jumps: bool) -> Result<(), Broken> {
+    let mut failed: BTreeMap<SubscriptionId, &AttemptRecord> = BTreeMap::new();
+    for recorded in events {
+        let of = recorded.stream.as_subscription();
+        let (Some(id), Some(event)) = (of, recorded.event.as_subscription()) else {
+            continue;
+        };
+        match event {
+            SubscriptionEvent::AttemptFailed(event) => {
+                failed.insert(id, &event.attempt);
+            }
+            SubscriptionEvent::RetryScheduled(retry) => {
+                let call = failed.get(&id).filter(|call| {
+                    (call.message, call.number.next()) == (retry.message, retry.attempt)
+                });
+                let due_at = call.map(|call| {
+                    let took = Duration::from_micros(call.timings.total_us.into());
+                    let delay = Duration::from_millis(retry.delay_ms);
+                    call.started_at.plus(took).plus(delay)
+                });
+                if due_at.is_none_or(|due_at| !wall_jumps && due_at != retry.due_at) {
+                    return Err(format!(
+                        "position {}: a retry of {id} is due at {}, by its call at {due_at:?}",
+                        recorded.position, retry.due_at
+                    ));
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// Everything that must hold of a log once all is healed.
 pub(super) fn log(
     log: &EventLog,
     events: &[Arc<RecordedEvent>],
     ledger: &Ledger,
+    wall_jumps: bool,
 ) -> Result<(), Broken> {
     gapless(events)?;
     acknowledged(events, ledger)?;
+    retries(events, wall_jumps)?;
     let last = events.iter().rev();
     let mut messages = last.filter(|event| event.stream.kind() == StreamKind::Messages);
     let head = messages.next().map_or(Version::ZERO, |last| last.version);
@@ -259,13 +297,13 @@ pub(super) fn views(
 #[cfg(test)]
 mod tests {
     use super::super::handmade::{
-        breaks, created, dead_lettered, failed, message_id, of_subscription, published, recorded,
-        succeeded,
+        breaks, created, dead_lettered, failed, message, message_id, of_subscription, published,
+        recorded, succeeded,
     };
     use super::*;
     use crate::{
         clock::SharedClock,
-        model::{ApiId, SubscriptionPaused, SubscriptionResumed},
+        model::{ApiId, AttemptNumber, RetryScheduled, SubscriptionPaused, SubscriptionResumed},
         projection::{SharedHistory, fold_all},
         testing::{ManualClock, memory_history::MemoryHistory},
     };
@@ -326,6 +364,28 @@ mod tests {
         settled(&done, 1).unwrap();
         let told = format!("G8: {id} has fates for 1 of 2 messages");
         breaks(settled(&done, 2), &told);
+    }
+
+    /// The second call with the first message, due so many seconds after the beginning of 1970.
+    fn retry_due_at(seconds: u64) -> SubscriptionEvent {
+        RetryScheduled {
+            message: message(1),
+            attempt: AttemptNumber::new(2),
+            due_at: Timestamp::EPOCH.plus(Duration::from_secs(seconds)),
+            delay_ms: 10_000,
+        }
+        .into()
+    }
+
+    #[test]
+    fn a_retry_that_is_not_due_its_delay_after_the_call_that_failed_is_told() {
+        let planned = of_subscription([created(), failed(1), retry_due_at(11)]);
+        retries(&planned, false).unwrap();
+        let early = of_subscription([created(), failed(1), retry_due_at(10)]);
+        breaks(retries(&early, false), "position 3: a retry of");
+        retries(&early, true).unwrap();
+        let of_another = of_subscription([created(), failed(2), retry_due_at(11)]);
+        breaks(retries(&of_another, true), "position 3: a retry of");
     }
 
     /// A message, and these events of the subscription.

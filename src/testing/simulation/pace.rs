@@ -8,7 +8,7 @@ use std::{
 
 use super::Broken;
 use crate::{
-    model::{SubscriptionId, Version},
+    model::{Retry, RetryStrategy, SubscriptionId, Version},
     subscription::{Call, Now, SubscriptionState, schedule},
 };
 
@@ -76,6 +76,39 @@ impl Paces {
         Ok(())
     }
 
+    /// A call has failed, and this is planned for its message by now: it waits as the settings of the
+    /// call have it, longer or shorter by their jitter, and at least until the pause ends that the
+    /// callback asked for with this call (`pause`) or before.
+    pub(super) fn planned(
+        &self,
+        state: &SubscriptionState,
+        call: &Call,
+        pause: Option<Duration>,
+        now: Now,
+    ) -> Result<(), Broken> {
+        let open = state.open.get(&call.message.version);
+        let Some((open, retry)) = open.and_then(|open| Some((open, open.retry?))) else {
+            return Ok(());
+        };
+        let delay = Duration::from_millis(retry.delay_ms);
+        if retry.due_at != now.wall.plus(delay) {
+            let due_at = retry.due_at;
+            return Err(format!("it is due at {due_at}, {delay:?} after {now:?}"));
+        }
+        let (shortest, longest) = waits(&call.policy.retry, open.counted.max(1));
+        let held_until = self.0.get(&state.id).and_then(|pace| pace.held_until);
+        let held = held_until.map(|until| until.saturating_sub(now.elapsed));
+        let shortest = shortest.max(pause.or(held).unwrap_or_default());
+        let hold = state.hold.map(|hold| hold.retry_after.duration());
+        let longest = longest.max(hold.unwrap_or_default());
+        if delay < shortest || delay > longest {
+            return Err(format!(
+                "it waits {delay:?}, and should from {shortest:?} to {longest:?}"
+            ));
+        }
+        Ok(())
+    }
+
     /// A call has ended.
     pub(super) fn ended(&mut self, id: SubscriptionId, version: Version, elapsed: Duration) {
         let pace = self.0.entry(id).or_default();
@@ -128,6 +161,22 @@ impl Pace {
         }
         Ok(())
     }
+}
+
+/// The shortest and the longest wait before the retry with this number, from 1, pauses apart. No
+/// settings here name an explicit schedule.
+fn waits(retry: &Retry, number: u32) -> (Duration, Duration) {
+    let factor = match retry.retry_strategy {
+        RetryStrategy::Linear => u64::from(number),
+        RetryStrategy::Exponential => 2_u64.saturating_pow(number - 1),
+    };
+    let grown = retry.initial_delay_seconds.saturating_mul(factor);
+    let millis = 1_000 * grown.min(retry.max_delay_seconds);
+    let jitter = millis * u64::from(retry.jitter_percent) / 100;
+    (
+        Duration::from_millis(millis - jitter),
+        Duration::from_millis(millis + jitter),
+    )
 }
 
 #[cfg(test)]
@@ -287,5 +336,74 @@ mod tests {
             ..call
         };
         paces.begins(ID, &state, &probe, at(29), false).unwrap();
+    }
+    /// A retry that was planned a hundred seconds after the beginning of 1970.
+    fn with_planned(counted: u32, delay_ms: u64) -> SubscriptionState {
+        let due_at = at(100).wall.plus(Duration::from_millis(delay_ms));
+        with_open(|open| {
+            open.counted = counted;
+            open.retry = Some(PlannedRetry { due_at, delay_ms });
+        })
+    }
+
+    #[test]
+    fn a_retry_that_waits_otherwise_than_its_settings_have_it_is_told() {
+        let paces = Paces::default();
+        let call_of = |retry_strategy| {
+            call_under(|policy| {
+                policy.retry = Retry {
+                    retry_strategy,
+                    initial_delay_seconds: 10,
+                    max_delay_seconds: 30,
+                    jitter_percent: 20,
+                    ..Retry::default()
+                };
+            })
+        };
+        let linear = call_of(RetryStrategy::Linear);
+        let exponential = call_of(RetryStrategy::Exponential);
+        for (call, counted, shortest, longest) in [
+            (&linear, 1, 8_000, 12_000),
+            (&linear, 2, 16_000, 24_000),
+            (&linear, 3, 24_000, 36_000),
+            (&exponential, 1, 8_000, 12_000),
+            (&exponential, 2, 16_000, 24_000),
+            (&exponential, 3, 24_000, 36_000),
+            (&exponential, 90, 24_000, 36_000),
+        ] {
+            let planned = |delay_ms| {
+                let state = with_planned(counted, delay_ms);
+                paces.planned(&state, call, None, at(100))
+            };
+            planned(shortest).unwrap();
+            planned(longest).unwrap();
+            breaks(planned(shortest - 1), "it waits");
+            breaks(planned(longest + 1), "it waits");
+        }
+        let late = paces.planned(&with_planned(1, 10_000), &linear, None, at(101));
+        breaks(late, "it is due at 1970-01-01T00:01:50");
+    }
+
+    #[test]
+    fn a_retry_that_is_due_before_the_end_of_a_pause_is_told() {
+        let mut paces = Paces::default();
+        let call = call_under(|_| {});
+        let pause = Duration::from_secs(50);
+        let early = with_planned(1, 12_000);
+        let mut in_time = with_planned(1, 50_000);
+        in_time.hold = Some(Hold {
+            until: at(150).wall,
+            retry_after: RetryAfter::from_seconds(50),
+        });
+        breaks(
+            paces.planned(&early, &call, Some(pause), at(100)),
+            "it waits",
+        );
+        paces
+            .planned(&in_time, &call, Some(pause), at(100))
+            .unwrap();
+        paces.held(ID, Some(at(150).elapsed));
+        breaks(paces.planned(&early, &call, None, at(100)), "it waits");
+        paces.planned(&in_time, &call, None, at(100)).unwrap();
     }
 }

@@ -34,7 +34,7 @@ use crate::{
         metrics::Metrics, subscriptions::Subscriptions,
     },
     subscription::{
-        Call, Command, Job, MessageMeta, OUTCOMES_NOT_DURABLE_MAX, PastDelivery, Time as _,
+        Call, Command, Driver, Job, MessageMeta, OUTCOMES_NOT_DURABLE_MAX, PastDelivery, Time as _,
     },
     testing::{ManualClock, MemoryStorage, memory_history::MemoryHistory},
 };
@@ -673,28 +673,49 @@ impl World {
         answer: Answer,
         started_at: Timestamp,
     ) -> Result<(), Broken> {
-        let clock = self.clock.clone();
         self.in_flight.remove(&(subscription, call.message.version));
-        let is_claimed = !self.scenario.faults.clock || self.delivers(subscription);
-        if let Some(seat) = self.seat(subscription) {
-            let report = Box::new(answer.report(started_at));
-            let is_former = call.policy.callback_url != seat.driver.policy().callback_url;
-            // One whose subscription was closed meanwhile may have its fate already, and so may one
-            // that an earlier actor began.
-            let ended = seat.driver.ended(call, report, true, &ClockTime(&clock));
-            if ended.is_ok() {
-                let elapsed = clock.elapsed();
-                if let Some(pause) = answer.pause().filter(|_| !is_former) {
-                    let until = is_claimed.then(|| elapsed + pause);
-                    self.paces.held(subscription, until);
-                }
-                if !call.probe {
-                    self.paces
-                        .ended(subscription, call.message.version, elapsed);
-                }
-            }
-        }
+        self.take_outcome(subscription, call, answer, started_at)?;
         self.plan(subscription)
+    }
+
+    fn take_outcome(
+        &mut self,
+        id: SubscriptionId,
+        call: &Call,
+        answer: Answer,
+        started_at: Timestamp,
+    ) -> Result<(), Broken> {
+        let time = ClockTime(&self.clock);
+        let is_claimed = !self.scenario.faults.clock || self.delivers(id);
+        let node = self.node.as_mut();
+        let Some(seat) = node.and_then(|node| node.seats.get_mut(&id)) else {
+            return Ok(());
+        };
+        let version = call.message.version;
+        let planned = |driver: &Driver<()>| driver.state().open.get(&version)?.retry;
+        let planned_before = planned(&seat.driver);
+        let is_former = call.policy.callback_url != seat.driver.policy().callback_url;
+        let pause = answer.pause().filter(|_| !is_former);
+        let report = Box::new(answer.report(started_at));
+        // One whose subscription was closed meanwhile may have its fate already, and so may one
+        // that an earlier actor began.
+        if seat.driver.ended(call, report, true, &time).is_err() {
+            return Ok(());
+        }
+        let now = time.now();
+        // A probe may leave the plan as it was.
+        if !call.probe || planned(&seat.driver) != planned_before {
+            let planned = self.paces.planned(seat.driver.state(), call, pause, now);
+            planned.map_err(|what| format!("a retry of {id} with version {version}: {what}"))?;
+        }
+        if let Some(pause) = pause {
+            let until = is_claimed.then(|| now.elapsed + pause);
+            self.paces.held(id, until);
+        }
+        if !call.probe {
+            self.paces.ended(id, version, now.elapsed);
+        }
+        Ok(())
     }
 
     /// Whether a call of this subscription might begin.
@@ -1242,7 +1263,8 @@ impl World {
             .take()
             .ok_or("the gateway is not there at the end")?;
         let events = checks::events(&node.log)?;
-        checks::log(&node.log, &events, &self.ledger)?;
+        let wall_jumps = self.scenario.faults.clock;
+        checks::log(&node.log, &events, &self.ledger, wall_jumps)?;
         self.ledger
             .check(self.scenario.api.entrypoint.qos.takes_first())?;
         self.reader.check(&events)?;
