@@ -961,6 +961,10 @@ impl World {
         match self.draws.below(10) {
             0 => self.end(),
             1..4 => self.publish_under_key(),
+            4 if self.scenario.faults.callbacks => {
+                self.turn_odd();
+                Ok(())
+            }
             _ => {
                 let api = self.scenario.api.id;
                 let drawn = self.others.draw(&mut self.draws, api).into_iter();
@@ -1058,8 +1062,14 @@ impl World {
     fn change_mood(&mut self) {
         let ids: Vec<_> = self.moods.keys().copied().collect();
         let id = one_of(&mut self.draws, &ids);
-        let mood = one_of(&mut self.draws, &Mood::ALL);
+        let mood = one_of(&mut self.draws, &Mood::OF_STEPS);
         self.moods.insert(id, mood);
+    }
+
+    fn turn_odd(&mut self) {
+        let ids: Vec<_> = self.moods.keys().copied().collect();
+        let id = one_of(&mut self.draws, &ids);
+        self.moods.insert(id, Mood::Odd);
     }
 
     fn break_disk(&mut self) {
