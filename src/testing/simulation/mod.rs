@@ -34,10 +34,12 @@ mod others;
 mod pace;
 mod scenario;
 mod shrink;
+mod tally;
 mod world;
 
 use std::{collections::BTreeSet, fmt, panic::UnwindSafe};
 
+pub use self::tally::{Kind, Tally};
 use self::world::World;
 
 /// What a life came to.
@@ -55,6 +57,8 @@ pub struct Summary {
     pub crashes: u64,
     /// Times it was told to end.
     pub ends: u64,
+    /// How often each kind of fault and of command came about.
+    pub tally: Tally,
     /// A hash of what happened when: equal lives have equal ones.
     pub digest: u64,
 }

@@ -15,6 +15,7 @@ use super::{
     others::{Others, made_of_key},
     pace::Paces,
     scenario::{FILTER, Scenario, TYPES, chance, one_of, retry},
+    tally::{Kind, Tally},
 };
 use crate::{
     actor::ClockTime,
@@ -25,8 +26,8 @@ use crate::{
     },
     model::{
         Api, ApiCreated, ApiState, DeliveryMode, Draws, Event, FilterExpression, Message,
-        MessageId, MessagePublished, MessageRef, Moment, Position, Subscription,
-        SubscriptionCreated, SubscriptionId, Timestamp, Version,
+        MessageId, MessagePublished, MessageRef, Moment, Position, SubscriptionCreated,
+        SubscriptionId, Timestamp, Version,
     },
     projection::{
         Projection, SharedHistory, Stepped, View, access::Access, dead_letters::DeadLetters,
@@ -123,6 +124,7 @@ pub(super) struct World {
     /// Subscriptions whose order a redelivery or an update has mixed.
     mixed: BTreeSet<SubscriptionId>,
     ledger: Ledger,
+    tally: Tally,
     others: Others,
     relay: Arc<Relay>,
     reader: Reader,
@@ -222,6 +224,7 @@ impl World {
             paces: Paces::default(),
             mixed: BTreeSet::new(),
             ledger: Ledger::default(),
+            tally: Tally::default(),
             views: Views::new(&relay, &clock),
             others: Others::default(),
             reader: Reader::default(),
@@ -473,6 +476,7 @@ impl World {
 
     /// The gateway is told to end: it begins nothing more.
     fn end(&mut self) -> Result<(), Broken> {
+        self.happened(Kind::End);
         let until = self.clock.elapsed() + DRAIN_MAX;
         self.within(DRAIN_LOOK, Inner::End { until });
         let node = self.node();
@@ -507,6 +511,11 @@ impl World {
         self.gone(node, false)
     }
 
+    /// Without syncs a loss of power is not promised to be survived: the gateway is killed instead.
+    fn loses_what_is_not_synced(&self, power: bool) -> bool {
+        power && self.scenario.durability == Durability::Synced
+    }
+
     /// The gateway is gone, and comes again later.
     fn gone(&mut self, node: Node, power: bool) -> Result<(), Broken> {
         self.life += 1;
@@ -515,7 +524,7 @@ impl World {
         self.seen = node.log.head();
         self.relay.cut();
         for storage in [&self.storage, &self.snapshot_storage] {
-            if power && self.scenario.durability == Durability::Synced {
+            if self.loses_what_is_not_synced(power) {
                 let kept = usize::try_from(self.draws.below(3)).unwrap_or(0);
                 storage.crash_keeping(kept);
             } else {
@@ -822,6 +831,9 @@ impl World {
                 Ok(())
             }
             (Appending::Definition(api), Ok(_)) => {
+                if let Some(kind) = Kind::of_definition(&self.node().api, &api) {
+                    self.happened(kind);
+                }
                 let node = self.node();
                 node.api = api;
                 let seats: Vec<_> = node.seats.keys().copied().collect();
@@ -914,6 +926,12 @@ impl World {
         self.plan(subscription)
     }
 
+    fn happened(&mut self, kind: Kind) {
+        if !self.healed {
+            self.tally.count(kind);
+        }
+    }
+
     /// Fate does something.
     fn step(&mut self) -> Result<(), Broken> {
         let number = self.scenario.steps - self.steps_left;
@@ -967,8 +985,12 @@ impl World {
             }
             _ => {
                 let api = self.scenario.api.id;
-                let drawn = self.others.draw(&mut self.draws, api).into_iter();
+                let drawn = self.others.draw(&mut self.draws, api);
+                if !drawn.is_empty() {
+                    self.happened(Kind::Other);
+                }
                 drawn
+                    .into_iter()
                     .map(|(stream, event)| Appending::Other(stream, Box::new(event)))
                     .try_for_each(|what| self.append(what))
             }
@@ -998,6 +1020,13 @@ impl World {
             62..78 if faults.commands => self.command(),
             78..86 if faults.crashes => {
                 let power = chance(&mut self.draws, 50);
+                if self.node.is_some() {
+                    self.happened(if self.loses_what_is_not_synced(power) {
+                        Kind::PowerCut
+                    } else {
+                        Kind::Kill
+                    });
+                }
                 self.crash(power)
             }
             86..92 if faults.disk => {
@@ -1036,6 +1065,7 @@ impl World {
         if !self.takes_messages() {
             return Ok(());
         }
+        self.happened(Kind::PublishUnderKey);
         let id = MessageId::from_uuid(made_of_key(&mut self.draws));
         let message = self.message(id);
         self.append(Appending::Messages(vec![message]))
@@ -1063,12 +1093,14 @@ impl World {
         let ids: Vec<_> = self.moods.keys().copied().collect();
         let id = one_of(&mut self.draws, &ids);
         let mood = one_of(&mut self.draws, &Mood::OF_STEPS);
+        self.happened(mood.into());
         self.moods.insert(id, mood);
     }
 
     fn turn_odd(&mut self) {
         let ids: Vec<_> = self.moods.keys().copied().collect();
         let id = one_of(&mut self.draws, &ids);
+        self.happened(Kind::TurnOdd);
         self.moods.insert(id, Mood::Odd);
     }
 
@@ -1077,14 +1109,22 @@ impl World {
             // Of what is only flushed, a disk that drops it is no fault that is promised to be
             // survived.
             0 if self.scenario.durability == Durability::Flushed => {}
-            0 => self.storage.fail_syncs(1),
-            1 => self.storage.fail_applies(1),
+            0 => {
+                self.happened(Kind::FailedSync);
+                self.storage.fail_syncs(1);
+            }
+            1 => {
+                self.happened(Kind::FailedApply);
+                self.storage.fail_applies(1);
+            }
             2 => {
+                self.happened(Kind::FullDisk);
                 self.storage.set_full(true);
                 let wait = self.soon(60_000);
                 self.after(wait, Happening::Room);
             }
             _ => {
+                self.happened(Kind::LittleRoom);
                 let free = self.draws.below(1_500);
                 self.storage.set_bytes_free(Some(free));
                 let wait = self.soon(60_000);
@@ -1097,6 +1137,11 @@ impl World {
         let by = Duration::from_secs(one_of(&mut self.draws, &[60, 3_600, 86_400]));
         let now = self.clock.now();
         let back = chance(&mut self.draws, 50);
+        self.happened(if back {
+            Kind::ClockSetBack
+        } else {
+            Kind::ClockSetForward
+        });
         let millis = i64::try_from(by.as_millis()).unwrap_or(0);
         let wall = now.as_millis() + if back { -millis } else { millis };
         self.clock.set_wall(Timestamp::from_millis(wall));
@@ -1107,7 +1152,9 @@ impl World {
             return Ok(());
         };
         let saved = node.save_snapshot(&self.snapshots);
-        saved.map_err(|error| format!("no snapshot can be saved: {error}"))
+        saved.map_err(|error| format!("no snapshot can be saved: {error}"))?;
+        self.happened(Kind::Snapshot);
+        Ok(())
     }
 
     /// Readers and views read on.
@@ -1116,6 +1163,7 @@ impl World {
             let limit = usize::try_from(1 + self.draws.below(40)).unwrap_or(1);
             self.reader.read_on(&node.log, limit)?;
             self.views.step(limit);
+            self.happened(Kind::Look);
         }
         Ok(())
     }
@@ -1156,10 +1204,14 @@ impl World {
     fn ask(&mut self, id: SubscriptionId, command: Command) -> Result<(), Broken> {
         let clock = self.clock.clone();
         if let Some(seat) = self.seat(id).filter(|seat| !seat.stuck) {
-            let lets_go = lets_go(&command, seat.driver.state().subscription.as_deref());
+            let before = seat.driver.state().subscription.as_deref();
+            let kind = Kind::of_command(&command, before);
             let done = seat.driver.execute(command, (), &ClockTime(&clock));
-            if lets_go && done.is_ok() {
-                self.paces.let_go(id);
+            if let Some(kind) = kind.filter(|_| done.is_ok()) {
+                self.happened(kind);
+                if matches!(kind, Kind::ResumeFailure | Kind::UpdateCallback) {
+                    self.paces.let_go(id);
+                }
             }
         }
         self.plan(id)
@@ -1294,20 +1346,9 @@ impl World {
             repeated: self.ledger.repeated(),
             crashes: self.ledger.crashes,
             ends: self.ledger.ends,
+            tally: self.tally,
             digest: digest(&events),
         })
-    }
-}
-
-/// Whether this command ends the pause that the callback asked for.
-fn lets_go(command: &Command, before: Option<&Subscription>) -> bool {
-    match command {
-        Command::ResumeFailure => true,
-        Command::Update { subscription } => {
-            let after = &subscription.configuration.callback_url;
-            before.is_some_and(|before| before.configuration.callback_url != *after)
-        }
-        _ => false,
     }
 }
 
