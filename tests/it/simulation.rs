@@ -44,6 +44,7 @@ fn live_all(seeds: std::ops::Range<u64>) -> Result<Summary, Failure> {
                             sum.repeated += summary.repeated;
                             sum.crashes += summary.crashes;
                             sum.ends += summary.ends;
+                            sum.tally += summary.tally;
                         }
                         Err(failure) => failures.lock().unwrap().push(failure),
                     }
@@ -95,6 +96,10 @@ fn a_thousand_lives_keep_every_guarantee() {
     });
     println!("{sum:?} in {:.1} s", clock.elapsed().as_secs_f64());
     assert!(sum.crashes > 0 && sum.repeated > 0 && sum.ends > 0);
+    if count >= 1_000 {
+        let missing = sum.tally.missing();
+        assert!(missing.is_empty(), "never came about: {missing:?}");
+    }
 }
 
 #[test]

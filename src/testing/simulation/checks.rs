@@ -1,13 +1,13 @@
 //! What must hold of a log at the end of a life, worked out from its events alone.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::{Broken, ledger::Ledger};
 use crate::{
     log::{EventLog, RecordedEvent, StreamId, StreamKind},
     model::{
-        DeliveryId, Event, MessageId, MessageRef, Position, SubscriptionEvent, SubscriptionId,
-        Timestamp, Version,
+        AttemptRecord, DeliveryId, Event, MessageId, MessageRef, Position, SubscriptionEvent,
+        SubscriptionId, Timestamp, Version,
     },
     projection::{
         View,
@@ -203,14 +203,52 @@ impl Fates {
     }
 }
 
+/// A retry stands behind the call that failed, and is due its delay after that call ended: by the
+/// wall clock, which must not jump meanwhile. When both were written says nothing: an append may wait
+/// for room on the disk, past the time at which the retry is due.
+fn retries(events: &[Arc<RecordedEvent>], wall_jumps: bool) -> Result<(), Broken> {
+    let mut failed: BTreeMap<SubscriptionId, &AttemptRecord> = BTreeMap::new();
+    for recorded in events {
+        let of = recorded.stream.as_subscription();
+        let (Some(id), Some(event)) = (of, recorded.event.as_subscription()) else {
+            continue;
+        };
+        match event {
+            SubscriptionEvent::AttemptFailed(event) => {
+                failed.insert(id, &event.attempt);
+            }
+            SubscriptionEvent::RetryScheduled(retry) => {
+                let call = failed.get(&id).filter(|call| {
+                    (call.message, call.number.next()) == (retry.message, retry.attempt)
+                });
+                let due_at = call.map(|call| {
+                    let took = Duration::from_micros(call.timings.total_us.into());
+                    let delay = Duration::from_millis(retry.delay_ms);
+                    call.started_at.plus(took).plus(delay)
+                });
+                if due_at.is_none_or(|due_at| !wall_jumps && due_at != retry.due_at) {
+                    return Err(format!(
+                        "position {}: a retry of {id} is due at {}, by its call at {due_at:?}",
+                        recorded.position, retry.due_at
+                    ));
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// Everything that must hold of a log once all is healed.
 pub(super) fn log(
     log: &EventLog,
     events: &[Arc<RecordedEvent>],
     ledger: &Ledger,
+    wall_jumps: bool,
 ) -> Result<(), Broken> {
     gapless(events)?;
     acknowledged(events, ledger)?;
+    retries(events, wall_jumps)?;
     let last = events.iter().rev();
     let mut messages = last.filter(|event| event.stream.kind() == StreamKind::Messages);
     let head = messages.next().map_or(Version::ZERO, |last| last.version);
@@ -254,4 +292,130 @@ pub(super) fn views(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::handmade::{
+        breaks, created, dead_lettered, failed, message, message_id, of_subscription, published,
+        recorded, succeeded,
+    };
+    use super::*;
+    use crate::{
+        clock::SharedClock,
+        model::{ApiId, AttemptNumber, RetryScheduled, SubscriptionPaused, SubscriptionResumed},
+        projection::{SharedHistory, fold_all},
+        testing::{ManualClock, memory_history::MemoryHistory},
+    };
+
+    fn paused_and_resumed() -> Vec<Arc<RecordedEvent>> {
+        of_subscription([SubscriptionPaused {}.into(), SubscriptionResumed {}.into()])
+    }
+
+    #[test]
+    fn a_hole_in_positions_or_versions_and_time_that_runs_back_break_g1() {
+        gapless(&paused_and_resumed()).unwrap();
+        let broken = |change: fn(&mut RecordedEvent)| {
+            let mut events = paused_and_resumed();
+            change(Arc::make_mut(&mut events[1]));
+            gapless(&events)
+        };
+        let hole = broken(|event| event.position = Position::new(3));
+        breaks(hole, "G1: position 3 is version 2 of");
+        let hole = broken(|event| event.version = Version::new(3));
+        breaks(hole, "G1: position 2 is version 3 of");
+        let back = broken(|event| event.time = Timestamp::EPOCH);
+        breaks(back, "G1: position 2 is version 2 of");
+    }
+
+    #[test]
+    fn what_was_acknowledged_and_is_not_there_breaks_g2() {
+        let stream = StreamId::messages(ApiId::nil());
+        let events = recorded([(stream, published(1))]);
+        let told = |position, number| {
+            let mut ledger = Ledger::default();
+            let id = message_id(number);
+            ledger.acknowledged(Position::new(position), id).unwrap();
+            ledger
+        };
+        acknowledged(&events, &told(1, 1)).unwrap();
+        breaks(acknowledged(&events, &told(1, 2)), "G2: message");
+        breaks(acknowledged(&events, &told(2, 1)), "G2: message");
+    }
+
+    #[test]
+    fn a_second_fate_breaks_g8() {
+        let id = SubscriptionId::nil();
+        let twice = of_subscription([created(), succeeded(1), dead_lettered(1)]);
+        let told = format!("G8: position 3 of {id}: version 1 is Delivered");
+        breaks(fates(&twice), &told);
+    }
+
+    #[test]
+    fn a_message_without_a_fate_at_the_end_breaks_g8() {
+        let id = SubscriptionId::nil();
+        let settled = |events: &[Arc<RecordedEvent>], head| {
+            let fates = fates(events).unwrap();
+            fates[&id].settled(id, Version::new(head))
+        };
+        let open = of_subscription([created(), failed(1)]);
+        breaks(settled(&open, 1), "G8: version 1 of");
+        let done = of_subscription([created(), failed(1), dead_lettered(1)]);
+        settled(&done, 1).unwrap();
+        let told = format!("G8: {id} has fates for 1 of 2 messages");
+        breaks(settled(&done, 2), &told);
+    }
+
+    /// The second call with the first message, due so many seconds after the beginning of 1970.
+    fn retry_due_at(seconds: u64) -> SubscriptionEvent {
+        RetryScheduled {
+            message: message(1),
+            attempt: AttemptNumber::new(2),
+            due_at: Timestamp::EPOCH.plus(Duration::from_secs(seconds)),
+            delay_ms: 10_000,
+        }
+        .into()
+    }
+
+    #[test]
+    fn a_retry_that_is_not_due_its_delay_after_the_call_that_failed_is_told() {
+        let planned = of_subscription([created(), failed(1), retry_due_at(11)]);
+        retries(&planned, false).unwrap();
+        let early = of_subscription([created(), failed(1), retry_due_at(10)]);
+        breaks(retries(&early, false), "position 3: a retry of");
+        retries(&early, true).unwrap();
+        let of_another = of_subscription([created(), failed(2), retry_due_at(11)]);
+        breaks(retries(&of_another, true), "position 3: a retry of");
+    }
+
+    /// A message, and these events of the subscription.
+    fn after_a_message<const N: usize>(events: [SubscriptionEvent; N]) -> Vec<Arc<RecordedEvent>> {
+        let message = (StreamId::messages(ApiId::nil()), published(1));
+        let stream = StreamId::subscription(SubscriptionId::nil());
+        let events = events.map(|event| (stream, event.into()));
+        recorded([message].into_iter().chain(events))
+    }
+
+    fn views_of(events: &[Arc<RecordedEvent>]) -> (View<Deliveries>, View<Metrics>) {
+        let history: SharedHistory = Arc::new(MemoryHistory::new(events.to_vec()));
+        let clock: SharedClock = Arc::new(ManualClock::at(Timestamp::EPOCH, 0));
+        let deliveries = fold_all(Deliveries, &history, &clock).unwrap();
+        (deliveries, fold_all(Metrics, &history, &clock).unwrap())
+    }
+
+    #[test]
+    fn a_view_that_shows_another_outcome_or_another_count_is_told() {
+        let delivered = after_a_message([created(), succeeded(1)]);
+        let (deliveries, metrics) = views_of(&delivered);
+        views(&delivered, &deliveries, &metrics).unwrap();
+
+        let given_up = after_a_message([created(), failed(1), dead_lettered(1)]);
+        let delivery = DeliveryId::of(message_id(1), SubscriptionId::nil());
+        let told = format!("{delivery} is DeadLettered and shown as Some(Delivered)");
+        breaks(views(&given_up, &deliveries, &metrics), &told);
+
+        let (_, metrics) = views_of(&given_up);
+        let told = format!("{} delivered 1 times and 0", SubscriptionId::nil());
+        breaks(views(&delivered, &deliveries, &metrics), &told);
+    }
 }

@@ -26,16 +26,20 @@
 
 mod callback;
 mod checks;
+#[cfg(test)]
+mod handmade;
 mod ledger;
 mod node;
 mod others;
 mod pace;
 mod scenario;
 mod shrink;
+mod tally;
 mod world;
 
-use std::{collections::BTreeSet, fmt};
+use std::{collections::BTreeSet, fmt, panic::UnwindSafe};
 
+pub use self::tally::{Kind, Tally};
 use self::world::World;
 
 /// What a life came to.
@@ -53,6 +57,8 @@ pub struct Summary {
     pub crashes: u64,
     /// Times it was told to end.
     pub ends: u64,
+    /// How often each kind of fault and of command came about.
+    pub tally: Tally,
     /// A hash of what happened when: equal lives have equal ones.
     pub digest: u64,
 }
@@ -101,13 +107,17 @@ pub fn live(seed: u64) -> Result<Summary, Failure> {
 
 /// Lives the life of this seed with these of its steps alone; all of them when they are `None`.
 pub fn live_steps(seed: u64, kept: Option<BTreeSet<u32>>) -> Result<Summary, Failure> {
-    let lived = std::panic::catch_unwind(|| World::new(seed, kept.clone())?.live());
-    let lived = lived.unwrap_or_else(|panic| {
+    let lived = caught(|| World::new(seed, kept.clone())?.live());
+    lived.map_err(|what| Failure { seed, kept, what })
+}
+
+/// A panic is something that did not hold.
+fn caught<T>(life: impl FnOnce() -> Result<T, Broken> + UnwindSafe) -> Result<T, Broken> {
+    std::panic::catch_unwind(life).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
         let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
         Err(format!("panicked: {}", text.unwrap_or_default()))
-    });
-    lived.map_err(|what| Failure { seed, kept, what })
+    })
 }
 
 impl Failure {
@@ -115,10 +125,84 @@ impl Failure {
     /// lives to find them.
     #[must_use]
     pub fn shrunk(self) -> Self {
+        self.shrunk_as(live_steps)
+    }
+
+    /// The same where this tells whether a life breaks.
+    fn shrunk_as(self, live: impl Fn(u64, Option<BTreeSet<u32>>) -> Result<Summary, Self>) -> Self {
         let seed = self.seed;
         let steps = World::new(seed, None).map_or(0, |world| world.steps());
-        let breaks = |kept: &BTreeSet<u32>| live_steps(seed, Some(kept.clone())).is_err();
+        let breaks = |kept: &BTreeSet<u32>| live(seed, Some(kept.clone())).is_err();
         let kept = shrink::shrink(steps, breaks);
-        live_steps(seed, Some(kept)).err().unwrap_or(self)
+        live(seed, Some(kept)).err().unwrap_or(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_ends_with_the_one_command_that_lives_it_again() {
+        let mut failure = Failure {
+            seed: 7,
+            kept: Some(BTreeSet::from([1, 2])),
+            what: "G1: as a test has it".to_owned(),
+        };
+        let told = failure.to_string();
+        assert!(told.starts_with("G1: as a test has it\n"), "{told}");
+        assert!(
+            told.ends_with(
+                ": HOOKLOG_SIMULATION_SEED=7 HOOKLOG_SIMULATION_STEPS=1,2 cargo test --all-features --test it simulation"
+            ),
+            "{told}"
+        );
+        failure.kept = None;
+        let told = failure.to_string();
+        assert!(
+            told.ends_with(
+                ": HOOKLOG_SIMULATION_SEED=7 cargo test --all-features --test it simulation"
+            ),
+            "{told}"
+        );
+    }
+
+    #[test]
+    fn a_panic_is_something_that_did_not_hold() {
+        let told = caught::<Summary>(|| {
+            let number = u64::MAX.count_ones();
+            panic!("number {number}")
+        });
+        assert_eq!(told, Err("panicked: number 64".to_owned()));
+        let told = caught::<Summary>(|| panic!("as a test has it"));
+        assert_eq!(told, Err("panicked: as a test has it".to_owned()));
+    }
+
+    /// Lives as ever, and holds that no gateway is ever killed.
+    fn live_unkilled(seed: u64, kept: Option<BTreeSet<u32>>) -> Result<Summary, Failure> {
+        let lived = live_steps(seed, kept.clone())?;
+        if lived.crashes == 0 {
+            return Ok(lived);
+        }
+        let what = "it was killed".to_owned();
+        Err(Failure { seed, kept, what })
+    }
+
+    #[test]
+    fn a_life_that_breaks_is_shrunk_to_steps_of_which_none_is_too_many() {
+        let broken = (0..).find_map(|seed| live_unkilled(seed, None).err());
+        let broken = broken.expect("most lives are killed");
+        let shrunk = broken.clone().shrunk_as(live_unkilled);
+        assert_eq!(
+            (shrunk.seed, &shrunk.what),
+            (broken.seed, &"it was killed".to_owned())
+        );
+        let kept = shrunk.kept.expect("it is shrunk");
+        assert!((1..10).contains(&kept.len()), "{kept:?}");
+        for step in &kept {
+            let mut fewer = kept.clone();
+            fewer.remove(step);
+            live_unkilled(shrunk.seed, Some(fewer)).unwrap();
+        }
     }
 }

@@ -387,3 +387,22 @@ pub(super) fn history(relay: &Arc<Relay>) -> SharedHistory {
 pub(super) fn shared(clock: &ManualClock) -> SharedClock {
     Arc::new(clock.clone())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::handmade::{breaks, of_subscription};
+    use super::*;
+    use crate::model::{SubscriptionPaused, SubscriptionResumed};
+
+    #[test]
+    fn a_reader_that_saw_another_event_or_more_than_there_is_breaks_g4() {
+        let seen = of_subscription([SubscriptionPaused {}.into(), SubscriptionPaused {}.into()]);
+        let reader = Reader {
+            seen: Mutex::new(seen.clone()),
+        };
+        reader.check(&seen).unwrap();
+        let other = of_subscription([SubscriptionPaused {}.into(), SubscriptionResumed {}.into()]);
+        breaks(reader.check(&other), "G4: 2 is another event");
+        breaks(reader.check(&seen[..1]), "G4: more was read");
+    }
+}

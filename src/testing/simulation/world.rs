@@ -15,6 +15,7 @@ use super::{
     others::{Others, made_of_key},
     pace::Paces,
     scenario::{FILTER, Scenario, TYPES, chance, one_of, retry},
+    tally::{Kind, Tally},
 };
 use crate::{
     actor::ClockTime,
@@ -34,7 +35,7 @@ use crate::{
         metrics::Metrics, subscriptions::Subscriptions,
     },
     subscription::{
-        Call, Command, Job, MessageMeta, OUTCOMES_NOT_DURABLE_MAX, PastDelivery, Time as _,
+        Call, Command, Driver, Job, MessageMeta, OUTCOMES_NOT_DURABLE_MAX, PastDelivery, Time as _,
     },
     testing::{ManualClock, MemoryStorage, memory_history::MemoryHistory},
 };
@@ -123,6 +124,7 @@ pub(super) struct World {
     /// Subscriptions whose order a redelivery or an update has mixed.
     mixed: BTreeSet<SubscriptionId>,
     ledger: Ledger,
+    tally: Tally,
     others: Others,
     relay: Arc<Relay>,
     reader: Reader,
@@ -222,6 +224,7 @@ impl World {
             paces: Paces::default(),
             mixed: BTreeSet::new(),
             ledger: Ledger::default(),
+            tally: Tally::default(),
             views: Views::new(&relay, &clock),
             others: Others::default(),
             reader: Reader::default(),
@@ -473,6 +476,7 @@ impl World {
 
     /// The gateway is told to end: it begins nothing more.
     fn end(&mut self) -> Result<(), Broken> {
+        self.happened(Kind::End);
         let until = self.clock.elapsed() + DRAIN_MAX;
         self.within(DRAIN_LOOK, Inner::End { until });
         let node = self.node();
@@ -507,6 +511,11 @@ impl World {
         self.gone(node, false)
     }
 
+    /// Without syncs a loss of power is not promised to be survived: the gateway is killed instead.
+    fn loses_what_is_not_synced(&self, power: bool) -> bool {
+        power && self.scenario.durability == Durability::Synced
+    }
+
     /// The gateway is gone, and comes again later.
     fn gone(&mut self, node: Node, power: bool) -> Result<(), Broken> {
         self.life += 1;
@@ -515,7 +524,7 @@ impl World {
         self.seen = node.log.head();
         self.relay.cut();
         for storage in [&self.storage, &self.snapshot_storage] {
-            if power && self.scenario.durability == Durability::Synced {
+            if self.loses_what_is_not_synced(power) {
                 let kept = usize::try_from(self.draws.below(3)).unwrap_or(0);
                 storage.crash_keeping(kept);
             } else {
@@ -673,20 +682,59 @@ impl World {
         answer: Answer,
         started_at: Timestamp,
     ) -> Result<(), Broken> {
-        let clock = self.clock.clone();
         self.in_flight.remove(&(subscription, call.message.version));
-        if let Some(seat) = self.seat(subscription) {
-            let report = Box::new(answer.report(started_at));
-            // One whose subscription was closed meanwhile may have its fate already, and so may one
-            // that an earlier actor began.
-            let ended = seat.driver.ended(call, report, true, &ClockTime(&clock));
-            if ended.is_ok() && !call.probe {
-                let elapsed = clock.elapsed();
-                self.paces
-                    .ended(subscription, call.message.version, elapsed);
-            }
-        }
+        self.take_outcome(subscription, call, answer, started_at)?;
         self.plan(subscription)
+    }
+
+    fn take_outcome(
+        &mut self,
+        id: SubscriptionId,
+        call: &Call,
+        answer: Answer,
+        started_at: Timestamp,
+    ) -> Result<(), Broken> {
+        let time = ClockTime(&self.clock);
+        let is_claimed = !self.scenario.faults.clock || self.delivers(id);
+        let node = self.node.as_mut();
+        let Some(seat) = node.and_then(|node| node.seats.get_mut(&id)) else {
+            return Ok(());
+        };
+        let version = call.message.version;
+        let planned = |driver: &Driver<()>| driver.state().open.get(&version)?.retry;
+        let planned_before = planned(&seat.driver);
+        let is_former = call.policy.callback_url != seat.driver.policy().callback_url;
+        let pause = answer.pause().filter(|_| !is_former);
+        let report = Box::new(answer.report(started_at));
+        // One whose subscription was closed meanwhile may have its fate already, and so may one
+        // that an earlier actor began.
+        if seat.driver.ended(call, report, true, &time).is_err() {
+            return Ok(());
+        }
+        let now = time.now();
+        // A probe may leave the plan as it was.
+        if !call.probe || planned(&seat.driver) != planned_before {
+            let planned = self.paces.planned(seat.driver.state(), call, pause, now);
+            planned.map_err(|what| format!("a retry of {id} with version {version}: {what}"))?;
+        }
+        if let Some(pause) = pause {
+            let until = is_claimed.then(|| now.elapsed + pause);
+            self.paces.held(id, until);
+        }
+        if !call.probe {
+            self.paces.ended(id, version, now.elapsed);
+        }
+        Ok(())
+    }
+
+    /// Whether a call of this subscription might begin.
+    fn delivers(&self, id: SubscriptionId) -> bool {
+        self.node.as_ref().is_some_and(|node| {
+            let seat = node.seats.get(&id).filter(|seat| !seat.stuck);
+            seat.is_some_and(|seat| seat.driver.state().is_running())
+                && node.api.state == ApiState::Started
+                && !node.draining
+        })
     }
 
     fn have_read(
@@ -783,6 +831,9 @@ impl World {
                 Ok(())
             }
             (Appending::Definition(api), Ok(_)) => {
+                if let Some(kind) = Kind::of_definition(&self.node().api, &api) {
+                    self.happened(kind);
+                }
                 let node = self.node();
                 node.api = api;
                 let seats: Vec<_> = node.seats.keys().copied().collect();
@@ -875,6 +926,12 @@ impl World {
         self.plan(subscription)
     }
 
+    fn happened(&mut self, kind: Kind) {
+        if !self.healed {
+            self.tally.count(kind);
+        }
+    }
+
     /// Fate does something.
     fn step(&mut self) -> Result<(), Broken> {
         let number = self.scenario.steps - self.steps_left;
@@ -922,10 +979,18 @@ impl World {
         match self.draws.below(10) {
             0 => self.end(),
             1..4 => self.publish_under_key(),
+            4 if self.scenario.faults.callbacks => {
+                self.turn_odd();
+                Ok(())
+            }
             _ => {
                 let api = self.scenario.api.id;
-                let drawn = self.others.draw(&mut self.draws, api).into_iter();
+                let drawn = self.others.draw(&mut self.draws, api);
+                if !drawn.is_empty() {
+                    self.happened(Kind::Other);
+                }
                 drawn
+                    .into_iter()
                     .map(|(stream, event)| Appending::Other(stream, Box::new(event)))
                     .try_for_each(|what| self.append(what))
             }
@@ -955,6 +1020,13 @@ impl World {
             62..78 if faults.commands => self.command(),
             78..86 if faults.crashes => {
                 let power = chance(&mut self.draws, 50);
+                if self.node.is_some() {
+                    self.happened(if self.loses_what_is_not_synced(power) {
+                        Kind::PowerCut
+                    } else {
+                        Kind::Kill
+                    });
+                }
                 self.crash(power)
             }
             86..92 if faults.disk => {
@@ -993,6 +1065,7 @@ impl World {
         if !self.takes_messages() {
             return Ok(());
         }
+        self.happened(Kind::PublishUnderKey);
         let id = MessageId::from_uuid(made_of_key(&mut self.draws));
         let message = self.message(id);
         self.append(Appending::Messages(vec![message]))
@@ -1019,8 +1092,16 @@ impl World {
     fn change_mood(&mut self) {
         let ids: Vec<_> = self.moods.keys().copied().collect();
         let id = one_of(&mut self.draws, &ids);
-        let mood = one_of(&mut self.draws, &Mood::ALL);
+        let mood = one_of(&mut self.draws, &Mood::OF_STEPS);
+        self.happened(mood.into());
         self.moods.insert(id, mood);
+    }
+
+    fn turn_odd(&mut self) {
+        let ids: Vec<_> = self.moods.keys().copied().collect();
+        let id = one_of(&mut self.draws, &ids);
+        self.happened(Kind::TurnOdd);
+        self.moods.insert(id, Mood::Odd);
     }
 
     fn break_disk(&mut self) {
@@ -1028,14 +1109,22 @@ impl World {
             // Of what is only flushed, a disk that drops it is no fault that is promised to be
             // survived.
             0 if self.scenario.durability == Durability::Flushed => {}
-            0 => self.storage.fail_syncs(1),
-            1 => self.storage.fail_applies(1),
+            0 => {
+                self.happened(Kind::FailedSync);
+                self.storage.fail_syncs(1);
+            }
+            1 => {
+                self.happened(Kind::FailedApply);
+                self.storage.fail_applies(1);
+            }
             2 => {
+                self.happened(Kind::FullDisk);
                 self.storage.set_full(true);
                 let wait = self.soon(60_000);
                 self.after(wait, Happening::Room);
             }
             _ => {
+                self.happened(Kind::LittleRoom);
                 let free = self.draws.below(1_500);
                 self.storage.set_bytes_free(Some(free));
                 let wait = self.soon(60_000);
@@ -1048,6 +1137,11 @@ impl World {
         let by = Duration::from_secs(one_of(&mut self.draws, &[60, 3_600, 86_400]));
         let now = self.clock.now();
         let back = chance(&mut self.draws, 50);
+        self.happened(if back {
+            Kind::ClockSetBack
+        } else {
+            Kind::ClockSetForward
+        });
         let millis = i64::try_from(by.as_millis()).unwrap_or(0);
         let wall = now.as_millis() + if back { -millis } else { millis };
         self.clock.set_wall(Timestamp::from_millis(wall));
@@ -1058,7 +1152,9 @@ impl World {
             return Ok(());
         };
         let saved = node.save_snapshot(&self.snapshots);
-        saved.map_err(|error| format!("no snapshot can be saved: {error}"))
+        saved.map_err(|error| format!("no snapshot can be saved: {error}"))?;
+        self.happened(Kind::Snapshot);
+        Ok(())
     }
 
     /// Readers and views read on.
@@ -1067,6 +1163,7 @@ impl World {
             let limit = usize::try_from(1 + self.draws.below(40)).unwrap_or(1);
             self.reader.read_on(&node.log, limit)?;
             self.views.step(limit);
+            self.happened(Kind::Look);
         }
         Ok(())
     }
@@ -1107,7 +1204,15 @@ impl World {
     fn ask(&mut self, id: SubscriptionId, command: Command) -> Result<(), Broken> {
         let clock = self.clock.clone();
         if let Some(seat) = self.seat(id).filter(|seat| !seat.stuck) {
-            let _ = seat.driver.execute(command, (), &ClockTime(&clock));
+            let before = seat.driver.state().subscription.as_deref();
+            let kind = Kind::of_command(&command, before);
+            let done = seat.driver.execute(command, (), &ClockTime(&clock));
+            if let Some(kind) = kind.filter(|_| done.is_ok()) {
+                self.happened(kind);
+                if matches!(kind, Kind::ResumeFailure | Kind::UpdateCallback) {
+                    self.paces.let_go(id);
+                }
+            }
         }
         self.plan(id)
     }
@@ -1220,7 +1325,8 @@ impl World {
             .take()
             .ok_or("the gateway is not there at the end")?;
         let events = checks::events(&node.log)?;
-        checks::log(&node.log, &events, &self.ledger)?;
+        let wall_jumps = self.scenario.faults.clock;
+        checks::log(&node.log, &events, &self.ledger, wall_jumps)?;
         self.ledger
             .check(self.scenario.api.entrypoint.qos.takes_first())?;
         self.reader.check(&events)?;
@@ -1240,6 +1346,7 @@ impl World {
             repeated: self.ledger.repeated(),
             crashes: self.ledger.crashes,
             ends: self.ledger.ends,
+            tally: self.tally,
             digest: digest(&events),
         })
     }
