@@ -1,7 +1,7 @@
 //! Snapshots that are damaged on the disk: none of it is believed, and a start tells what the log tells.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-use std::{collections::HashMap, env, fs, path::Path};
+use std::{collections::HashMap, env, fs};
 
 use hooklog::{
     clock::{Clock as _, SystemClock},

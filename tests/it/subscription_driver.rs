@@ -573,6 +573,70 @@ fn a_pause_up_to_the_same_time_as_the_one_before_stands_again_after_the_wall_clo
     assert!(sent.is_empty(), "a pause of a minute was asked for");
 }
 
+/// A driver whose calls all ended so while its subscription was paused. A second later, by which the
+/// wall clock was set an hour forward or back, it goes on.
+fn failed_while_paused(wall: i64, calls_max: u16, ended: &AttemptReport) -> Driver<()> {
+    let mut api = Api::named("orders");
+    api.entrypoint.http.max_concurrent_connections = calls_max;
+    let mut driver = driver(api, |_| {});
+    let head = Version::new(calls_max.into());
+    driver.plan(&BEGIN, head);
+    driver.offer(metas(1, calls_max.into()));
+    let begun: Vec<_> = calls(driver.plan(&BEGIN, head)).collect();
+    assert_eq!(begun.len(), usize::from(calls_max));
+    driver.execute(Command::Pause, (), &BEGIN).unwrap();
+    for call in &begun {
+        driver
+            .ended(call, Box::new(ended.clone()), true, &BEGIN)
+            .unwrap();
+    }
+    let time = Clocks {
+        elapsed: BEGIN.elapsed + 1,
+        wall,
+    };
+    driver.execute(Command::Resume, (), &time).unwrap();
+    driver
+}
+
+#[test]
+fn a_pause_counts_from_its_answer_though_the_wall_clock_was_set_before_its_subscription_went_on() {
+    for wall in [BEGIN.wall - 3_600, BEGIN.wall + 3_600] {
+        let mut driver = failed_while_paused(wall, 1, &paused_for_a_minute());
+        let at = |seconds: u64| Clocks {
+            elapsed: BEGIN.elapsed + seconds,
+            wall,
+        };
+        for seconds in [1, 59] {
+            let (sent, _) = asked(driver.plan(&at(seconds), Version::FIRST));
+            assert!(sent.is_empty(), "{sent:?} after {seconds} s, at {wall}");
+        }
+        assert_eq!(
+            sent(driver.plan(&at(60), Version::FIRST)).message,
+            message(1)
+        );
+    }
+}
+
+#[test]
+fn a_circuit_is_probed_after_its_pause_though_the_wall_clock_was_set_before_its_subscription_went_on()
+ {
+    for wall in [BEGIN.wall - 3_600, BEGIN.wall + 3_600] {
+        let mut driver = failed_while_paused(wall, 10, &report(status(500)));
+        assert!(driver.state().circuit.is_open());
+        let head = Version::new(10);
+        let at = |seconds: u64| Clocks {
+            elapsed: BEGIN.elapsed + seconds,
+            wall,
+        };
+        // Half a minute, jitter apart.
+        for seconds in [1, 20] {
+            let (sent, _) = asked(driver.plan(&at(seconds), head));
+            assert!(sent.is_empty(), "{sent:?} after {seconds} s, at {wall}");
+        }
+        assert!(sent(driver.plan(&at(40), head)).probe);
+    }
+}
+
 #[test]
 fn a_dead_letter_waits_no_longer_than_its_pause_after_a_restart_with_the_wall_clock_set_back() {
     let mut api = Api::named("orders");

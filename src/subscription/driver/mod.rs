@@ -137,8 +137,10 @@ impl<R> Driver<R> {
         };
         // What has nothing to settle is refused nothing.
         let _ = driver.record(Command::RecoverInterrupted, time);
+        let now = time.now();
+        driver.flight.arm_pauses(&driver.state, now);
         for version in driver.state.open.keys() {
-            driver.flight.arm_retry(&driver.state, *version, time.now());
+            driver.flight.arm_retry(&driver.state, *version, now);
         }
         driver
     }
@@ -412,8 +414,9 @@ impl<R> Driver<R> {
             self.flight.durable(1);
         }
         self.take_over(decided?, 1, false, None);
-        self.flight
-            .arm_retry(&self.state, call.message.version, time.now());
+        let (version, now) = (call.message.version, time.now());
+        self.flight.arm_pauses(&self.state, now);
+        self.flight.arm_retry(&self.state, version, now);
         Ok(())
     }
 

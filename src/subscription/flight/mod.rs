@@ -7,6 +7,7 @@ use std::{collections::BTreeMap, time::Duration};
 use self::plan::Plan;
 use super::{
     SubscriptionState,
+    circuit::Circuit,
     command::Command,
     pace::Pace,
     runs::Runs,
@@ -318,8 +319,27 @@ impl Flight {
         })
     }
 
-    /// Counts the wait for the retry of this message from now on, if one is planned: also while
-    /// nothing asks for it. One that is not told so counts from when it is first asked for.
+    /// How long the pause of the circuit stands yet; zero while it is closed.
+    pub fn probe_remaining(&mut self, state: &SubscriptionState, now: Now) -> Duration {
+        match state.circuit {
+            Circuit::Open {
+                probe_at, pause_ms, ..
+            } => {
+                let pause = Duration::from_millis(pause_ms);
+                self.timers.remaining(Timer::Probe, probe_at, pause, now)
+            }
+            Circuit::Closed { .. } => Duration::ZERO,
+        }
+    }
+
+    /// Counts the pauses of the callback and of its circuit from now on, if they stand: also while
+    /// nothing asks for them. One that is not told so counts from when it is first asked for.
+    pub fn arm_pauses(&mut self, state: &SubscriptionState, now: Now) {
+        self.hold_remaining(state, now);
+        self.probe_remaining(state, now);
+    }
+
+    /// Counts the wait for the retry of this message from now on, as pauses are.
     pub fn arm_retry(&mut self, state: &SubscriptionState, version: Version, now: Now) {
         let Some(retry) = state.open.get(&version).and_then(|open| open.retry) else {
             return;

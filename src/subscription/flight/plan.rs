@@ -14,7 +14,6 @@ use crate::{
     },
     subscription::{
         Command, OpenDelivery, SubscriptionState,
-        circuit::Circuit,
         decide::{FORWARD_JITTER_PERCENT, forward_pause},
         schedule,
         timers::Timer,
@@ -324,16 +323,7 @@ impl<'a> Plan<'a> {
     /// How long the callback's pause or the circuit's stands yet; `None` when neither does.
     fn gate_wait(&mut self) -> Option<Duration> {
         let hold = self.flight.hold_remaining(self.state, self.now);
-        let timers = &mut self.flight.timers;
-        let probe = match self.state.circuit {
-            Circuit::Open {
-                probe_at, pause_ms, ..
-            } => {
-                let pause = Duration::from_millis(pause_ms);
-                timers.remaining(Timer::Probe, probe_at, pause, self.now)
-            }
-            Circuit::Closed { .. } => Duration::ZERO,
-        };
+        let probe = self.flight.probe_remaining(self.state, self.now);
         Some(hold.max(probe)).filter(|wait| !wait.is_zero())
     }
 

@@ -67,7 +67,7 @@ impl Paces {
         };
         let due = pace.ended_at.get(&call.message.version);
         let due = due.map(|ended| *ended + Duration::from_millis(retry.delay_ms));
-        if due.is_some_and(|due| due > now.elapsed) {
+        if let Some(due) = due.filter(|due| *due > now.elapsed) {
             return Err(format!("it is due at {due:?}, and now it is {now:?}"));
         }
         if !wall_jumps && retry.due_at > now.wall {
@@ -115,21 +115,19 @@ impl Paces {
         pace.ended_at.insert(version, elapsed);
     }
 
-    /// The callback has asked for a pause until then, or for one of which nothing is claimed.
+    /// The callback has asked for a pause until then.
     ///
     /// A pause counts from its answer on, whatever the wall clock does, and holds probes too; of
     /// several the one that was asked for last stands, also where it is shorter. Nothing is claimed
     /// - of what a former callback asks for: it holds nobody;
-    /// - where the wall clock jumps, of what is asked for while the subscription does not deliver: its
-    ///   wait is counted from when it delivers again, and what is left by the wall clock then;
-    /// - after a restart, for the same reason: what is on record is counted anew.
-    pub(super) fn held(&mut self, id: SubscriptionId, until: Option<Duration>) {
-        self.0.entry(id).or_default().held_until = until;
+    /// - after a restart: what is on record is counted anew, from the wall clock.
+    pub(super) fn held(&mut self, id: SubscriptionId, until: Duration) {
+        self.0.entry(id).or_default().held_until = Some(until);
     }
 
     /// No pause stands any more: it was resumed after an interruption, or has another callback.
     pub(super) fn let_go(&mut self, id: SubscriptionId) {
-        self.held(id, None);
+        self.0.entry(id).or_default().held_until = None;
     }
 
     /// The actor of this subscription is gone, and what it counted.
@@ -274,7 +272,7 @@ mod tests {
             wall: at(100_000).wall,
             ..at(seconds)
         };
-        paces.held(ID, Some(at(50).elapsed));
+        paces.held(ID, at(50).elapsed);
         for call in [&call, &probe] {
             let early = paces.begins(ID, &state, call, at_jumped(49), true);
             breaks(early, "the callback asked for a pause until 50s");
@@ -283,14 +281,14 @@ mod tests {
         let taken = with_open(|open| open.taken = true);
         paces.begins(ID, &taken, &call, at(49), true).unwrap();
 
-        paces.held(ID, Some(at(30).elapsed));
+        paces.held(ID, at(30).elapsed);
         let early = paces.begins(ID, &state, &call, at(29), true);
         breaks(early, "the callback asked for a pause until 30s");
         paces.begins(ID, &state, &call, at(30), true).unwrap();
         paces.let_go(ID);
         paces.begins(ID, &state, &call, at(29), true).unwrap();
 
-        paces.held(ID, Some(at(50).elapsed));
+        paces.held(ID, at(50).elapsed);
         paces.forget(ID);
         paces.begins(ID, &state, &call, at(49), true).unwrap();
     }
@@ -402,7 +400,7 @@ mod tests {
         paces
             .planned(&in_time, &call, Some(pause), at(100))
             .unwrap();
-        paces.held(ID, Some(at(150).elapsed));
+        paces.held(ID, at(150).elapsed);
         breaks(paces.planned(&early, &call, None, at(100)), "it waits");
         paces.planned(&in_time, &call, None, at(100)).unwrap();
     }

@@ -695,7 +695,6 @@ impl World {
         started_at: Timestamp,
     ) -> Result<(), Broken> {
         let time = ClockTime(&self.clock);
-        let is_claimed = !self.scenario.faults.clock || self.delivers(id);
         let node = self.node.as_mut();
         let Some(seat) = node.and_then(|node| node.seats.get_mut(&id)) else {
             return Ok(());
@@ -718,23 +717,12 @@ impl World {
             planned.map_err(|what| format!("a retry of {id} with version {version}: {what}"))?;
         }
         if let Some(pause) = pause {
-            let until = is_claimed.then(|| now.elapsed + pause);
-            self.paces.held(id, until);
+            self.paces.held(id, now.elapsed + pause);
         }
         if !call.probe {
             self.paces.ended(id, version, now.elapsed);
         }
         Ok(())
-    }
-
-    /// Whether a call of this subscription might begin.
-    fn delivers(&self, id: SubscriptionId) -> bool {
-        self.node.as_ref().is_some_and(|node| {
-            let seat = node.seats.get(&id).filter(|seat| !seat.stuck);
-            seat.is_some_and(|seat| seat.driver.state().is_running())
-                && node.api.state == ApiState::Started
-                && !node.draining
-        })
     }
 
     fn have_read(
