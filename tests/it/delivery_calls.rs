@@ -596,7 +596,7 @@ impl Resolve for Flipping {
         // Half of it may be called, or hardly an answer would pass.
         let answer: Vec<IpAddr> = (0..draws.below(4))
             .map(|_| match draws.below(14) {
-                drawn @ 0..7 => denied[usize::try_from(drawn).unwrap()].parse().unwrap(),
+                which @ 0..7 => denied[usize::try_from(which).unwrap()].parse().unwrap(),
                 _ => Ipv4Addr::LOCALHOST.into(),
             })
             .collect();

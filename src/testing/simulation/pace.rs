@@ -97,10 +97,10 @@ impl Paces {
         }
         let (shortest, longest) = waits(&call.policy.retry, open.counted.max(1));
         let held_until = self.0.get(&state.id).and_then(|pace| pace.held_until);
-        let held = held_until.map(|until| until.saturating_sub(now.elapsed));
-        let shortest = shortest.max(pause.or(held).unwrap_or_default());
-        let hold = state.hold.map(|hold| hold.retry_after.duration());
-        let longest = longest.max(hold.unwrap_or_default());
+        let stands = held_until.map(|until| until.saturating_sub(now.elapsed));
+        let shortest = shortest.max(pause.or(stands).unwrap_or_default());
+        let asked = state.hold.map(|hold| hold.retry_after.duration());
+        let longest = longest.max(asked.unwrap_or_default());
         if delay < shortest || delay > longest {
             return Err(format!(
                 "it waits {delay:?}, and should from {shortest:?} to {longest:?}"

@@ -116,8 +116,8 @@ impl Kind {
                 (before.delivery_mode, &before.channel) != (after.delivery_mode, &after.channel),
             ),
         ];
-        let mut changed = changes.into_iter().filter(|(_, changed)| *changed);
-        changed.next().map(|(kind, _)| kind)
+        let made = changes.into_iter().find(|(_, is_made)| *is_made);
+        made.map(|(kind, _)| kind)
     }
 
     pub(super) fn of_definition(before: &Api, after: &Api) -> Option<Self> {
