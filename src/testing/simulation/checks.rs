@@ -297,15 +297,15 @@ pub(super) fn views(
 #[cfg(test)]
 mod tests {
     use super::super::handmade::{
-        breaks, created, dead_lettered, failed, message, message_id, of_subscription, published,
-        recorded, succeeded,
+        breaks, created, dead_lettered, failed, message, message_id, of_subscription, recorded,
+        succeeded,
     };
     use super::*;
     use crate::{
         clock::SharedClock,
         model::{ApiId, AttemptNumber, RetryScheduled, SubscriptionPaused, SubscriptionResumed},
         projection::{SharedHistory, fold_all},
-        testing::{ManualClock, memory_history::MemoryHistory},
+        testing::{ManualClock, log_conformance, memory_history::MemoryHistory},
     };
 
     fn paused_and_resumed() -> Vec<Arc<RecordedEvent>> {
@@ -331,7 +331,7 @@ mod tests {
     #[test]
     fn what_was_acknowledged_and_is_not_there_breaks_g2() {
         let stream = StreamId::messages(ApiId::nil());
-        let events = recorded([(stream, published(1))]);
+        let events = recorded([(stream, log_conformance::message(1, 0))]);
         let told = |position, number| {
             let mut ledger = Ledger::default();
             let id = message_id(number);
@@ -390,7 +390,10 @@ mod tests {
 
     /// A message, and these events of the subscription.
     fn after_a_message<const N: usize>(events: [SubscriptionEvent; N]) -> Vec<Arc<RecordedEvent>> {
-        let message = (StreamId::messages(ApiId::nil()), published(1));
+        let message = (
+            StreamId::messages(ApiId::nil()),
+            log_conformance::message(1, 0),
+        );
         let stream = StreamId::subscription(SubscriptionId::nil());
         let events = events.map(|event| (stream, event.into()));
         recorded([message].into_iter().chain(events))

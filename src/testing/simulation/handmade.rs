@@ -9,9 +9,9 @@ use crate::{
     log::{RecordedEvent, StreamId},
     model::{
         AttemptFailed, AttemptNumber, AttemptRecord, AttemptSucceeded, DeadLetterQueue,
-        DeadLetterReason, DeliveryDeadLettered, Event, Fault, MessageId, MessagePublished,
-        MessageRef, Method, Position, Subscription, SubscriptionCreated, SubscriptionEvent,
-        SubscriptionId, Timestamp, Timings, Version,
+        DeadLetterReason, DeliveryDeadLettered, Event, Fault, MessageId, MessageRef, Method,
+        Position, Subscription, SubscriptionCreated, SubscriptionEvent, SubscriptionId, Timestamp,
+        Timings, Version,
     },
 };
 
@@ -68,21 +68,6 @@ pub(super) const fn message(number: u64) -> MessageRef {
 
 pub(super) const fn message_id(number: u64) -> MessageId {
     MessageId::from_uuid(Uuid::from_u64_pair(0, number))
-}
-
-pub(super) fn published(number: u64) -> Event {
-    MessagePublished {
-        id: message_id(number),
-        content: bytes::Bytes::new(),
-        content_type: "text/plain".to_owned(),
-        event_type: None,
-        channel: None,
-        key: None,
-        headers: Vec::new(),
-        coordinate: None,
-        sampled: true,
-    }
-    .into()
 }
 
 /// The first call with a message: it began at the beginning of 1970, and took a second.
