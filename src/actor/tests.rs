@@ -64,6 +64,35 @@ enum Happening {
     Ends(usize, Call),
 }
 
+/// What happens when, in virtual time: in order, and in that of its planning within a millisecond.
+struct Agenda<T> {
+    now_ms: u64,
+    planned: BTreeMap<(u64, u64), T>,
+    count: u64,
+}
+
+impl<T> Agenda<T> {
+    const fn new() -> Self {
+        Self {
+            now_ms: 0,
+            planned: BTreeMap::new(),
+            count: 0,
+        }
+    }
+
+    fn after(&mut self, ms: u64, what: T) {
+        self.count += 1;
+        self.planned.insert((self.now_ms + ms, self.count), what);
+    }
+
+    /// What is next, and is now.
+    fn next(&mut self) -> Option<T> {
+        let ((ms, _), what) = self.planned.pop_first()?;
+        self.now_ms = ms;
+        Some(what)
+    }
+}
+
 /// A subscription whose callback was down.
 struct Member<'a> {
     driver: Driver<()>,
@@ -85,10 +114,8 @@ struct Traffic<'a> {
 struct Crowd<'a> {
     slots: &'a Slots,
     draws: Draws,
-    now_ms: u64,
+    agenda: Agenda<Happening>,
     members: Vec<Member<'a>>,
-    queue: BTreeMap<(u64, u64), Happening>,
-    happenings: u64,
     sound: Traffic<'a>,
     doubtful: Traffic<'a>,
     /// When each probe was due.
@@ -123,10 +150,8 @@ impl<'a> Crowd<'a> {
         Self {
             slots,
             draws: Moment::new(Timestamp::EPOCH, 7).draws(),
-            now_ms: 0,
+            agenda: Agenda::new(),
             members: (0..CALLBACKS).map(member).collect(),
-            queue: BTreeMap::new(),
-            happenings: 0,
             sound: Traffic::default(),
             doubtful: Traffic::default(),
             probes_ms: Vec::new(),
@@ -144,10 +169,10 @@ impl<'a> Crowd<'a> {
 
     /// From now on every call is answered, and everything that is due is done.
     fn come_back(&mut self) {
-        while let Some(((ms, _), happening)) = self.queue.pop_first() {
-            self.now_ms = ms;
+        while let Some(happening) = self.agenda.next() {
+            let now_ms = self.agenda.now_ms;
             match happening {
-                Happening::Wakes(at) if self.members[at].wakes_ms == Some(ms) => self.go_on(at),
+                Happening::Wakes(at) if self.members[at].wakes_ms == Some(now_ms) => self.go_on(at),
                 Happening::Wakes(_) => {}
                 Happening::Ends(at, call) => {
                     let lane = self.leave(at);
@@ -161,15 +186,9 @@ impl<'a> Crowd<'a> {
 
     fn time(&mut self) -> At {
         At {
-            ms: self.now_ms,
+            ms: self.agenda.now_ms,
             entropy: self.draws.next_u64().into(),
         }
-    }
-
-    fn after(&mut self, ms: u64, happening: Happening) {
-        self.happenings += 1;
-        let at = (self.now_ms + ms, self.happenings);
-        self.queue.insert(at, happening);
     }
 
     /// Does what a driver says; gives the call that it makes.
@@ -200,8 +219,8 @@ impl<'a> Crowd<'a> {
             }
             if let Some(after) = wake {
                 let ms = u64::try_from(after.as_millis()).unwrap().max(1);
-                member.wakes_ms = Some(self.now_ms + ms);
-                self.after(ms, Happening::Wakes(at));
+                member.wakes_ms = Some(self.agenda.now_ms + ms);
+                self.agenda.after(ms, Happening::Wakes(at));
             }
             if !again {
                 return made;
@@ -228,7 +247,7 @@ impl<'a> Crowd<'a> {
     fn go_on(&mut self, at: usize) {
         let Some(call) = self.plan(at) else { return };
         if call.probe {
-            self.probes_ms.push(self.now_ms);
+            self.probes_ms.push(self.agenda.now_ms);
         }
         let circuit = &self.members[at].driver.state().circuit;
         let expected = Expected::of(circuit, Duration::from_millis(CALL_MS), Reach::Within);
@@ -256,7 +275,7 @@ impl<'a> Crowd<'a> {
         let traffic = self.traffic(lane);
         traffic.under_way += 1;
         traffic.under_way_most = traffic.under_way_most.max(traffic.under_way);
-        self.after(CALL_MS, Happening::Ends(at, call));
+        self.agenda.after(CALL_MS, Happening::Ends(at, call));
     }
 
     fn leave(&mut self, at: usize) -> Lane {
@@ -340,9 +359,7 @@ const OVER_MS: u64 = HANG_FROM_MS + HANG_MS + 3_000;
 struct Town<'a> {
     slots: &'a Slots,
     hanging: usize,
-    now_ms: u64,
-    queue: BTreeMap<(u64, u64), Incident<'a>>,
-    incidents: u64,
+    agenda: Agenda<Incident<'a>>,
     callbacks: Vec<Called>,
     /// Those that wait for a slot in turn: quick, slow and doubtful ones.
     waiting: [VecDeque<Asked<'a>>; 3],
@@ -376,35 +393,27 @@ impl<'a> Town<'a> {
         let mut town = Self {
             slots,
             hanging,
-            now_ms: 0,
-            queue: BTreeMap::new(),
-            incidents: 0,
+            agenda: Agenda::new(),
             callbacks: (0..CALLBACKS).map(|_| Called::default()).collect(),
             waiting: std::array::from_fn(|_| VecDeque::new()),
             waits_ms: Vec::new(),
         };
         let mut draws = Moment::new(Timestamp::EPOCH, 7).draws();
         for at in 0..CALLBACKS {
-            town.after(draws.below(EACH_MS), Incident::Published(at));
+            let first_ms = draws.below(EACH_MS);
+            town.agenda.after(first_ms, Incident::Published(at));
         }
         town
     }
 
-    fn after(&mut self, ms: u64, incident: Incident<'a>) {
-        self.incidents += 1;
-        let at = (self.now_ms + ms, self.incidents);
-        self.queue.insert(at, incident);
-    }
-
     fn live(&mut self) {
-        while let Some(((ms, _), incident)) = self.queue.pop_first() {
-            self.now_ms = ms;
-            if ms > OVER_MS {
+        while let Some(incident) = self.agenda.next() {
+            if self.agenda.now_ms > OVER_MS {
                 return;
             }
             match incident {
                 Incident::Published(at) => {
-                    self.after(EACH_MS, Incident::Published(at));
+                    self.agenda.after(EACH_MS, Incident::Published(at));
                     self.callbacks[at].messages += 1;
                     self.call(at);
                 }
@@ -428,7 +437,7 @@ impl<'a> Town<'a> {
 
     /// Asks for slots for what may be sent to a callback.
     fn call(&mut self, by: usize) {
-        let (slots, at_ms) = (self.slots, self.now_ms);
+        let (slots, at_ms) = (self.slots, self.agenda.now_ms);
         while self.callbacks[by].messages > 0 && self.callbacks[by].under_way < IN_FLIGHT_MAX {
             let called = &mut self.callbacks[by];
             called.messages -= 1;
@@ -447,11 +456,12 @@ impl<'a> Town<'a> {
     fn enter(&mut self, by: usize, asked_ms: u64, slot: Slot<'a>) {
         let is_sound = by >= self.hanging;
         if is_sound {
-            self.waits_ms.push(self.now_ms - asked_ms);
+            self.waits_ms.push(self.agenda.now_ms - asked_ms);
         }
-        let answers = is_sound || self.now_ms < HANG_FROM_MS;
+        let answers = is_sound || self.agenda.now_ms < HANG_FROM_MS;
         let took_ms = if answers { QUICK_MS } else { HANG_MS };
-        self.after(took_ms, Incident::Ended(by, slot, took_ms));
+        self.agenda
+            .after(took_ms, Incident::Ended(by, slot, took_ms));
     }
 
     /// Begins the calls that have their slots by now.
