@@ -17,7 +17,8 @@ use super::{
 };
 use crate::{
     http::Gateway,
-    runtime::{Runtime, TokenSecret},
+    projection::{ViewError, access::TokenRow},
+    runtime::{Handle, Runtime, TokenSecret},
 };
 
 /// How long what is under way may take to end when the gateway is stopped, from the signal on:
@@ -86,10 +87,7 @@ async fn serve_on(
         .with_open_metrics(config.metrics.open)
         .with_watched_traces(telemetry.is_exporting());
     let handle = runtime.handle();
-    let known = tokio::select! {
-        known = tokens(&handle) => Some(known?),
-        () = &mut stopped => None,
-    };
+    let known = known_tokens(&handle, &mut stopped).await?;
     let mut stopped_at = None;
     let ended = if let Some(tokens) = known {
         // Not broken off: a token that was made is told.
@@ -113,6 +111,18 @@ async fn serve_on(
         );
     }
     Ok(ended?)
+}
+
+/// The tokens; none where it is told to end before they are known, which takes long where their rows
+/// are built again.
+async fn known_tokens(
+    handle: &Handle,
+    stopped: impl Future<Output = ()>,
+) -> Result<Option<Vec<TokenRow>>, ViewError> {
+    tokio::select! {
+        known = tokens(handle) => known.map(Some),
+        () = stopped => Ok(None),
+    }
 }
 
 fn say(config: &Config, site: &Site, output: &mut Output) -> Result<(), CliError> {
@@ -155,4 +165,47 @@ fn stop_signal() -> Result<impl Future<Output = ()>, CliError> {
             _ = int.recv() => {}
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future, sync::mpsc};
+
+    use tokio::{sync::oneshot, task::spawn_blocking, time::timeout};
+
+    use super::*;
+    use crate::{model::Api, testing::TestRuntime};
+
+    /// Longer than anything here takes, so that what waits for ever is seen to.
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn a_start_that_waits_for_its_tokens_ends_when_it_is_told_to() {
+        let data = tempfile::tempdir().unwrap();
+        let test = TestRuntime::start(data.path(), 1).await.unwrap();
+        let handle = test.handle();
+        // Whoever reads rows holds up those who write them.
+        let ((reading, read), (held, until)) = (oneshot::channel(), mpsc::channel::<()>());
+        let access = handle.access();
+        let reader = spawn_blocking(move || {
+            access.read(|_| {
+                reading.send(()).unwrap();
+                let _ = until.recv();
+                Ok(())
+            })
+        });
+        read.await.unwrap();
+        handle.create_api(Api::named("orders")).await.unwrap();
+
+        let told_to_end = timeout(LONG, known_tokens(&handle, future::ready(()))).await;
+        drop(held);
+        reader.await.unwrap().unwrap();
+        assert_eq!(told_to_end.expect("it ends at once"), Ok(None));
+        let not_told = timeout(LONG, known_tokens(&handle, future::pending())).await;
+        assert_eq!(
+            not_told.expect("they are known again"),
+            Ok(Some(Vec::new()))
+        );
+        test.shutdown().await;
+    }
 }

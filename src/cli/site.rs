@@ -13,7 +13,10 @@ use crate::{
     console::Console,
     http::{Gateway, Server},
     model::{Role, Token, TokenId},
-    projection::{ViewError, access::TokenRow},
+    projection::{
+        View, ViewError,
+        access::{Access, TokenRow},
+    },
     runtime::{Handle, TokenSecret},
 };
 
@@ -66,10 +69,19 @@ impl Site {
 
 /// Every token, once all events are folded. Damaged rows are built again first.
 pub(super) async fn tokens(handle: &Handle) -> Result<Vec<TokenRow>, ViewError> {
+    answered(handle, View::tokens).await
+}
+
+/// What is asked of the rows of tokens, once all events are folded; asked again where they are found
+/// damaged, once they are built anew.
+async fn answered<T>(
+    handle: &Handle,
+    ask: impl Fn(&View<Access>) -> Result<T, ViewError>,
+) -> Result<T, ViewError> {
     let access = handle.access();
     loop {
         access.at(handle.log().head(), RECOVERY_MAX).await?;
-        match access.tokens() {
+        match ask(&access) {
             Err(ViewError::Mending { .. }) => {}
             Err(ViewError::Rows(error)) if error.is_damage() => {}
             told => return told,
@@ -83,4 +95,49 @@ fn first_admin(handle: &Handle, tokens: &[TokenRow]) -> Option<TokenId> {
     let mut admins = tokens.iter().filter(|row| row.token.role == Role::Admin);
     let admin = admins.find(|row| row.is_valid(now));
     admin.map(|row| row.token.id)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::{projection::RowError, testing::TestRuntime};
+
+    #[tokio::test]
+    async fn a_start_that_meets_damaged_rows_of_tokens_builds_them_again_and_goes_on() {
+        let data = tempfile::tempdir().unwrap();
+        let test = TestRuntime::start(data.path(), 1).await.unwrap();
+        let handle = test.handle();
+        let publisher = Token::named("a publisher", Role::Publisher);
+        let (token, _) = handle.create_token(publisher).await.unwrap();
+
+        let damaged = |access: &View<Access>| {
+            let damage = RowError::Damaged("made up".to_owned());
+            access.read(|_| Err::<Vec<TokenRow>, _>(damage.into()))
+        };
+        // Met by this question itself, and by another one that came a moment before it.
+        let asked = Cell::new(0);
+        let known = answered(&handle, |access| {
+            asked.set(asked.get() + 1);
+            match asked.get() {
+                1 => damaged(access),
+                2 => {
+                    damaged(access).unwrap_err();
+                    let told = access.tokens();
+                    assert!(matches!(told, Err(ViewError::Mending { .. })), "{told:?}");
+                    told
+                }
+                _ => access.tokens(),
+            }
+        });
+        let known: Vec<_> = known
+            .await
+            .unwrap()
+            .iter()
+            .map(|row| row.token.id)
+            .collect();
+        assert_eq!((known, asked.get()), (vec![token.id], 3));
+        test.shutdown().await;
+    }
 }

@@ -53,6 +53,7 @@ struct Disk {
     fail_removes: u32,
     full: bool,
     syncs_held: bool,
+    syncs_waiting: u32,
     bytes_free: Option<u64>,
     syncs: u64,
     broken: Vec<Position>,
@@ -147,11 +148,16 @@ impl MemoryStorage {
         self.released.notify_all();
     }
 
+    /// How many syncs wait now: what asked for them is written and not answered.
+    pub fn syncs_waiting(&self) -> u32 {
+        self.disk().syncs_waiting
+    }
+
     fn wait_while_syncs_are_held(&self) {
-        let waited = self
-            .released
-            .wait_while(self.disk(), |disk| disk.syncs_held);
-        drop(waited.unwrap_or_else(PoisonError::into_inner));
+        let mut disk = self.disk();
+        disk.syncs_waiting += 1;
+        let waited = self.released.wait_while(disk, |disk| disk.syncs_held);
+        waited.unwrap_or_else(PoisonError::into_inner).syncs_waiting -= 1;
     }
 
     /// The next `count` syncs find the disk full, once what they sync is written.

@@ -1,8 +1,9 @@
 //! Jobs: many deliveries redelivered or discarded, at a rate, over pauses and crashes.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Duration};
 
 use hooklog::{
+    log::Durability,
     model::{
         Api, ApiId, DeadLetterFilter, DeadLetterReason, DeliveryId, FilterExpression, Job,
         JobCounts, JobEvent, JobId, JobKind, JobSelection, JobState, JobStatus, Message, MessageId,
@@ -10,10 +11,13 @@ use hooklog::{
     },
     projection::jobs::JobFilter,
     runtime::ControlError,
-    testing::{FakeAnswer, FakeCall, TestRuntime},
+    testing::{FakeAnswer, FakeCall, MemoryStorage, TestRuntime},
 };
+use tokio::{task::yield_now, time::timeout};
 
 const DAY: Duration = Duration::from_hours(24);
+/// Longer than anything here takes, so that what waits for ever is seen to.
+const LONG: Duration = Duration::from_secs(60);
 
 struct World {
     test: TestRuntime,
@@ -24,7 +28,10 @@ struct World {
 
 /// A subscription whose callback refuses all of so many messages; after that it takes them.
 async fn with_dead_letters(data: &tempfile::TempDir, count: usize) -> World {
-    let test = TestRuntime::start(data.path(), 7).await.unwrap();
+    dead_letters_in(TestRuntime::start(data.path(), 7).await.unwrap(), count).await
+}
+
+async fn dead_letters_in(test: TestRuntime, count: usize) -> World {
     let api = test
         .handle()
         .create_api(Api::named("orders"))
@@ -552,6 +559,35 @@ async fn a_shutdown_stops_a_job_at_a_delivery_and_the_next_start_goes_on() {
     assert_eq!(row.state.counts, counts(30, 0, 0));
     assert_eq!(test.transport().calls().len() as u64, 30 - before);
     test.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_time_of_an_end_is_for_jobs_and_calls_together() {
+    let (data, storage) = (tempfile::tempdir().unwrap(), MemoryStorage::new());
+    let disk = storage.clone();
+    let test = TestRuntime::start_with(data.path(), 7, move |builder| {
+        let synced = builder.durability(Durability::Synced);
+        synced.storage(Arc::new(disk.clone()))
+    });
+    let world = dead_letters_in(test.await.unwrap(), 30).await;
+    world.test.transport().hold();
+    world.create(world.redeliveries(Some(5))).await;
+    world.test.settle().await;
+    assert_eq!(world.test.transport().held(), 1);
+    // The job cannot end, for its append is not answered, and neither can the call.
+    storage.hold_syncs();
+    let clock = world.test.clock().clone();
+    let next_step = clock.next_wake().expect("the job is at its rate");
+    clock.advance(next_step);
+    while storage.syncs_waiting() == 0 {
+        yield_now().await;
+    }
+
+    let mut ended = pin!(timeout(LONG, world.test.shutdown()));
+    assert!(futures_util::poll!(ended.as_mut()).is_pending());
+    clock.advance(Duration::from_secs(8));
+    storage.release_syncs();
+    ended.await.expect("no part of it has that time for itself");
 }
 
 #[tokio::test]
