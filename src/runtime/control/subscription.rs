@@ -217,6 +217,7 @@ impl Handle {
 
     /// Lets a pending subscription not begin when it is accepted: until
     /// [`resume_failure`](Self::resume_failure) it is as if its consumer had stopped it.
+    #[cfg(feature = "server")]
     pub(crate) async fn withhold(&self, id: SubscriptionId) -> Result<Position, ControlError> {
         self.command(id, Command::Withhold).await
     }
