@@ -1,5 +1,7 @@
 //! `hooklog repair`: what a damaged log has lost, and how it goes on without it.
 
+use std::io;
+
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -29,25 +31,25 @@ struct Findings {
 pub(super) fn run(args: &RepairArgs, output: &mut Output) -> Result<(), CliError> {
     // What is read is closed before anything is written.
     let findings = Findings::of(&args.data.open()?.log);
-    let is_applied = args.apply && findings.plan.is_some();
-    if !output.is_json() {
-        for line in findings.lines() {
-            output.line(line)?;
-        }
-        output.flush()?;
-    }
-    if let (true, Some(plan)) = (is_applied, &findings.plan) {
-        runtime::repair(args.data.path(), plan)
-            .map_err(|error| CliError::failure(error.to_string()))?;
-    }
+    let shown = findings.show(args.apply, output);
+    let Some(plan) = findings.plan.as_ref().filter(|_| args.apply) else {
+        return Ok(shown?);
+    };
+    // Also where the reader has gone, which ends other commands well: they have done their part.
+    shown.map_err(|error| {
+        CliError::failure(format!(
+            "what would be given up could not be shown, so nothing is: {error}"
+        ))
+    })?;
+    runtime::repair(args.data.path(), plan)
+        .map_err(|error| CliError::failure(error.to_string()))?;
     if output.is_json() {
-        output.json(&findings.document(is_applied))?;
-    } else if let Some(plan) = &findings.plan {
-        output.line(if is_applied {
-            format!("Done: the log goes on at position {}.", plan.resume)
-        } else {
-            "Nothing is changed. `hooklog repair --apply` does it.".to_owned()
-        })?;
+        output.json(&findings.document(true))?;
+    } else {
+        output.line(format!(
+            "Done: the log goes on at position {}.",
+            plan.resume
+        ))?;
     }
     Ok(output.flush()?)
 }
@@ -60,6 +62,21 @@ impl Findings {
             None => log.quarantined(),
         };
         Self { plan, passed_over }
+    }
+
+    /// Tells what there is, before anything is done about it.
+    fn show(&self, is_applied: bool, output: &mut Output) -> io::Result<()> {
+        if output.is_json() {
+            output.json(&self.document(false))?;
+        } else {
+            for line in self.lines() {
+                output.line(line)?;
+            }
+            if self.plan.is_some() && !is_applied {
+                output.line("Nothing is changed. `hooklog repair --apply` does it.")?;
+            }
+        }
+        output.flush()
     }
 
     fn lines(&self) -> Vec<String> {

@@ -44,7 +44,7 @@ fn class_of(error: &CallError, stage: Stage) -> ErrorClass {
     let found = |wanted: fn(&(dyn Error + 'static)) -> bool| chain(error).any(wanted);
     if found(<dyn Error>::is::<Blocked>) {
         ErrorClass::Blocked
-    } else if found(is_out_of_files) {
+    } else if found(is_own_want) {
         ErrorClass::Internal
     } else if found(is_too_slow) {
         ErrorClass::Timeout
@@ -84,17 +84,24 @@ fn is_reset(error: &(dyn Error + 'static)) -> bool {
     )
 }
 
-/// Whether this says that the process or the machine may open no more files: a lookup or a
-/// connection that failed so says nothing of the callback.
-pub(super) fn is_out_of_files(error: &(dyn Error + 'static)) -> bool {
+/// Whether this says that the process or the machine has no more files, threads or memory, or looks
+/// up no more names: a lookup or a connection that failed so says nothing of the callback.
+pub(super) fn is_own_want(error: &(dyn Error + 'static)) -> bool {
     let io = match error.downcast_ref::<LookupError>() {
+        Some(LookupError::Full | LookupError::Lost) => return true,
         Some(LookupError::Resolver(error)) => Some(&**error),
-        _ => error.downcast_ref::<io::Error>(),
+        Some(LookupError::Empty | LookupError::GivenUp) => None,
+        None => error.downcast_ref::<io::Error>(),
     };
-    io.and_then(io::Error::raw_os_error).is_some_and(|code| {
-        let out = [Errno::MFILE, Errno::NFILE];
-        out.iter().any(|errno| errno.raw_os_error() == code)
-    })
+    let wants = [
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::AGAIN,
+        Errno::NOMEM,
+        Errno::NOBUFS,
+    ];
+    io.and_then(io::Error::raw_os_error)
+        .is_some_and(|code| wants.iter().any(|errno| errno.raw_os_error() == code))
 }
 
 /// The class of a failure on a connection that stood.
@@ -182,21 +189,34 @@ mod tests {
     }
 
     #[test]
-    fn a_process_out_of_files_is_not_the_callbacks_fault() {
+    fn what_the_gateway_itself_is_short_of_is_not_the_callbacks_fault() {
         let wrapped = |errno: Errno| {
             let inner = io::Error::from_raw_os_error(errno.raw_os_error());
             io::Error::other(inner)
         };
-        for (errno, out) in [
+        for (errno, ours) in [
             (Errno::MFILE, true),
             (Errno::NFILE, true),
+            // As where no thread can be begun.
+            (Errno::AGAIN, true),
+            (Errno::NOMEM, true),
+            (Errno::NOBUFS, true),
             (Errno::CONNREFUSED, false),
         ] {
             let error = wrapped(errno);
-            assert_eq!(chain(&error).any(is_out_of_files), out, "{errno}");
+            assert_eq!(chain(&error).any(is_own_want), ours, "{errno}");
             let system = io::Error::from_raw_os_error(errno.raw_os_error());
             let looked_up = io::Error::other(LookupError::Resolver(Arc::new(system)));
-            assert_eq!(chain(&looked_up).any(is_out_of_files), out, "{errno}");
+            assert_eq!(chain(&looked_up).any(is_own_want), ours, "{errno}");
+        }
+        for (error, ours) in [
+            (LookupError::Full, true),
+            (LookupError::Lost, true),
+            (LookupError::Empty, false),
+            (LookupError::GivenUp, false),
+        ] {
+            let looked_up = io::Error::other(error.clone());
+            assert_eq!(chain(&looked_up).any(is_own_want), ours, "{error}");
         }
     }
 }

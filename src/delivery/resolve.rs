@@ -17,7 +17,7 @@ use hyper_util::client::legacy::connect::dns::Name;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tower_service::Service;
 
-use super::{Blocked, Egress, classify::is_out_of_files, connect::BoxError, probe::Probe};
+use super::{Blocked, Egress, classify::is_own_want, connect::BoxError, probe::Probe};
 
 /// Finds the addresses of a host name.
 pub trait Resolve: Send + Sync + 'static {
@@ -55,7 +55,7 @@ fn look_up(host: &str) -> io::Result<Vec<IpAddr>> {
 /// knows no name, and does not say why.
 fn no_file_to_be_had() -> Option<io::Error> {
     let refused = File::open("/").err()?;
-    is_out_of_files(&refused).then_some(refused)
+    is_own_want(&refused).then_some(refused)
 }
 
 /// Lookups of a worker that run at once. A lookup blocks a thread, and no time limit of a call ends

@@ -10,6 +10,9 @@ use super::{
     storage::Storage,
 };
 
+/// The furthest position and version of what was recorded elsewhere: as many again may follow.
+const FURTHEST: u64 = u64::MAX / 2;
+
 /// Events that do not follow each other as those of a log do, or cannot be written.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
@@ -39,6 +42,18 @@ pub enum OfflineError {
         before: Timestamp,
         /// The time that stands there.
         found: Timestamp,
+    },
+    /// A log that begins so far on would soon have no number left.
+    #[error(
+        "position {position}, version {version} of stream {stream}: {FURTHEST} is the furthest"
+    )]
+    TooFar {
+        /// The position.
+        position: Position,
+        /// The stream.
+        stream: StreamId,
+        /// The version.
+        version: Version,
     },
     /// The log did not take an event.
     #[error(transparent)]
@@ -92,6 +107,13 @@ impl Sequence {
                 stream,
                 expected,
                 found: version,
+            });
+        }
+        if position.get().max(version.get()) > FURTHEST {
+            return Err(OfflineError::TooFar {
+                position,
+                stream,
+                version,
             });
         }
         if let Some(before) = self.time
@@ -354,5 +376,11 @@ mod tests {
             assert!(said.contains(expected), "{said}");
         }
         assert!(refused(&[event(0, 1, 1, 5)]).contains("position 0"));
+        for (position, version) in [(u64::MAX, 1), (FURTHEST + 1, 1), (9, u64::MAX)] {
+            let said = refused(&[event(position, 1, version, 5)]);
+            assert!(said.contains("is the furthest"), "{said}");
+        }
+        let mut sequence = Sequence::default();
+        sequence.follow(&event(FURTHEST, 1, FURTHEST, 5)).unwrap();
     }
 }

@@ -5,10 +5,11 @@ use std::{
     io::{Read as _, Write as _},
     net::TcpStream,
     path::{Path, PathBuf},
+    process::Stdio,
 };
 
 use crate::support::{
-    files::contents,
+    files::{contents, copy_directory},
     process::{Process, free_port, until},
 };
 
@@ -81,17 +82,35 @@ fn a_damaged_end_is_shown_then_given_up_and_messages_flow_again() {
     );
     assert!(contents(&data) == before, "showing changed something");
 
-    // What cannot be told is not given up.
-    let mut repair = gateway.command(&["repair", "--apply"]);
+    // What cannot be told is not given up, and that is told: to a full disk, to nobody any more.
     let full = fs::File::options().write(true).open("/dev/full").unwrap();
-    let refused = repair.stdout(full).output().unwrap();
-    assert!(!refused.status.success(), "{refused:?}");
-    assert!(
-        contents(&data) == before,
-        "it was given up before it was told"
-    );
+    let (gone, deaf) = std::io::pipe().unwrap();
+    drop(gone);
+    for (nobody, form) in [
+        (Stdio::from(full), "table"),
+        (deaf.try_clone().unwrap().into(), "table"),
+        (deaf.into(), "json"),
+    ] {
+        let mut repair = gateway.command(&["repair", "--apply", "--output", form]);
+        let refused = repair.stdout(nobody).output().unwrap();
+        assert_eq!(refused.status.code(), Some(1), "{refused:?}");
+        let said = text(&refused.stderr);
+        assert!(said.contains("could not be shown, so nothing is"), "{said}");
+        assert!(
+            contents(&data) == before,
+            "it was given up before it was told"
+        );
+    }
 
     let plan = &gateway.json(&["repair"])[0]["repair"];
+    copy_directory(&data, &directory.path().join("other"));
+    let lines = gateway.json(&["repair", "--apply", "--data", "other"]);
+    let applied: Vec<_> = lines.iter().map(|line| &line["applied"]).collect();
+    assert_eq!(applied, [false, true], "told before it is done, and then");
+    assert!(
+        lines.iter().all(|line| line["repair"] == *plan),
+        "{lines:?}"
+    );
     let done = gateway.run(&["repair", "--apply"]);
     assert!(done.status.success(), "{done:?}");
     let done = text(&done.stdout);
