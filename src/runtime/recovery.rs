@@ -373,25 +373,20 @@ impl Recovered {
                 self.fold_subscription(recorded, event);
             }
             (Event::Job(event), StreamKind::Job) => self.fold_job(recorded, event),
-            // Who may come in is for a view to tell.
-            (Event::Access(_), StreamKind::Token) => {}
-            (event, StreamKind::Messages) => {
-                if let Some(api) = recorded
-                    .stream
-                    .as_api()
-                    .and_then(|id| self.apis.get_mut(&id))
-                {
-                    api.head = recorded.version;
-                    if let Some(message) = event.as_published() {
-                        learn(&mut api.offsets, message);
-                    }
-                }
-            }
-            // Who may come in is a projection's to know.
-            (Event::Access(_), _) => {}
-            // Where the log begins stands in its origin.
-            (Event::Log(_), _) => {}
+            (event, StreamKind::Messages) => self.fold_message(recorded, event),
+            // Who may come in is a projection's to know; where the log begins stands in its origin.
+            (Event::Access(_) | Event::Log(_), _) => {}
             (event, _) => self.fold_unknown(recorded, event),
+        }
+    }
+
+    fn fold_message(&mut self, recorded: &RecordedEvent, event: &Event) {
+        let id = recorded.stream.as_api();
+        if let Some(api) = id.and_then(|id| self.apis.get_mut(&id)) {
+            api.head = recorded.version;
+            if let Some(message) = event.as_published() {
+                learn(&mut api.offsets, message);
+            }
         }
     }
 

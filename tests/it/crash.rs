@@ -17,7 +17,7 @@ use std::{
 };
 
 use hooklog::{
-    clock::{Clock, SystemClock},
+    clock::SystemClock,
     model::{Draws, HttpOptions, Moment, Timestamp},
     subscription::OUTCOMES_NOT_DURABLE_MAX,
     testing::callback::{Answer, CallbackServer},
@@ -30,7 +30,7 @@ use tokio::{
 
 use crate::{
     serve::{Client, Process},
-    support::{disk, process::assert_sound},
+    support::{disk, process::assert_sound, seed::seed},
 };
 
 /// The places of `src/kill_point.rs` that a life comes by, and before how many passes of one the
@@ -604,12 +604,12 @@ async fn killed(
     kills: u64,
     lane: u64,
     durability: &str,
-    seed: u128,
+    seed: u64,
     reached: Reached,
     at_each: bool,
 ) -> Lane {
-    let own = seed.wrapping_add(u128::from(lane));
-    let mut draws = Moment::new(Timestamp::EPOCH, own).draws();
+    let own = seed.wrapping_add(lane);
+    let mut draws = Moment::new(Timestamp::EPOCH, own.into()).draws();
     let temp = tempfile::tempdir().unwrap();
     let bench = Bench::set_up(&temp.path().join("data"), durability).await;
     for kill in 0..kills {
@@ -640,12 +640,7 @@ async fn killed(
 async fn g2_g8_g9_a_gateway_killed_anywhere_keeps_what_it_answered_and_repeats_only_over_a_crash() {
     let kills = asked("HOOKLOG_KILLS").unwrap_or(100);
     let asked_lanes = asked("HOOKLOG_LANES").unwrap_or(2);
-    let seed = std::env::var("HOOKLOG_SEED").ok();
-    let seed: u128 = seed.map_or_else(
-        || SystemClock::new().entropy(),
-        |seed| seed.parse().expect("HOOKLOG_SEED is a number"),
-    );
-    println!("HOOKLOG_SEED={seed}");
+    let seed = seed();
     let lanes = (0..asked_lanes).zip(DURABILITIES.into_iter().cycle());
     let (each, at_each) = (kills.div_ceil(asked_lanes), kills >= KILLS_AT_EACH);
     let reached = Reached::default();

@@ -32,6 +32,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use crate::support::{
     hostile::{Hostile, read_request},
     requests::{BLOCKED, BRIEF, call, class, fault, policy, request, told, transport},
+    seed::seed_or,
 };
 
 async fn callback() -> CallbackServer {
@@ -607,8 +608,7 @@ impl Resolve for Flipping {
 
 #[tokio::test]
 async fn a_name_that_flips_a_thousand_times_never_leads_to_a_denied_peer() {
-    let seed = std::env::var("HOOKLOG_SEED").map_or(11, |seed| seed.parse().unwrap());
-    println!("HOOKLOG_SEED={seed}");
+    let seed = seed_or(11);
     let server = Hostile::answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
     let port = server.address().port();
     // They listen, so a connection to one would be made.
@@ -623,7 +623,7 @@ async fn a_name_that_flips_a_thousand_times_never_leads_to_a_denied_peer() {
         listener.set_nonblocking(true).unwrap();
     }
     let flipping = Arc::new(Flipping {
-        draws: Mutex::new(Moment::new(Timestamp::EPOCH, seed).draws()),
+        draws: Mutex::new(Moment::new(Timestamp::EPOCH, seed.into()).draws()),
         answers: Mutex::default(),
     });
     let transport = HttpTransport::builder()

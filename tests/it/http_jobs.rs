@@ -48,6 +48,14 @@ impl World {
     fn calls(&self) -> usize {
         self.served.test.transport().calls().len()
     }
+
+    /// Lets the view of jobs fall behind. What is redelivered waits, and appends nothing beside a job.
+    async fn hold_view_of_jobs(&self) -> Still {
+        let (test, subscription) = (&self.served.test, self.subscription.parse().unwrap());
+        test.handle().pause(subscription).await.unwrap();
+        test.settle().await;
+        Still::of(test.handle().jobs()).await
+    }
 }
 
 #[tokio::test]
@@ -113,11 +121,7 @@ async fn a_job_is_answered_as_made_and_steered_while_its_view_is_behind() {
     let data = tempfile::tempdir().unwrap();
     let world = with_dead_letters(&data, 100).await;
     let served = &world.served;
-    // What is redelivered waits, and appends nothing beside the job.
-    let subscription = world.subscription.parse().unwrap();
-    served.test.handle().pause(subscription).await.unwrap();
-    served.test.settle().await;
-    let still = Still::of(served.test.handle().jobs()).await;
+    let still = world.hold_view_of_jobs().await;
 
     let path = world.dead_letters("_redeliver");
     let create = || {
@@ -164,11 +168,7 @@ async fn a_job_that_is_over_is_told_from_its_events_while_its_view_is_behind() {
     let data = tempfile::tempdir().unwrap();
     let world = with_dead_letters(&data, 100).await;
     let served = &world.served;
-    // What is redelivered waits, and appends nothing beside the job.
-    let subscription = world.subscription.parse().unwrap();
-    served.test.handle().pause(subscription).await.unwrap();
-    served.test.settle().await;
-    let still = Still::of(served.test.handle().jobs()).await;
+    let still = world.hold_view_of_jobs().await;
 
     let ask = served.ask("POST", world.dead_letters("_redeliver"));
     let ask = ask.json(&json!({"filter": {}, "ratePerSecond": 1}));

@@ -29,11 +29,12 @@ use hooklog::{
 use crate::support::{
     disk,
     files::{contents, copy_directory, files, used},
+    seed::seed_or,
 };
 
 const EVENTS: u64 = 30;
 /// With so many events, such as 3,000, the logs whose files are cut off, zeroed and put out of place are
-/// large. Where there are more places than are tried then, `HOOKLOG_TEST_SEED` says which are.
+/// large. Where there are more places than are tried then, `HOOKLOG_SEED` says which are.
 const EVENTS_ASKED: &str = "HOOKLOG_DAMAGE_EVENTS";
 /// How many places of a large log are tried.
 const PLACES: usize = 500;
@@ -640,11 +641,9 @@ fn events_asked() -> Option<u64> {
     asked.map(|asked| asked.parse().unwrap())
 }
 
-/// What places are drawn with; its seed is printed, and `HOOKLOG_TEST_SEED` repeats one.
+/// What places are drawn with; its seed is printed, and `HOOKLOG_SEED` repeats one.
 fn draws() -> Draws {
-    let seed = std::env::var("HOOKLOG_TEST_SEED").map_or(7, |seed| seed.parse().unwrap());
-    println!("seed {seed}");
-    Moment::new(Timestamp::EPOCH, seed).draws()
+    Moment::new(Timestamp::EPOCH, seed_or(7).into()).draws()
 }
 
 /// A small log in a directory, and what it holds.

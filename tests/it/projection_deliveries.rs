@@ -34,7 +34,7 @@ use hooklog::{
 
 use uuid::Uuid;
 
-use crate::{projection_engine::seed, support::events::states};
+use crate::support::{events::states, seed::seed};
 
 fn view_of(events: Vec<Arc<RecordedEvent>>) -> View<Deliveries> {
     let history: SharedHistory = Arc::new(MemoryHistory::new(events));

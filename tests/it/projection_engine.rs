@@ -13,7 +13,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use hooklog::{
-    clock::{Clock, SystemClock},
+    clock::SystemClock,
     log::{EventLog, ExpectedVersion, LogOptions, RecordedEvent, Urgency},
     model::Position,
     projection::{
@@ -31,16 +31,9 @@ use hooklog::{
     },
 };
 
-const LONG: Duration = Duration::from_mins(1);
+use crate::support::seed::seed;
 
-/// A fresh seed, printed; `HOOKLOG_TEST_SEED` repeats one.
-pub(crate) fn seed() -> u64 {
-    let given = std::env::var("HOOKLOG_TEST_SEED").ok();
-    let fresh = || u64::try_from(SystemClock::new().entropy() >> 64).unwrap();
-    let seed = given.map_or_else(fresh, |text| text.parse().unwrap());
-    println!("HOOKLOG_TEST_SEED={seed}");
-    seed
-}
+const LONG: Duration = Duration::from_mins(1);
 
 fn events(seed: u64, count: usize) -> Vec<Arc<RecordedEvent>> {
     generate(

@@ -33,7 +33,7 @@ use hooklog::{
 };
 use uuid::Uuid;
 
-use crate::{projection_engine::seed, support::events::states};
+use crate::support::{events::states, seed::seed};
 
 struct World {
     events: Vec<Arc<RecordedEvent>>,

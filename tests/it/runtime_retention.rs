@@ -87,7 +87,11 @@ struct World {
 }
 
 impl World {
-    async fn new(test: TestRuntime) -> Self {
+    async fn start(
+        data: &Path,
+        options: impl Fn(Builder) -> Builder + Send + Sync + 'static,
+    ) -> Self {
+        let test = TestRuntime::start_with(data, 21, options).await.unwrap();
         let handle = test.handle();
         let api = handle.create_api(Api::named("orders")).await.unwrap().id;
         let application = handle.create_application(Application::named("shop"));
@@ -205,8 +209,7 @@ impl World {
 
 /// Messages of two phases; some of the first are delivered in the second.
 async fn with_history(data: &Path, options: fn(Builder) -> Builder) -> World {
-    let test = TestRuntime::start_with(data, 21, options).await.unwrap();
-    let world = World::new(test).await;
+    let world = World::start(data, options).await;
     world.publish(30).await;
     world.next_phase().await;
     world
@@ -352,10 +355,7 @@ async fn a_cut_that_could_not_be_made_takes_no_dead_letter_off_the_gauge() {
 #[tokio::test]
 async fn dead_letters_of_a_deleted_api_are_counted_no_more() {
     let data = tempfile::tempdir().unwrap();
-    let test = TestRuntime::start_with(data.path(), 21, on_demand)
-        .await
-        .unwrap();
-    let world = World::new(test).await;
+    let world = World::start(data.path(), on_demand).await;
     let handle = world.handle();
     let other = handle.create_api(Api::named("returns")).await.unwrap().id;
     let mut subscription = Subscription::to("https://example.com/returns").unwrap();
@@ -396,10 +396,7 @@ async fn dead_letters_of_a_deleted_api_are_counted_no_more() {
 #[tokio::test]
 async fn a_dead_letter_that_comes_after_its_api_was_deleted_is_not_counted() {
     let data = tempfile::tempdir().unwrap();
-    let test = TestRuntime::start_with(data.path(), 21, on_demand)
-        .await
-        .unwrap();
-    let world = World::new(test).await;
+    let world = World::start(data.path(), on_demand).await;
     let handle = world.handle();
     let transport = world.test.transport();
     transport.answer(|_| FakeAnswer::Status(400));
@@ -428,7 +425,7 @@ async fn a_dead_letter_that_comes_after_its_api_was_deleted_is_not_counted() {
 async fn a_cut_that_the_disk_has_no_room_to_tell_of_holds_up_no_other() {
     let (data, storage) = (tempfile::tempdir().unwrap(), MemoryStorage::new());
     let kept = storage.clone();
-    let test = TestRuntime::start_with(data.path(), 21, move |builder| {
+    let world = World::start(data.path(), move |builder| {
         let log = LogOptions {
             min_free_bytes: 4_000,
             ..LogOptions::with_durability(Durability::Flushed)
@@ -436,8 +433,8 @@ async fn a_cut_that_the_disk_has_no_room_to_tell_of_holds_up_no_other() {
         on_demand(builder)
             .log_options(log)
             .storage(Arc::new(kept.clone()))
-    });
-    let world = World::new(test.await.unwrap()).await;
+    })
+    .await;
     let handle = world.handle();
     handle.resume_subscription(world.late).await.unwrap();
     let mut first = handle.log().first_position();
@@ -588,10 +585,7 @@ async fn views_that_were_built_again_are_those_that_were_served() {
 #[tokio::test]
 async fn a_paused_subscription_holds_its_backlog_and_is_named() {
     let data = tempfile::tempdir().unwrap();
-    let test = TestRuntime::start_with(data.path(), 21, on_demand)
-        .await
-        .unwrap();
-    let world = World::new(test).await;
+    let world = World::start(data.path(), on_demand).await;
     world.publish(10).await;
     world.next_phase().await;
     world.publish(10).await;
@@ -623,10 +617,7 @@ async fn a_paused_subscription_holds_its_backlog_and_is_named() {
 #[tokio::test]
 async fn a_retry_and_a_job_hold_what_they_need() {
     let data = tempfile::tempdir().unwrap();
-    let test = TestRuntime::start_with(data.path(), 21, on_demand)
-        .await
-        .unwrap();
-    let world = World::new(test).await;
+    let world = World::start(data.path(), on_demand).await;
     let handle = world.handle();
     handle.close(world.late).await.unwrap();
     world.test.transport().answer(|_| FakeAnswer::Status(400));

@@ -1,10 +1,9 @@
 //! Snapshots that are damaged on the disk: none of it is believed, and a start tells what the log tells.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-use std::{collections::HashMap, env, fs};
+use std::{collections::HashMap, fs};
 
 use hooklog::{
-    clock::{Clock as _, SystemClock},
     log::Health,
     model::{
         Api, ConsumerStatus, Message, Moment, Subscription, SubscriptionId, SubscriptionStatus,
@@ -17,6 +16,7 @@ use hooklog::{
 use crate::support::{
     disk,
     files::{copy_directory, used},
+    seed::seed,
 };
 
 /// The file that the store of the snapshots keeps them in.
@@ -117,12 +117,7 @@ impl Written {
 
 #[tokio::test]
 async fn g11_a_start_on_a_snapshot_that_is_damaged_anywhere_tells_what_the_log_tells() {
-    let seed = env::var("HOOKLOG_SEED").ok();
-    let seed = seed.map_or_else(
-        || SystemClock::new().entropy(),
-        |seed| seed.parse().expect("HOOKLOG_SEED is a number"),
-    );
-    println!("HOOKLOG_SEED={seed}");
+    let seed = seed();
     let written = written().await;
     let [
         _,
@@ -153,7 +148,7 @@ async fn g11_a_start_on_a_snapshot_that_is_damaged_anywhere_tells_what_the_log_t
     assert!(used > 1_000, "{used} bytes hold no snapshot");
     written.hold(&written.store, "as it was").await;
     for round in 0..FLIPPED {
-        let moment = Moment::new(Timestamp::EPOCH, seed ^ u128::from(round));
+        let moment = Moment::new(Timestamp::EPOCH, (seed ^ round).into());
         let mut draws = moment.draws();
         let flips = if round % 2 == 0 { MANY_FLIPS } else { 1 };
         let mut store = written.store.clone();

@@ -16,7 +16,10 @@ use hooklog::{
     },
 };
 
-use crate::subscription_rules::{message, policy, report, status, subscription};
+use crate::{
+    subscription_rules::{message, policy, report, status, subscription},
+    support::seed::asked_seed,
+};
 
 const SEEDS: u64 = 600;
 const MESSAGES: u64 = 60;
@@ -477,9 +480,7 @@ fn live(seed: u64) {
 
 #[test]
 fn every_life_keeps_the_guarantees() {
-    let base = std::env::var("HOOKLOG_SEED")
-        .ok()
-        .and_then(|seed| seed.parse().ok());
+    let base = asked_seed();
     let first: u64 = base.unwrap_or_else(|| u64::from(std::process::id()) << 20);
     let seeds = if base.is_some() { 1 } else { SEEDS };
     for seed in first..first + seeds {

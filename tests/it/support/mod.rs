@@ -10,3 +10,4 @@ pub(crate) mod paths;
 pub(crate) mod process;
 pub(crate) mod requests;
 pub(crate) mod secrets;
+pub(crate) mod seed;
