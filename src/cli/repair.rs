@@ -15,8 +15,9 @@ use crate::{
 pub(super) struct RepairArgs {
     #[command(flatten)]
     data: AtRestArgs,
-    /// Give up what was shown, for good, so that the log takes events again. Without it nothing is
-    /// changed.
+    /// Give up what was shown, for good, so that the log takes events again. Without it, and where
+    /// it cannot be shown, nothing is changed. As JSON it is shown in a line before the one that
+    /// says "applied": true.
     #[arg(long)]
     apply: bool,
 }
@@ -43,15 +44,9 @@ pub(super) fn run(args: &RepairArgs, output: &mut Output) -> Result<(), CliError
     })?;
     runtime::repair(args.data.path(), plan)
         .map_err(|error| CliError::failure(error.to_string()))?;
-    if output.is_json() {
-        output.json(&findings.document(true))?;
-    } else {
-        output.line(format!(
-            "Done: the log goes on at position {}.",
-            plan.resume
-        ))?;
-    }
-    Ok(output.flush()?)
+    findings.tell_done(plan, output).map_err(|error| {
+        CliError::failure(format!("it is done, which could not be shown: {error}"))
+    })
 }
 
 impl Findings {
@@ -75,6 +70,16 @@ impl Findings {
             if self.plan.is_some() && !is_applied {
                 output.line("Nothing is changed. `hooklog repair --apply` does it.")?;
             }
+        }
+        output.flush()
+    }
+
+    fn tell_done(&self, plan: &RepairPlan, output: &mut Output) -> io::Result<()> {
+        if output.is_json() {
+            output.json(&self.document(true))?;
+        } else {
+            let resume = plan.resume;
+            output.line(format!("Done: the log goes on at position {resume}."))?;
         }
         output.flush()
     }

@@ -171,7 +171,11 @@ fn stop_signal() -> Result<impl Future<Output = ()>, CliError> {
 mod tests {
     use std::{future, sync::mpsc};
 
-    use tokio::{sync::oneshot, task::spawn_blocking, time::timeout};
+    use tokio::{
+        sync::oneshot,
+        task::{spawn_blocking, yield_now},
+        time::timeout,
+    };
 
     use super::*;
     use crate::{model::Api, testing::TestRuntime};
@@ -197,7 +201,8 @@ mod tests {
         read.await.unwrap();
         handle.create_api(Api::named("orders")).await.unwrap();
 
-        let told_to_end = timeout(LONG, known_tokens(&handle, future::ready(()))).await;
+        // Not before they were asked for.
+        let told_to_end = timeout(LONG, known_tokens(&handle, yield_now())).await;
         drop(held);
         reader.await.unwrap().unwrap();
         assert_eq!(told_to_end.expect("it ends at once"), Ok(None));

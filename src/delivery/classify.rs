@@ -16,12 +16,11 @@ const DETAIL_BYTES_MAX: usize = 300;
 
 /// What an error of a call means, when its own connection had come as far as `stage`.
 pub(super) fn classify(error: &CallError, stage: Stage) -> AttemptError {
-    let class = class_of(error, stage);
     if let Some(blocked) = chain(error).find_map(|e| e.downcast_ref::<Blocked>()) {
-        tracing::debug!(reason = %blocked.reason(), "blocked a destination");
+        return refused(*blocked);
     }
+    let class = class_of(error, stage);
     let detail = match class {
-        ErrorClass::Blocked => Blocked::TEXT.to_owned(),
         ErrorClass::Timeout => TooSlow.to_string(),
         _ => clean(&innermost(error).to_string()),
     };
@@ -40,11 +39,22 @@ pub(super) fn unusable(error: &ClientError) -> AttemptError {
     AttemptError::new(class, clean(&error.to_string()))
 }
 
+/// What it means that a proxy is not asked for a destination.
+pub(super) fn unasked(error: &(dyn Error + 'static)) -> AttemptError {
+    match error.downcast_ref::<Blocked>() {
+        Some(blocked) => refused(*blocked),
+        None => AttemptError::new(ErrorClass::Internal, clean(&error.to_string())),
+    }
+}
+
+fn refused(blocked: Blocked) -> AttemptError {
+    tracing::debug!(reason = %blocked.reason(), "blocked a destination");
+    AttemptError::new(ErrorClass::Blocked, Blocked::TEXT)
+}
+
 fn class_of(error: &CallError, stage: Stage) -> ErrorClass {
     let found = |wanted: fn(&(dyn Error + 'static)) -> bool| chain(error).any(wanted);
-    if found(<dyn Error>::is::<Blocked>) {
-        ErrorClass::Blocked
-    } else if found(is_own_want) {
+    if found(is_own_want) {
         ErrorClass::Internal
     } else if found(is_too_slow) {
         ErrorClass::Timeout
@@ -85,7 +95,8 @@ fn is_reset(error: &(dyn Error + 'static)) -> bool {
 }
 
 /// Whether this says that the process or the machine has no more files, threads or memory, or looks
-/// up no more names: a lookup or a connection that failed so says nothing of the callback.
+/// up no more names: a lookup or a connection that failed so says nothing of the callback. A name
+/// that was given up does: its server was slow.
 pub(super) fn is_own_want(error: &(dyn Error + 'static)) -> bool {
     let io = match error.downcast_ref::<LookupError>() {
         Some(LookupError::Full | LookupError::Lost) => return true,
@@ -93,15 +104,12 @@ pub(super) fn is_own_want(error: &(dyn Error + 'static)) -> bool {
         Some(LookupError::Empty | LookupError::GivenUp) => None,
         None => error.downcast_ref::<io::Error>(),
     };
-    let wants = [
-        Errno::MFILE,
-        Errno::NFILE,
-        Errno::AGAIN,
-        Errno::NOMEM,
-        Errno::NOBUFS,
-    ];
-    io.and_then(io::Error::raw_os_error)
-        .is_some_and(|code| wants.iter().any(|errno| errno.raw_os_error() == code))
+    let wants = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS];
+    io.is_some_and(|io| {
+        let code = io.raw_os_error();
+        let is_told = wants.iter().any(|errno| code == Some(errno.raw_os_error()));
+        is_told || io.kind() == io::ErrorKind::OutOfMemory
+    })
 }
 
 /// The class of a failure on a connection that stood.
@@ -197,10 +205,9 @@ mod tests {
         for (errno, ours) in [
             (Errno::MFILE, true),
             (Errno::NFILE, true),
-            // As where no thread can be begun.
-            (Errno::AGAIN, true),
             (Errno::NOMEM, true),
             (Errno::NOBUFS, true),
+            (Errno::AGAIN, false),
             (Errno::CONNREFUSED, false),
         ] {
             let error = wrapped(errno);

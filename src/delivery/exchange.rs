@@ -149,10 +149,7 @@ impl Wire {
         if proxied && let Some((host, port)) = target::name(request.uri()) {
             let lookups = self.clients.lookups();
             let checked = lookups.check_behind_proxy(host, port).await;
-            checked.map_err(|error| {
-                tracing::debug!(reason = %error.reason(), "blocked a destination behind a proxy");
-                AttemptError::new(ErrorClass::Blocked, error.to_string())
-            })?;
+            checked.map_err(|error| classify::unasked(error.as_ref()))?;
         }
         let sent = client.send(request).await;
         sent.map_err(|error| classify::classify(&error, probe.marks().stage))

@@ -17,11 +17,13 @@ use hyper_util::client::legacy::connect::dns::Name;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tower_service::Service;
 
-use super::{Blocked, Egress, classify::is_own_want, connect::BoxError, probe::Probe};
+use super::{Egress, classify::is_own_want, connect::BoxError, probe::Probe};
 
 /// Finds the addresses of a host name.
 pub trait Resolve: Send + Sync + 'static {
-    /// The addresses of this host, in order of preference.
+    /// The addresses of this host, in order of preference. An error that says that the process has no
+    /// more files or memory (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM` or its kind) is the gateway's own
+    /// fault, each other one the callback's.
     fn resolve(&self, host: &str) -> BoxFuture<'static, io::Result<Vec<IpAddr>>>;
 }
 
@@ -36,7 +38,12 @@ impl Resolve for SystemResolver {
             let (tell, told) = oneshot::channel();
             // No thread of the runtime that asks, whose end would wait for as long as it tries.
             let lookup = thread::Builder::new().name("hooklog-lookup".to_owned());
-            lookup.spawn(move || drop(tell.send(look_up(&host))))?;
+            let begun = lookup.spawn(move || drop(tell.send(look_up(&host))));
+            // It may say "try again", as a name server does that is silent: this is another matter.
+            begun.map_err(|error| {
+                let text = format!("no thread can be begun: {error}");
+                io::Error::new(io::ErrorKind::OutOfMemory, text)
+            })?;
             let lost = |_| Err(io::Error::other("the thread of the lookup panicked"));
             told.await.unwrap_or_else(lost)
         })
@@ -84,14 +91,14 @@ pub(super) enum LookupError {
     Resolver(Arc<io::Error>),
     #[error("the host has no address")]
     Empty,
-    #[error("more than {NAMES_MAX} names are being looked up")]
+    #[error("{NAMES_MAX} other names are being looked up")]
     Full,
     #[error(
         "no answer within {} s, while {SLOW_MAX} other names are as slow",
         SLOW_AFTER.as_secs()
     )]
     GivenUp,
-    #[error("the resolver failed")]
+    #[error("the lookup ended without an answer")]
     Lost,
 }
 
@@ -145,17 +152,22 @@ impl Lookups {
         Ok(addresses)
     }
 
-    /// Whether a host behind a proxy may be called, as far as we can resolve it. Without an answer
-    /// there is nothing to refuse: behind a proxy, outer names often cannot be resolved at all.
+    /// Whether a host behind a proxy may be called, as far as we can resolve it. A name without an
+    /// address is no reason to refuse: behind a proxy, outer names often cannot be resolved at all.
+    /// That we have not what it takes to look it up is one.
     pub(super) async fn check_behind_proxy(
         self: &Arc<Self>,
         host: &str,
         port: u16,
-    ) -> Result<(), Blocked> {
-        let addresses = self.addresses(host).await.unwrap_or_default();
-        addresses
-            .into_iter()
-            .try_for_each(|ip| self.egress.check_peer(SocketAddr::new(ip, port)))
+    ) -> Result<(), BoxError> {
+        let addresses = match self.addresses(host).await {
+            Err(error) if is_own_want(&error) => return Err(error.into()),
+            found => found.unwrap_or_default(),
+        };
+        for ip in addresses {
+            self.egress.check_peer(SocketAddr::new(ip, port))?;
+        }
+        Ok(())
     }
 
     /// Joins the lookup of this host, or begins one.

@@ -45,7 +45,7 @@ pub enum OfflineError {
     },
     /// A log that begins so far on would soon have no number left.
     #[error(
-        "position {position}, version {version} of stream {stream}: {FURTHEST} is the furthest"
+        "position {position}, version {version} of stream {stream}: neither may be beyond {FURTHEST}"
     )]
     TooFar {
         /// The position.
@@ -378,7 +378,7 @@ mod tests {
         assert!(refused(&[event(0, 1, 1, 5)]).contains("position 0"));
         for (position, version) in [(u64::MAX, 1), (FURTHEST + 1, 1), (9, u64::MAX)] {
             let said = refused(&[event(position, 1, version, 5)]);
-            assert!(said.contains("is the furthest"), "{said}");
+            assert!(said.contains("neither may be beyond"), "{said}");
         }
         let mut sequence = Sequence::default();
         sequence.follow(&event(FURTHEST, 1, FURTHEST, 5)).unwrap();

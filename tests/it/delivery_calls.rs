@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     env,
     fs::File,
-    io,
+    future, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener},
     process::Command,
     sync::{
@@ -25,7 +25,10 @@ use hooklog::{
     },
     testing::callback::{Answer, CallbackServer, ReceivedCall},
 };
-use rustix::process::{Resource, getrlimit, setrlimit};
+use rustix::{
+    io::Errno,
+    process::{Resource, getrlimit, setrlimit},
+};
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 
@@ -892,6 +895,33 @@ async fn a_name_that_points_inside_is_blocked_behind_a_proxy_too() {
         let report = resolved_behind(kind, true, loopback).await;
         assert_eq!(told(&report), BLOCKED, "{kind:?}");
     }
+}
+
+/// A resolver that knows no name, for this reason.
+struct Failing(fn() -> io::Error);
+
+impl Resolve for Failing {
+    fn resolve(&self, _: &str) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+        Box::pin(future::ready(Err((self.0)())))
+    }
+}
+
+#[tokio::test]
+async fn a_name_that_we_lack_the_means_to_look_up_is_not_left_to_a_proxy() {
+    let proxy = Hostile::answering("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
+    let called = async |why: fn() -> io::Error| {
+        let resolver = Arc::new(Failing(why));
+        let transport = HttpTransport::builder().egress(Egress::loopback());
+        let transport = transport.resolver(resolver).build();
+        let port = proxy.address().port();
+        let policy = proxied("http://hooks.example.com/", ProxyKind::Http, port);
+        transport.send(request(policy)).await
+    };
+    let report = called(|| io::Error::from(Errno::MFILE)).await;
+    assert_eq!(class(&report), ErrorClass::Internal, "{report:?}");
+    assert_eq!((fault(&report), proxy.connections()), (Fault::System, 0));
+    let report = called(|| io::Error::other("no such name")).await;
+    assert_eq!(report.result.status(), 200, "{report:?}");
 }
 
 const WITHOUT_FILES: &str = "HOOKLOG_TEST_WITHOUT_FILES";

@@ -579,9 +579,12 @@ async fn the_time_of_an_end_is_for_jobs_and_calls_together() {
     let clock = world.test.clock().clone();
     let next_step = clock.next_wake().expect("the job is at its rate");
     clock.advance(next_step);
-    while storage.syncs_waiting() == 0 {
-        yield_now().await;
-    }
+    let written = async {
+        while storage.syncs_waiting() == 0 {
+            yield_now().await;
+        }
+    };
+    timeout(LONG, written).await.expect("the job goes on");
 
     let mut ended = pin!(timeout(LONG, world.test.shutdown()));
     assert!(futures_util::poll!(ended.as_mut()).is_pending());
