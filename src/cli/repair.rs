@@ -60,14 +60,14 @@ impl Findings {
     }
 
     /// Tells what there is, before anything is done about it.
-    fn show(&self, is_applied: bool, output: &mut Output) -> io::Result<()> {
+    fn show(&self, goes_on: bool, output: &mut Output) -> io::Result<()> {
         if output.is_json() {
             output.json(&self.document(false))?;
         } else {
             for line in self.lines() {
                 output.line(line)?;
             }
-            if self.plan.is_some() && !is_applied {
+            if self.plan.is_some() && !goes_on {
                 output.line("Nothing is changed. `hooklog repair --apply` does it.")?;
             }
         }

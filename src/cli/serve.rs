@@ -169,16 +169,15 @@ fn stop_signal() -> Result<impl Future<Output = ()>, CliError> {
 
 #[cfg(test)]
 mod tests {
-    use std::{future, sync::mpsc};
+    use std::future;
 
-    use tokio::{
-        sync::oneshot,
-        task::{spawn_blocking, yield_now},
-        time::timeout,
-    };
+    use tokio::{task::yield_now, time::timeout};
 
     use super::*;
-    use crate::{model::Api, testing::TestRuntime};
+    use crate::{
+        model::Api,
+        testing::{Still, TestRuntime},
+    };
 
     /// Longer than anything here takes, so that what waits for ever is seen to.
     const LONG: Duration = Duration::from_secs(60);
@@ -188,23 +187,12 @@ mod tests {
         let data = tempfile::tempdir().unwrap();
         let test = TestRuntime::start(data.path(), 1).await.unwrap();
         let handle = test.handle();
-        // Whoever reads rows holds up those who write them.
-        let ((reading, read), (held, until)) = (oneshot::channel(), mpsc::channel::<()>());
-        let access = handle.access();
-        let reader = spawn_blocking(move || {
-            access.read(|_| {
-                reading.send(()).unwrap();
-                let _ = until.recv();
-                Ok(())
-            })
-        });
-        read.await.unwrap();
+        let still = Still::of(handle.access()).await;
         handle.create_api(Api::named("orders")).await.unwrap();
 
         // Not before they were asked for.
         let told_to_end = timeout(LONG, known_tokens(&handle, yield_now())).await;
-        drop(held);
-        reader.await.unwrap().unwrap();
+        still.release().await;
         assert_eq!(told_to_end.expect("it ends at once"), Ok(None));
         let not_told = timeout(LONG, known_tokens(&handle, future::pending())).await;
         assert_eq!(

@@ -74,10 +74,10 @@ pub(super) async fn tokens(handle: &Handle) -> Result<Vec<TokenRow>, ViewError> 
 
 /// What is asked of the rows of tokens, once all events are folded; asked again where they are found
 /// damaged, once they are built anew.
-async fn answered<T>(
+async fn answered(
     handle: &Handle,
-    ask: impl Fn(&View<Access>) -> Result<T, ViewError>,
-) -> Result<T, ViewError> {
+    ask: impl Fn(&View<Access>) -> Result<Vec<TokenRow>, ViewError>,
+) -> Result<Vec<TokenRow>, ViewError> {
     let access = handle.access();
     loop {
         access.at(handle.log().head(), RECOVERY_MAX).await?;

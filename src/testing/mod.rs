@@ -17,6 +17,8 @@ pub mod memory_history;
 #[cfg(feature = "testing")]
 pub mod simulation;
 #[cfg(feature = "testing")]
+mod still;
+#[cfg(feature = "testing")]
 mod storage;
 #[cfg(feature = "testing")]
 mod test_runtime;
@@ -25,6 +27,7 @@ mod test_runtime;
 pub use self::{
     fake_transport::{FakeAnswer, FakeCall, FakeTransport},
     manual_clock::ManualClock,
+    still::Still,
     storage::MemoryStorage,
     test_runtime::TestRuntime,
 };

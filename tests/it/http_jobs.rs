@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use hooklog::{
     model::{Api, ErrorClass, Message, Role, Subscription},
-    testing::FakeAnswer,
+    testing::{FakeAnswer, Still},
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::support::gateway::{Served, Still};
+use crate::support::gateway::Served;
 
 struct World {
     served: Served,

@@ -2,10 +2,10 @@
 
 use std::sync::{Arc, Mutex};
 
-use hooklog::testing::FakeAnswer;
+use hooklog::testing::{FakeAnswer, Still};
 use serde_json::{Value, json};
 
-use crate::support::gateway::{Ask, Served, Still};
+use crate::support::gateway::{Ask, Served};
 
 /// An API named orders and a subscription to it; their ids.
 async fn with_orders(served: &Served) -> (String, String) {

@@ -1,22 +1,16 @@
 //! A gateway that is served on a socket, and a client of it.
 
-use std::{
-    net::TcpListener,
-    pin::Pin,
-    sync::{Arc, mpsc},
-    thread,
-};
+use std::{net::TcpListener, pin::Pin, sync::Arc, thread};
 
 use hooklog::{
     console::Console,
     http::{Gateway, Server, TimeLimits},
     model::{ApplicationId, Role, Token},
-    projection::{Projection, View, ViewError},
     testing::TestRuntime,
 };
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
-use tokio::{sync::oneshot, task::JoinHandle};
+use tokio::sync::oneshot;
 
 /// A served test runtime, with an admin's token.
 pub(crate) struct Served {
@@ -62,34 +56,6 @@ impl Answer {
         );
         assert!(!problem["detail"].as_str().unwrap().is_empty(), "{problem}");
         problem
-    }
-}
-
-/// A view that stands still: whoever reads rows holds up those who write them.
-pub(crate) struct Still {
-    held: mpsc::Sender<()>,
-    reader: JoinHandle<Result<(), ViewError>>,
-}
-
-impl Still {
-    pub(crate) async fn of<P: Projection>(view: View<P>) -> Self {
-        let (held, until) = mpsc::channel::<()>();
-        let (reading, read) = oneshot::channel();
-        let reader = tokio::task::spawn_blocking(move || {
-            view.read(|_| {
-                reading.send(()).unwrap();
-                let _ = until.recv();
-                Ok(())
-            })
-        });
-        read.await.unwrap();
-        Self { held, reader }
-    }
-
-    /// Lets it go on.
-    pub(crate) async fn release(self) {
-        drop(self.held);
-        self.reader.await.unwrap().unwrap();
     }
 }
 
